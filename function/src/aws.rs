@@ -1,0 +1,79 @@
+//! The AWS SDK, on this process's own HTTP client and TLS configuration.
+
+use std::time::Duration;
+
+use aws_config::{BehaviorVersion, SdkConfig, retry::RetryConfig, timeout::TimeoutConfig};
+use aws_smithy_runtime_api::{
+    client::{
+        http::{
+            HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpClient,
+            SharedHttpConnector,
+        },
+        orchestrator::{HttpRequest, HttpResponse},
+        result::ConnectorError,
+        runtime_components::RuntimeComponents,
+    },
+    http::StatusCode,
+};
+use aws_smithy_types::body::SdkBody;
+
+use crate::connection;
+
+/// Region, credentials and endpoints from the environment, as Lambda sets them.
+///
+/// A call is tried 3 times within 5 s, each try within 2 s: a regional AWS endpoint answers in
+/// milliseconds, and Lambda gives a cold start 10 s.
+///
+/// # Errors
+/// If the HTTP client cannot be built.
+pub async fn sdk_config(tls: &rustls::ClientConfig) -> Result<SdkConfig, reqwest::Error> {
+    // Calls are minutes apart, by which time a pooled connection may be dead: each gets a new one.
+    let client = connection::builder(tls).pool_max_idle_per_host(0).build()?;
+    let timeouts = TimeoutConfig::builder()
+        .operation_attempt_timeout(Duration::from_secs(2))
+        .operation_timeout(Duration::from_secs(5))
+        .build();
+    let retries = RetryConfig::standard().with_max_attempts(3).with_initial_backoff(Duration::from_millis(200));
+    Ok(aws_config::defaults(BehaviorVersion::latest())
+        .http_client(SharedHttpClient::new(OverReqwest(client)))
+        .timeout_config(timeouts)
+        .retry_config(retries)
+        .load()
+        .await)
+}
+
+#[derive(Clone, Debug)]
+struct OverReqwest(reqwest::Client);
+
+impl HttpClient for OverReqwest {
+    fn http_connector(&self, _: &HttpConnectorSettings, _: &RuntimeComponents) -> SharedHttpConnector {
+        SharedHttpConnector::new(self.clone())
+    }
+}
+
+impl HttpConnector for OverReqwest {
+    fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
+        let client = self.0.clone();
+        HttpConnectorFuture::new(async move {
+            let request = request.try_into_http1x().map_err(|error| ConnectorError::user(error.into()))?;
+            let request = request.map(|body| body.bytes().map(<[u8]>::to_vec).unwrap_or_default());
+            let request = request.try_into().map_err(|error: reqwest::Error| ConnectorError::user(error.into()))?;
+            let response = client.execute(request).await.map_err(failed)?;
+            let (status, headers) = (response.status(), response.headers().clone());
+            let body = response.bytes().await.map_err(failed)?;
+            let status =
+                StatusCode::try_from(status.as_u16()).map_err(|error| ConnectorError::other(error.into(), None))?;
+            let mut answer = HttpResponse::new(status, SdkBody::from(body));
+            for (name, value) in &headers {
+                if let Ok(value) = value.to_str() {
+                    answer.headers_mut().append(name.as_str().to_owned(), value.to_owned());
+                }
+            }
+            Ok(answer)
+        })
+    }
+}
+
+fn failed(error: reqwest::Error) -> ConnectorError {
+    if error.is_timeout() { ConnectorError::timeout(error.into()) } else { ConnectorError::io(error.into()) }
+}

@@ -1,0 +1,91 @@
+//! Who asks, as far as we may believe it, and what OpenAI is told about them.
+
+use std::{fmt, net::IpAddr};
+
+use ring::hmac;
+
+/// Whose quota a mint counts against, and whom OpenAI's enforcement may hit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Caller {
+    /// The address that the gateway saw: one IPv4 address, or one IPv6 network of 64 bits, which is
+    /// what a household gets. `X-Forwarded-For` is the caller's own claim and never believed.
+    Address(IpAddr),
+    /// The event has no source address, as a test from the console or one behind a load balancer.
+    Direct,
+}
+
+impl Caller {
+    /// The caller behind the source address that the gateway names, if it names one.
+    #[must_use]
+    pub fn from_source(source: Option<&str>) -> Self {
+        let Some(address) = source.and_then(|source| source.trim().parse::<IpAddr>().ok()) else {
+            return Self::Direct;
+        };
+        match address.to_canonical() {
+            IpAddr::V6(address) => {
+                let network = u128::from(address) & (u128::MAX << 64);
+                Self::Address(IpAddr::V6(network.into()))
+            }
+            ipv4 => Self::Address(ipv4),
+        }
+    }
+
+    /// Hex HMAC-SHA256 of the caller, 64 characters, which is as long as OpenAI lets an
+    /// `OpenAI-Safety-Identifier` be. The same caller under the same key has the same identifier;
+    /// without the key no one gets from it to an address.
+    #[must_use]
+    pub fn safety_identifier(&self, key: &[u8]) -> String {
+        let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key), self.to_string().as_bytes());
+        tag.as_ref().iter().flat_map(|byte| [byte >> 4, byte & 0xf]).map(hex_digit).collect()
+    }
+}
+
+/// What the identifier is made of. The kind stands in front, so that no two kinds can collide.
+impl fmt::Display for Caller {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Address(address) => write!(formatter, "address:{address}"),
+            Self::Direct => formatter.write_str("direct"),
+        }
+    }
+}
+
+fn hex_digit(nibble: u8) -> char {
+    char::from_digit(nibble.into(), 16).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn identifier(source: &str) -> String {
+        Caller::from_source(Some(source)).safety_identifier(b"key")
+    }
+
+    #[test]
+    fn an_identifier_is_the_hex_hmac_of_the_caller() {
+        // printf address:203.0.113.7 | openssl dgst -sha256 -hmac key
+        assert_eq!(identifier("203.0.113.7"), "8cf8a94b397b200ab1f2a4c2d47607dcc59bcc33ed2eecc9ebea411597fde69c");
+        assert_ne!(identifier("203.0.113.7"), identifier("203.0.113.8"));
+        let caller = Caller::from_source(Some("203.0.113.7"));
+        assert_ne!(caller.safety_identifier(b"key"), caller.safety_identifier(b"another key"));
+    }
+
+    #[test]
+    fn an_ipv6_caller_is_its_network_of_64_bits() {
+        assert_eq!(identifier("2001:db8:1:2::1"), identifier("2001:db8:1:2:ffff:ffff:ffff:ffff"));
+        assert_ne!(identifier("2001:db8:1:2::1"), identifier("2001:db8:1:3::1"));
+    }
+
+    #[test]
+    fn an_ipv4_caller_is_the_same_in_either_notation() {
+        assert_eq!(identifier("203.0.113.7"), identifier("::ffff:203.0.113.7"));
+    }
+
+    #[test]
+    fn what_names_no_address_is_one_caller_of_its_own() {
+        for source in [None, Some(""), Some("test-invoke-source-ip"), Some("203.0.113.7, 10.0.0.1")] {
+            assert_eq!(Caller::from_source(source), Caller::Direct);
+        }
+    }
+}

@@ -1,0 +1,57 @@
+//! Time, for a process that is frozen between requests.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use tokio::time::Instant;
+
+/// A moment on both clocks.
+///
+/// The monotonic clock may stand still while Lambda has the process frozen, and the wall clock may
+/// be set back; the later of the two is the safe answer to "how long ago?".
+#[derive(Clone, Copy, Debug)]
+pub struct Moment {
+    monotonic: Instant,
+    wall: SystemTime,
+}
+
+impl Moment {
+    /// This moment.
+    #[must_use]
+    pub fn now() -> Self {
+        Self { monotonic: Instant::now(), wall: SystemTime::now() }
+    }
+
+    /// How long ago it was, by the clock that says more.
+    #[must_use]
+    pub fn elapsed(&self) -> Duration {
+        self.monotonic.elapsed().max(self.wall.elapsed().unwrap_or_default())
+    }
+
+    /// The same moment as a process saw it whose monotonic clock stood still for `frozen` since.
+    #[cfg(test)]
+    pub(crate) fn before_a_freeze_of(frozen: Duration) -> Self {
+        let now = Self::now();
+        Self { wall: now.wall - frozen, ..now }
+    }
+}
+
+/// Milliseconds since the Unix epoch.
+#[must_use]
+pub fn unix_millis() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn the_clock_that_says_more_is_believed() {
+        let hour = Duration::from_secs(3600);
+        assert!(Moment::before_a_freeze_of(hour).elapsed() >= hour, "the monotonic clock stood still");
+        let moment = Moment::now();
+        tokio::time::advance(hour).await;
+        assert!(moment.elapsed() >= hour, "the wall clock stood still");
+    }
+}

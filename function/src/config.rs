@@ -1,0 +1,343 @@
+//! Every variable that the function reads: its name, its range, its meaning.
+
+use std::{env, net::IpAddr, ops::RangeInclusive, path::PathBuf, time::Duration};
+
+use secrecy::SecretString;
+use tracing::Level;
+use url::{Host, Url};
+
+use crate::profile::Voice;
+
+const OPENAI_SECRET_ARN: &str = "OPENAI_SECRET_ARN";
+const OPENAI_API_KEY: &str = "OPENAI_API_KEY";
+const OPENAI_BASE_URL: &str = "OPENAI_BASE_URL";
+const MODEL: &str = "MODEL";
+const VOICE: &str = "VOICE";
+const TOKEN_TTL_SECONDS: &str = "TOKEN_TTL_SECONDS";
+const KEY_TTL_SECONDS: &str = "KEY_TTL_SECONDS";
+const ALLOWED_ORIGINS: &str = "ALLOWED_ORIGINS";
+const EXTRA_CA_FILE: &str = "EXTRA_CA_FILE";
+const LOG_LEVEL: &str = "LOG_LEVEL";
+/// Set by Lambda itself, as is the next.
+const AWS_LAMBDA_FUNCTION_NAME: &str = "AWS_LAMBDA_FUNCTION_NAME";
+const AWS_LAMBDA_RUNTIME_API: &str = "AWS_LAMBDA_RUNTIME_API";
+
+/// What OpenAI takes for `expires_after.seconds` (its OpenAPI description, 2026-08-21).
+const TOKEN_TTL: RangeInclusive<u64> = 10..=7_200;
+const KEY_TTL: RangeInclusive<u64> = 0..=86_400;
+
+/// The function's configuration, every value of it checked.
+#[derive(Debug)]
+pub struct Config {
+    /// Where the API key comes from: `OPENAI_SECRET_ARN`, else `OPENAI_API_KEY`.
+    pub key_source: KeySource,
+    /// `OPENAI_BASE_URL`, without a slash at its end. Default `https://api.openai.com/v1`.
+    pub base_url: Url,
+    /// `MODEL`: takes the place of the `default` profile's.
+    pub model: Option<String>,
+    /// `VOICE`: takes the place of the `default` profile's.
+    pub voice: Option<Voice>,
+    /// `TOKEN_TTL_SECONDS`, 10 to 7200, default 3600: how long a minted token opens sessions.
+    pub token_ttl: Duration,
+    /// `KEY_TTL_SECONDS`, 0 to 86400, default 300: how long a fetched key serves before it is read
+    /// again, behind a request, with the old one still serving.
+    pub key_ttl: Duration,
+    /// `ALLOWED_ORIGINS`
+    pub allowed_origins: Origins,
+    /// `EXTRA_CA_FILE`: a PEM file with further trusted roots, towards OpenAI and AWS.
+    pub extra_ca_file: Option<PathBuf>,
+    /// `LOG_LEVEL`: `ERROR`, `WARN`, `INFO` (default), `DEBUG` or `TRACE`. No level shows a secret.
+    pub log_level: Level,
+    /// `AWS_LAMBDA_FUNCTION_NAME`: tells the metrics of several stacks apart.
+    pub function_name: String,
+    /// Whether `AWS_LAMBDA_RUNTIME_API` says where invocations come from.
+    pub in_lambda: bool,
+}
+
+/// Where the API key comes from.
+#[derive(Debug)]
+pub enum KeySource {
+    /// A secret in AWS Secrets Manager, by its ARN or name.
+    SecretsManager(String),
+    /// The key itself, for runs on one's own machine.
+    Given(SecretString),
+    /// Neither is set, so every request is refused with a sentence that says so.
+    Nowhere,
+}
+
+/// Which pages may ask for a token.
+#[derive(Debug, PartialEq)]
+pub enum Origins {
+    /// `ALLOWED_ORIGINS` is empty or `*`: not checked.
+    Any,
+    /// These, as browsers write them, and callers that send no `Origin`, since those are no browsers.
+    Only(Vec<String>),
+}
+
+/// A variable whose value cannot be used. It names the variable, the fault and the range.
+#[derive(Debug, thiserror::Error)]
+#[error("{name} {fault}: expected {range}")]
+pub struct ConfigError {
+    name: &'static str,
+    fault: String,
+    range: String,
+}
+
+impl Config {
+    /// Reads the process environment.
+    ///
+    /// # Errors
+    /// If a variable is set to something outside of its range.
+    pub fn from_env() -> Result<Self, ConfigError> {
+        Self::from_lookup(|name| env::var_os(name).map(|value| value.to_string_lossy().into_owned()))
+    }
+
+    /// Reads variables through `lookup`. One that is empty counts as unset.
+    ///
+    /// # Errors
+    /// If a variable is set to something outside of its range.
+    pub fn from_lookup(lookup: impl Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
+        let read = |name: &str| lookup(name).map(|value| value.trim().to_owned()).filter(|value| !value.is_empty());
+        Ok(Self {
+            key_source: key_source(read(OPENAI_SECRET_ARN), read(OPENAI_API_KEY))?,
+            base_url: base_url(read(OPENAI_BASE_URL))?,
+            model: read(MODEL).map(model).transpose()?,
+            voice: read(VOICE).as_deref().map(voice).transpose()?,
+            token_ttl: seconds(TOKEN_TTL_SECONDS, read(TOKEN_TTL_SECONDS), TOKEN_TTL, 3_600)?,
+            key_ttl: seconds(KEY_TTL_SECONDS, read(KEY_TTL_SECONDS), KEY_TTL, 300)?,
+            allowed_origins: origins(read(ALLOWED_ORIGINS).as_deref())?,
+            extra_ca_file: read(EXTRA_CA_FILE).map(PathBuf::from),
+            log_level: log_level(read(LOG_LEVEL))?,
+            function_name: read(AWS_LAMBDA_FUNCTION_NAME).unwrap_or_else(|| "token-mint".to_owned()),
+            in_lambda: read(AWS_LAMBDA_RUNTIME_API).is_some(),
+        })
+    }
+}
+
+fn wrong(name: &'static str, fault: impl Into<String>, range: impl Into<String>) -> ConfigError {
+    ConfigError { name, fault: fault.into(), range: range.into() }
+}
+
+fn is(value: &str) -> String {
+    format!("is {value:?}")
+}
+
+fn key_source(arn: Option<String>, key: Option<String>) -> Result<KeySource, ConfigError> {
+    match (arn, key) {
+        (Some(arn), _) => Ok(KeySource::SecretsManager(arn)),
+        (None, Some(key)) if key.bytes().all(|byte| byte.is_ascii_graphic()) => Ok(KeySource::Given(key.into())),
+        // The value stays out of the sentence: whatever it is, it was meant to be a secret.
+        (None, Some(_)) => {
+            Err(wrong(OPENAI_API_KEY, "has spaces or other characters that no key has", "an OpenAI API key (sk-…)"))
+        }
+        (None, None) => Ok(KeySource::Nowhere),
+    }
+}
+
+fn base_url(value: Option<String>) -> Result<Url, ConfigError> {
+    const RANGE: &str = "an https: URL without query or credentials, such as https://api.openai.com/v1 \
+                         (http: on a loopback host only)";
+    // Not quoted in the sentence either: a URL may have a password in it.
+    let refuse = |fault: &str| Err(wrong(OPENAI_BASE_URL, fault, RANGE));
+    let text = value.unwrap_or_else(|| "https://api.openai.com/v1".to_owned());
+    let Ok(url) = Url::parse(text.trim_end_matches('/')) else { return refuse("is not a URL") };
+    let on_loopback = match url.host() {
+        Some(Host::Domain(name)) => name == "localhost",
+        Some(Host::Ipv4(address)) => IpAddr::V4(address).is_loopback(),
+        Some(Host::Ipv6(address)) => IpAddr::V6(address).is_loopback(),
+        None => return refuse("has no host"),
+    };
+    match url.scheme() {
+        "https" => {}
+        "http" if on_loopback => {}
+        "http" => return refuse("would send the key unencrypted"),
+        _ => return refuse("is neither http: nor https:"),
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return refuse("has credentials in it");
+    }
+    if url.query().is_some() || url.fragment().is_some() {
+        return refuse("has a query or a fragment");
+    }
+    Ok(url)
+}
+
+fn model(value: String) -> Result<String, ConfigError> {
+    let known_characters = value.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.:/".contains(&byte));
+    if known_characters && value.len() <= 128 {
+        return Ok(value);
+    }
+    Err(wrong(MODEL, is(&value), "a model's name of up to 128 letters, digits and -_.:/"))
+}
+
+fn voice(value: &str) -> Result<Voice, ConfigError> {
+    Voice::named(value).ok_or_else(|| wrong(VOICE, is(value), format!("one of {}", Voice::ALL.join(", "))))
+}
+
+fn seconds(
+    name: &'static str,
+    value: Option<String>,
+    range: RangeInclusive<u64>,
+    default: u64,
+) -> Result<Duration, ConfigError> {
+    let Some(value) = value else { return Ok(Duration::from_secs(default)) };
+    match value.parse() {
+        Ok(seconds) if range.contains(&seconds) => Ok(Duration::from_secs(seconds)),
+        _ => {
+            let range = format!("a whole number of seconds from {} to {}", range.start(), range.end());
+            Err(wrong(name, is(&value), range))
+        }
+    }
+}
+
+fn origins(value: Option<&str>) -> Result<Origins, ConfigError> {
+    match value {
+        None | Some("*") => Ok(Origins::Any),
+        Some(list) => {
+            let entries = list.split(',').map(str::trim).filter(|entry| !entry.is_empty());
+            entries.map(origin).collect::<Result<_, _>>().map(Origins::Only)
+        }
+    }
+}
+
+/// An origin as browsers write it: a scheme, a host in lower case, and a port if it is not the scheme's own.
+fn origin(entry: &str) -> Result<String, ConfigError> {
+    const RANGE: &str = "origins such as https://app.example.com, separated by commas, or * alone";
+    let refuse = |fault: &str| Err(wrong(ALLOWED_ORIGINS, format!("has {entry:?} in it, {fault}"), RANGE));
+    let Ok(url) = Url::parse(entry) else { return refuse("which is not an origin") };
+    if entry.contains('*') {
+        return refuse("and wildcards are not supported");
+    }
+    let Some(host) = url.host_str().filter(|host| !host.is_empty()) else { return refuse("which has no host") };
+    let scheme = url.scheme();
+    let origin = match url.port() {
+        Some(port) => format!("{scheme}://{host}:{port}"),
+        None => format!("{scheme}://{host}"),
+    };
+    // What is left over is a path, a query or a user, which no `Origin` header has. A slash at the end is
+    // the commonest of them.
+    let bare = url.path().trim_matches('/').is_empty() && url.query().is_none() && url.fragment().is_none();
+    if entry.ends_with('/') || !bare || !url.username().is_empty() || url.password().is_some() {
+        return refuse(&format!("which never matches; write {origin}"));
+    }
+    Ok(origin)
+}
+
+fn log_level(value: Option<String>) -> Result<Level, ConfigError> {
+    let Some(value) = value else { return Ok(Level::INFO) };
+    let levels = [Level::ERROR, Level::WARN, Level::INFO, Level::DEBUG, Level::TRACE];
+    let level = levels.into_iter().find(|level| level.as_str().eq_ignore_ascii_case(&value));
+    level.ok_or_else(|| wrong(LOG_LEVEL, is(&value), "ERROR, WARN, INFO, DEBUG or TRACE"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(variables: &[(&str, &str)]) -> Result<Config, ConfigError> {
+        Config::from_lookup(|name| {
+            variables.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned())
+        })
+    }
+
+    fn sentence(name: &str, value: &str) -> String {
+        config(&[(name, value)]).expect_err("this value is out of range").to_string()
+    }
+
+    #[test]
+    fn what_is_not_set_takes_its_documented_default() {
+        for empty in [&[][..], &[("OPENAI_SECRET_ARN", ""), ("MODEL", " "), ("ALLOWED_ORIGINS", "")]] {
+            let config = config(empty).unwrap();
+            assert!(matches!(config.key_source, KeySource::Nowhere));
+            assert_eq!(config.base_url.as_str(), "https://api.openai.com/v1");
+            assert_eq!((config.model, config.voice), (None, None));
+            assert_eq!(config.token_ttl, Duration::from_secs(3600));
+            assert_eq!(config.key_ttl, Duration::from_secs(300));
+            assert_eq!(config.allowed_origins, Origins::Any);
+            assert_eq!(config.log_level, Level::INFO);
+        }
+    }
+
+    #[test]
+    fn a_secret_s_arn_goes_before_a_key() {
+        let both = config(&[("OPENAI_SECRET_ARN", "arn:x"), ("OPENAI_API_KEY", "sk-x")]).unwrap();
+        assert!(matches!(both.key_source, KeySource::SecretsManager(arn) if arn == "arn:x"));
+    }
+
+    #[test]
+    fn a_bad_value_is_named_with_its_fault_and_its_range() {
+        assert_eq!(
+            sentence("TOKEN_TTL_SECONDS", "9"),
+            "TOKEN_TTL_SECONDS is \"9\": expected a whole number of seconds from 10 to 7200"
+        );
+        for value in ["7201", "-1", "1h", "3600.5", "99999999999999999999"] {
+            assert!(sentence("TOKEN_TTL_SECONDS", value).contains(value));
+        }
+        assert!(sentence("KEY_TTL_SECONDS", "86401").contains("0 to 86400"));
+        assert!(sentence("VOICE", "nova").contains("alloy, ash"));
+        assert!(sentence("MODEL", "a model").contains("MODEL is \"a model\""));
+        assert!(sentence("LOG_LEVEL", "VERBOSE").ends_with("expected ERROR, WARN, INFO, DEBUG or TRACE"));
+    }
+
+    #[test]
+    fn the_key_goes_nowhere_unencrypted() {
+        for taken in [
+            "http://127.0.0.1:8081/v1/",
+            "http://localhost/v1",
+            "http://[::1]:9/v1",
+            "https://example.openai.azure.com/openai/v1",
+        ] {
+            let config = config(&[("OPENAI_BASE_URL", taken)]).unwrap();
+            assert_eq!(config.base_url.as_str(), taken.trim_end_matches('/'));
+        }
+        for refused in [
+            "http://api.openai.com/v1",
+            "http://127.0.0.1.example.com/v1",
+            "http://localhost.example.com/v1",
+            "ftp://127.0.0.1/v1",
+            "api.openai.com/v1",
+            "https://user:hunter2@api.openai.com/v1",
+            "https://api.openai.com/v1?key=hunter2",
+            "https://api.openai.com/v1#x",
+        ] {
+            let sentence = sentence("OPENAI_BASE_URL", refused);
+            assert!(sentence.starts_with("OPENAI_BASE_URL "), "{sentence}");
+            assert!(!sentence.contains("hunter2"), "{sentence}");
+        }
+    }
+
+    #[test]
+    fn a_malformed_key_is_refused_and_never_quoted() {
+        let sentence = sentence("OPENAI_API_KEY", "sk-hunter2 and more");
+        assert!(sentence.starts_with("OPENAI_API_KEY has spaces"), "{sentence}");
+        assert!(!sentence.contains("hunter2"), "{sentence}");
+        let debug = format!("{:?}", config(&[("OPENAI_API_KEY", "sk-hunter2")]).unwrap());
+        assert!(!debug.contains("hunter2"), "{debug}");
+    }
+
+    #[test]
+    fn origins_are_read_as_browsers_write_them() {
+        let read = |value| config(&[("ALLOWED_ORIGINS", value)]).unwrap().allowed_origins;
+        assert_eq!(read("*"), Origins::Any);
+        let written = " https://App.Example.com:443 ,http://localhost:5173,, capacitor://localhost";
+        let only = ["https://app.example.com", "http://localhost:5173", "capacitor://localhost"];
+        assert_eq!(read(written), Origins::Only(only.map(str::to_owned).to_vec()));
+    }
+
+    #[test]
+    fn an_origin_that_could_never_match_stops_the_start() {
+        for value in [
+            "https://app.example.com/",
+            "https://app.example.com/login",
+            "https://app.example.com?x",
+            "https://me@app.example.com",
+            "https://*.example.com",
+            "app.example.com",
+            "null",
+            "*,https://app.example.com",
+        ] {
+            assert!(sentence("ALLOWED_ORIGINS", value).starts_with("ALLOWED_ORIGINS has "));
+        }
+        assert!(sentence("ALLOWED_ORIGINS", "https://a.example/").contains("write https://a.example"));
+    }
+}

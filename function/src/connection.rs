@@ -1,0 +1,228 @@
+//! The connection to OpenAI: opened ahead of the first request, kept between requests, and not
+//! trusted after a pause, since Lambda freezes the process whenever no request is running.
+
+use std::{
+    error::Error,
+    future::{self, Future},
+    pin::Pin,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use rustls::ClientConfig;
+use tower::{Layer, Service};
+use url::Url;
+
+use crate::clock::Moment;
+
+/// No reuse of a connection that idled longer: load balancers drop theirs after 60 s, and often
+/// without a word.
+const IDLE_LIMIT: Duration = Duration::from_secs(50);
+
+/// How long a TCP and TLS handshake may take.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// What is sent and not acknowledged for this long was sent to no one: the kernel ends the
+/// connection. Retransmission starts at 200 ms, so one lost packet does not.
+const UNACKNOWLEDGED_LIMIT: Duration = Duration::from_millis(900);
+
+/// What all of this process's HTTP clients have in common.
+///
+/// HTTP/1.1 only; no redirects, since a request carries a key that is meant for the configured host
+/// alone; no proxy from the environment, for the same reason.
+pub fn builder(tls: &ClientConfig) -> reqwest::ClientBuilder {
+    reqwest::Client::builder()
+        .tls_backend_preconfigured(tls.clone())
+        .http1_only()
+        .redirect(reqwest::redirect::Policy::none())
+        .referer(false)
+        .no_proxy()
+        .connect_timeout(CONNECT_TIMEOUT)
+        .tcp_user_timeout(UNACKNOWLEDGED_LIMIT)
+        .user_agent(concat!("token-mint/", env!("CARGO_PKG_VERSION")))
+}
+
+/// One connection at a time, as long as requests come one at a time.
+#[derive(Debug)]
+pub struct Connection {
+    tls: ClientConfig,
+    current: Mutex<Current>,
+}
+
+#[derive(Debug)]
+struct Current {
+    client: reqwest::Client,
+    warming: Arc<AtomicBool>,
+    /// The client holds an open connection, as far as one can know without using it.
+    open: bool,
+    last_used: Moment,
+}
+
+/// A client to send one request with.
+#[derive(Debug)]
+pub struct Lease {
+    /// The client.
+    pub client: reqwest::Client,
+    /// It will use a connection from before, which may have died unnoticed.
+    pub reused: bool,
+}
+
+impl Connection {
+    /// Nothing is opened yet.
+    ///
+    /// # Errors
+    /// If the HTTP client cannot be built.
+    pub fn new(tls: ClientConfig) -> Result<Self, reqwest::Error> {
+        let current = Mutex::new(Current::new(&tls)?);
+        Ok(Self { tls, current })
+    }
+
+    /// Opens the connection that the first request will use: TCP and TLS, but no HTTP, because a
+    /// request would cost a round trip more than it saves. A failure is left to the first request.
+    pub async fn warm(&self, url: &Url) {
+        let (client, warming) = {
+            let current = self.current();
+            (current.client.clone(), Arc::clone(&current.warming))
+        };
+        warming.store(true, Ordering::Relaxed);
+        // Ends in an error always: the connection is put aside before a request is written to it.
+        let _ = client.head(url.clone()).send().await;
+        let opened = !warming.swap(false, Ordering::Relaxed);
+        let mut current = self.current();
+        current.open = opened;
+        current.last_used = Moment::now();
+    }
+
+    /// The connection at hand, or a new one if that one idled too long.
+    ///
+    /// # Errors
+    /// If the HTTP client cannot be built.
+    pub fn lease(&self) -> Result<Lease, reqwest::Error> {
+        let mut current = self.current();
+        if current.open && current.last_used.elapsed() > IDLE_LIMIT {
+            *current = Current::new(&self.tls)?;
+        }
+        Ok(Lease { client: current.client.clone(), reused: current.open })
+    }
+
+    /// A new connection, in place of one that failed or fell silent.
+    ///
+    /// # Errors
+    /// If the HTTP client cannot be built.
+    pub fn replace(&self) -> Result<Lease, reqwest::Error> {
+        let mut current = self.current();
+        *current = Current::new(&self.tls)?;
+        Ok(Lease { client: current.client.clone(), reused: false })
+    }
+
+    /// To be called once an answer was read to its end: its connection can be used again.
+    pub fn proved(&self) {
+        let mut current = self.current();
+        current.open = true;
+        current.last_used = Moment::now();
+    }
+
+    fn current(&self) -> MutexGuard<'_, Current> {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Current {
+    fn new(tls: &ClientConfig) -> Result<Self, reqwest::Error> {
+        let warming = Arc::new(AtomicBool::new(false));
+        let aside = SetAside { warming: Arc::clone(&warming), connection: Arc::default() };
+        // The pool's own idle limit goes by the monotonic clock and is only the second line.
+        let client = builder(tls).pool_idle_timeout(IDLE_LIMIT).connector_layer(aside).build()?;
+        Ok(Self { client, warming, open: false, last_used: Moment::now() })
+    }
+}
+
+/// Puts the first connection aside while `warming` is set, and hands it to the next request.
+///
+/// reqwest opens connections only for a request, and what opens them can be wrapped.
+struct SetAside<C> {
+    warming: Arc<AtomicBool>,
+    connection: Arc<Mutex<Option<C>>>,
+}
+
+impl<C> Clone for SetAside<C> {
+    fn clone(&self) -> Self {
+        Self { warming: Arc::clone(&self.warming), connection: Arc::clone(&self.connection) }
+    }
+}
+
+impl<S, C> Layer<S> for SetAside<C> {
+    type Service = Connecting<S, C>;
+
+    fn layer(&self, connector: S) -> Self::Service {
+        Connecting { connector, aside: self.clone() }
+    }
+}
+
+struct Connecting<S, C> {
+    connector: S,
+    aside: SetAside<C>,
+}
+
+impl<S: Clone, C> Clone for Connecting<S, C> {
+    fn clone(&self) -> Self {
+        Self { connector: self.connector.clone(), aside: self.aside.clone() }
+    }
+}
+
+type BoxError = Box<dyn Error + Send + Sync>;
+
+impl<S, C, Target> Service<Target> for Connecting<S, C>
+where
+    S: Service<Target, Response = C, Error = BoxError>,
+    S::Future: Send + 'static,
+    C: Send + 'static,
+{
+    type Response = C;
+    type Error = BoxError;
+    type Future = Pin<Box<dyn Future<Output = Result<C, BoxError>> + Send>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.connector.poll_ready(context)
+    }
+
+    fn call(&mut self, target: Target) -> Self::Future {
+        let aside = self.aside.clone();
+        let held = aside.connection.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(connection) = held {
+            return Box::pin(future::ready(Ok(connection)));
+        }
+        let connecting = self.connector.call(target);
+        Box::pin(async move {
+            let connection = connecting.await?;
+            if !aside.warming.swap(false, Ordering::Relaxed) {
+                return Ok(connection);
+            }
+            *aside.connection.lock().unwrap_or_else(PoisonError::into_inner) = Some(connection);
+            Err("the connection was put aside".into())
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tls;
+
+    #[test]
+    fn a_connection_that_idled_too_long_by_the_wall_clock_is_not_used_again() {
+        let connection = Connection::new(tls::client_config(None).unwrap()).unwrap();
+        assert!(!connection.lease().unwrap().reused);
+        connection.proved();
+        assert!(connection.lease().unwrap().reused);
+        connection.current().last_used = Moment::before_a_freeze_of(IDLE_LIMIT - Duration::from_secs(1));
+        assert!(connection.lease().unwrap().reused);
+        connection.current().last_used = Moment::before_a_freeze_of(IDLE_LIMIT + Duration::from_secs(1));
+        assert!(!connection.lease().unwrap().reused);
+        assert!(!connection.lease().unwrap().reused, "the new one has not been used yet");
+    }
+}

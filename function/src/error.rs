@@ -1,0 +1,229 @@
+//! The one table: what went wrong → status, code, and the sentences that a person reads.
+
+use std::{error::Error, time::Duration};
+
+use http::{StatusCode, header};
+use serde::Serialize;
+
+use crate::{
+    event::Answer,
+    key::KeyError,
+    openai::{Hint, OpenAiError},
+    profile::InvalidRequest,
+};
+
+/// Why a request gets no token.
+#[derive(Debug, thiserror::Error)]
+pub enum Refusal {
+    /// What invoked the function was no HTTP request.
+    #[error("the event is no HTTP request")]
+    NoRequest,
+    /// Another method than POST.
+    #[error("the method is not POST")]
+    MethodNotAllowed,
+    /// An `Origin` that is not in the list.
+    #[error("the origin is not allowed")]
+    OriginNotAllowed,
+    /// A body over 16 KiB.
+    #[error("the body is too large")]
+    RequestTooLarge,
+    /// A body that asks for what is not offered.
+    #[error("the body asks for what is not offered")]
+    InvalidRequest(InvalidRequest),
+    /// There is no key to mint with.
+    #[error("there is no API key")]
+    Key(#[source] KeyError),
+    /// No key came to hand within the request's budget.
+    #[error("the secret was not read in time")]
+    KeyTooLate,
+    /// OpenAI made no token.
+    #[error("OpenAI made no token")]
+    OpenAi(#[source] OpenAiError),
+}
+
+/// One row of the table.
+struct Row {
+    status: StatusCode,
+    code: &'static str,
+    error: &'static str,
+    details: String,
+    message: &'static str,
+}
+
+/// What to do, for the person in front of the page.
+const TRY_AGAIN: &str = "Please try again in a few moments";
+const TELL_THE_OPERATOR: &str = "Please tell the operator of this service; trying again will not help";
+
+/// What `Retry-After` says where OpenAI limits the rate without saying for how long.
+const BUSY_DEFAULT: Duration = Duration::from_secs(5);
+
+impl Refusal {
+    fn row(&self) -> Row {
+        const NO_SESSION: &str = "Failed to create OpenAI session";
+        let row = |status, code, error, details: &str, message| Row {
+            status,
+            code,
+            error,
+            details: details.to_owned(),
+            message,
+        };
+        let returned = |status: Option<StatusCode>, otherwise: &str| match status {
+            Some(status) => format!("OpenAI API returned {}", status.as_u16()),
+            None => otherwise.to_owned(),
+        };
+        match self {
+            Self::NoRequest => row(
+                StatusCode::BAD_REQUEST,
+                "invalid_request",
+                "Invalid request",
+                "The event is no HTTP request: it needs at least httpMethod, and body as text",
+                r#"Test with the event {"httpMethod": "POST", "body": "{}"}"#,
+            ),
+            Self::InvalidRequest(fault) => row(
+                StatusCode::BAD_REQUEST,
+                "invalid_request",
+                "Invalid request",
+                &fault.to_string(),
+                "Correct the request and send it again",
+            ),
+            Self::OriginNotAllowed => row(
+                StatusCode::FORBIDDEN,
+                "origin_not_allowed",
+                "Origin not allowed",
+                "Pages of this origin may not ask for tokens here",
+                "Open the application at its own address, or ask its operator to allow this origin",
+            ),
+            Self::MethodNotAllowed => row(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "method_not_allowed",
+                "Method not allowed",
+                "Only POST is allowed here",
+                "Send the request with POST",
+            ),
+            Self::RequestTooLarge => row(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "request_too_large",
+                "Request too large",
+                "The body is over 16 KiB",
+                "Send a smaller body; none is needed",
+            ),
+            Self::Key(_) | Self::KeyTooLate => row(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "key_unavailable",
+                NO_SESSION,
+                "The OpenAI API key is not set or cannot be read",
+                "Please try again in a few moments; if that does not help, tell the operator of this service",
+            ),
+            Self::OpenAi(error) => match error {
+                OpenAiError::RejectedKey { status, .. } => row(
+                    StatusCode::BAD_GATEWAY,
+                    "openai_rejected_key",
+                    NO_SESSION,
+                    &returned(Some(*status), ""),
+                    TRY_AGAIN,
+                ),
+                OpenAiError::RejectedSession { status, .. } => row(
+                    StatusCode::BAD_GATEWAY,
+                    "openai_rejected_session",
+                    NO_SESSION,
+                    &returned(Some(*status), ""),
+                    TELL_THE_OPERATOR,
+                ),
+                OpenAiError::OutOfQuota => row(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    "openai_out_of_quota",
+                    NO_SESSION,
+                    "OpenAI API returned 429: the account is out of quota",
+                    TELL_THE_OPERATOR,
+                ),
+                OpenAiError::Busy { .. } => row(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    "openai_busy",
+                    NO_SESSION,
+                    "OpenAI API returned 429: too many requests",
+                    TRY_AGAIN,
+                ),
+                OpenAiError::Unavailable { status, .. } => row(
+                    StatusCode::BAD_GATEWAY,
+                    "openai_unavailable",
+                    NO_SESSION,
+                    &returned(*status, "OpenAI API could not be reached"),
+                    TRY_AGAIN,
+                ),
+                OpenAiError::Timeout => row(
+                    StatusCode::GATEWAY_TIMEOUT,
+                    "openai_timeout",
+                    NO_SESSION,
+                    "OpenAI API did not answer in time",
+                    TRY_AGAIN,
+                ),
+                OpenAiError::InvalidAnswer(_) => row(
+                    StatusCode::BAD_GATEWAY,
+                    "openai_answer_invalid",
+                    NO_SESSION,
+                    "OpenAI API returned something else than a token",
+                    TRY_AGAIN,
+                ),
+            },
+        }
+    }
+
+    /// The code, for logs and metrics.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        self.row().code
+    }
+
+    /// The cause, for the log: every error in the chain, none of which holds a secret.
+    #[must_use]
+    pub fn cause(&self) -> String {
+        let causes = std::iter::successors(Some(self as &dyn Error), |error| (*error).source());
+        causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+    }
+
+    /// What OpenAI answered in its own status and words, if this came from there.
+    #[must_use]
+    pub fn upstream(&self) -> (Option<StatusCode>, Option<&Hint>) {
+        match self {
+            Self::OpenAi(error) => (error.status(), error.hint()),
+            _ => (None, None),
+        }
+    }
+
+    /// When to come back, where that is known.
+    fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::OpenAi(OpenAiError::Busy { retry_after }) => Some(retry_after.unwrap_or(BUSY_DEFAULT)),
+            Self::OpenAi(OpenAiError::Unavailable { retry_after, .. }) => *retry_after,
+            _ => None,
+        }
+    }
+
+    /// The refusal as the caller sees it.
+    #[must_use]
+    pub fn answer(&self, request_id: &str) -> Answer {
+        #[derive(Serialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Body<'a> {
+            success: bool,
+            code: &'a str,
+            error: &'a str,
+            details: &'a str,
+            message: &'a str,
+            request_id: &'a str,
+        }
+
+        let Row { status, code, error, details, message } = self.row();
+        let body = Body { success: false, code, error, details: &details, message, request_id };
+        let mut answer = Answer::json(status, &body);
+        if let Self::MethodNotAllowed = self {
+            answer.headers.push((header::ALLOW, "POST".to_owned()));
+        }
+        if let Some(wait) = self.retry_after() {
+            // Rounded up: whoever comes back early is refused again.
+            let seconds = wait.as_secs().saturating_add(u64::from(wait.subsec_nanos() > 0)).max(1);
+            answer.headers.push((header::RETRY_AFTER, seconds.to_string()));
+        }
+        answer
+    }
+}

@@ -1,0 +1,21 @@
+//! A browser asks `POST /token`; this mints an ephemeral OpenAI Realtime token for it, with an API
+//! key that never leaves the server.
+//!
+//! Data flows one way: an [`event`] becomes a request, [`token`] decides in which order its parts
+//! are asked ([`profile`], [`caller`], [`key`], [`openai`]), [`error`] turns every failure into an
+//! answer, and [`record`] writes down what happened, once.
+
+pub mod aws;
+pub mod caller;
+pub mod clock;
+pub mod config;
+pub mod connection;
+pub mod error;
+pub mod event;
+pub mod key;
+pub mod log;
+pub mod openai;
+pub mod profile;
+pub mod record;
+pub mod tls;
+pub mod token;

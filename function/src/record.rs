@@ -1,0 +1,248 @@
+//! The one record per request: log line, metrics and audit trail at once.
+//!
+//! It is a line of JSON in CloudWatch's embedded metric format, from which CloudWatch makes metrics
+//! without a call of ours (AWS, "Specification: Embedded metric format"). It is written at every
+//! log level, since alarms rest on it. Every field is ours or made harmless: no key, token, body,
+//! prompt or address can get in.
+
+use std::{
+    io::{self, Write},
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
+
+use serde::Serialize;
+use tokio::time::Instant;
+
+use crate::{clock, error::Refusal};
+
+/// The namespace of all metrics.
+const NAMESPACE: &str = "TokenMint";
+
+/// Writes records of one function.
+#[derive(Debug)]
+pub struct Recorder {
+    function_name: String,
+    cold: AtomicBool,
+}
+
+/// What is known of a request by its end. Everything starts out unknown.
+#[derive(Debug, Default)]
+pub struct Facts {
+    /// The profile asked for.
+    pub profile: Option<String>,
+    /// The model, as OpenAI names it or as it was asked for.
+    pub model: Option<String>,
+    /// The caller's safety identifier.
+    pub caller: Option<String>,
+    /// How long ago the key was read.
+    pub key_age: Option<Duration>,
+    /// Requests to OpenAI.
+    pub attempts: u32,
+    /// Time spent on OpenAI.
+    pub openai_time: Duration,
+}
+
+impl Recorder {
+    /// For the function of that name, by which its metrics are told from another stack's.
+    #[must_use]
+    pub fn new(function_name: String) -> Self {
+        Self { function_name, cold: AtomicBool::new(true) }
+    }
+
+    /// Writes the record of a request that began at `began` and ends now.
+    pub fn write(&self, request_id: &str, began: Instant, facts: &Facts, outcome: Result<u16, (u16, &Refusal)>) {
+        let cold = self.cold.swap(false, Ordering::Relaxed);
+        let record = self.record(request_id, began.elapsed(), cold, facts, outcome);
+        if let Ok(mut line) = serde_json::to_vec(&record) {
+            line.push(b'\n');
+            // If the log is gone, there is nowhere left to say so.
+            let _ = io::stdout().lock().write_all(&line);
+        }
+    }
+
+    fn record<'a>(
+        &'a self,
+        request_id: &'a str,
+        took: Duration,
+        cold: bool,
+        facts: &'a Facts,
+        outcome: Result<u16, (u16, &'a Refusal)>,
+    ) -> Record<'a> {
+        let (status, refusal) = match outcome {
+            Ok(status) => (status, None),
+            Err((status, refusal)) => (status, Some(refusal)),
+        };
+        let (upstream_status, hint) = refusal.map(Refusal::upstream).unwrap_or_default();
+        Record {
+            aws: Metadata::new(facts),
+            level: if refusal.is_some() { "WARN" } else { "INFO" },
+            message: if refusal.is_some() { "refused" } else { "minted" },
+            request_id,
+            function_name: &self.function_name,
+            code: refusal.map_or("ok", Refusal::code),
+            cause: refusal.map(Refusal::cause),
+            status,
+            profile: facts.profile.as_deref(),
+            model: facts.model.as_deref(),
+            caller: facts.caller.as_deref(),
+            openai_status: upstream_status.map(|status| status.as_u16()),
+            openai_code: hint.and_then(|hint| hint.code.as_deref()),
+            openai_param: hint.and_then(|hint| hint.param.as_deref()),
+            requests: 1,
+            mints: u8::from(refusal.is_none()),
+            cold_starts: u8::from(cold),
+            own_time: millis(took.saturating_sub(facts.openai_time)),
+            openai_time: (facts.attempts > 0).then(|| millis(facts.openai_time)),
+            attempts: (facts.attempts > 0).then_some(facts.attempts),
+            key_age: facts.key_age.map(|age| age.as_secs()),
+        }
+    }
+}
+
+/// Milliseconds, to the microsecond.
+fn millis(time: Duration) -> f64 {
+    (time.as_secs_f64() * 1e6).round() / 1e3
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Record<'a> {
+    #[serde(rename = "_aws")]
+    aws: Metadata,
+    level: &'static str,
+    message: &'static str,
+    request_id: &'a str,
+    status: u16,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cause: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    profile: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    model: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    caller: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    openai_status: Option<u16>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    openai_code: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    openai_param: Option<&'a str>,
+    #[serde(rename = "FunctionName")]
+    function_name: &'a str,
+    #[serde(rename = "Code")]
+    code: &'static str,
+    #[serde(rename = "Requests")]
+    requests: u8,
+    #[serde(rename = "Mints")]
+    mints: u8,
+    #[serde(rename = "ColdStarts")]
+    cold_starts: u8,
+    #[serde(rename = "OwnTime")]
+    own_time: f64,
+    #[serde(rename = "OpenAITime", skip_serializing_if = "Option::is_none")]
+    openai_time: Option<f64>,
+    #[serde(rename = "Attempts", skip_serializing_if = "Option::is_none")]
+    attempts: Option<u32>,
+    #[serde(rename = "KeyAge", skip_serializing_if = "Option::is_none")]
+    key_age: Option<u64>,
+}
+
+/// Which of the fields are metrics, and under which dimensions.
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Metadata {
+    timestamp: u64,
+    cloud_watch_metrics: [Directive; 2],
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Directive {
+    namespace: &'static str,
+    dimensions: &'static [&'static [&'static str]],
+    metrics: Vec<Metric>,
+}
+
+#[derive(Clone, Copy, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Metric {
+    name: &'static str,
+    unit: &'static str,
+}
+
+const fn metric(name: &'static str, unit: &'static str) -> Metric {
+    Metric { name, unit }
+}
+
+impl Metadata {
+    fn new(facts: &Facts) -> Self {
+        // A metric that is named here and has no field makes the whole line invalid.
+        let mut metrics =
+            vec![metric("Mints", "Count"), metric("ColdStarts", "Count"), metric("OwnTime", "Milliseconds")];
+        if facts.attempts > 0 {
+            metrics.extend([metric("OpenAITime", "Milliseconds"), metric("Attempts", "Count")]);
+        }
+        if facts.key_age.is_some() {
+            metrics.push(metric("KeyAge", "Seconds"));
+        }
+        let by_function = Directive { namespace: NAMESPACE, dimensions: &[&["FunctionName"]], metrics };
+        // By code there is only a count: each metric under each code would be billed on its own.
+        let by_code = Directive {
+            namespace: NAMESPACE,
+            dimensions: &[&["FunctionName", "Code"]],
+            metrics: vec![metric("Requests", "Count")],
+        };
+        Self { timestamp: clock::unix_millis(), cloud_watch_metrics: [by_function, by_code] }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+
+    #[test]
+    fn every_metric_and_dimension_that_is_announced_is_there() {
+        let recorder = Recorder::new("mint".to_owned());
+        let known = Facts { attempts: 1, key_age: Some(Duration::from_secs(1)), ..Facts::default() };
+        for (facts, metrics) in [(Facts::default(), 4), (known, 7)] {
+            let record = recorder.record("id", Duration::from_millis(1), true, &facts, Ok(200));
+            let record = serde_json::to_value(&record).unwrap();
+            let directives = record["_aws"]["CloudWatchMetrics"].as_array().unwrap();
+            let mut announced = 0;
+            for directive in directives {
+                assert_eq!(directive["Namespace"], "TokenMint");
+                for dimension in
+                    directive["Dimensions"].as_array().unwrap().iter().flat_map(|set| set.as_array().unwrap())
+                {
+                    assert!(record[dimension.as_str().unwrap()].is_string(), "{dimension}");
+                }
+                for metric in directive["Metrics"].as_array().unwrap() {
+                    assert!(record[metric["Name"].as_str().unwrap()].is_number(), "{metric}");
+                    announced += 1;
+                }
+            }
+            assert_eq!(announced, metrics);
+            assert!(record["_aws"]["Timestamp"].is_u64());
+        }
+    }
+
+    #[test]
+    fn own_time_is_what_openai_did_not_take() {
+        let recorder = Recorder::new("mint".to_owned());
+        let facts = Facts { attempts: 2, openai_time: Duration::from_micros(200_500), ..Facts::default() };
+        let record = recorder.record(
+            "id",
+            Duration::from_micros(201_750),
+            false,
+            &facts,
+            Err((405, &Refusal::MethodNotAllowed)),
+        );
+        let record = serde_json::to_value(&record).unwrap();
+        assert_eq!((&record["OpenAITime"], &record["OwnTime"]), (&Value::from(200.5), &Value::from(1.25)));
+        assert_eq!((&record["Mints"], &record["ColdStarts"]), (&Value::from(0), &Value::from(0)));
+        assert_eq!((&record["Code"], &record["status"]), (&Value::from("method_not_allowed"), &Value::from(405)));
+    }
+}

@@ -1,0 +1,228 @@
+//! One request in, one answer out: the order of events.
+
+use std::{sync::Arc, time::Duration};
+
+use aws_sdk_secretsmanager::Client as SecretsManager;
+use http::{Method, StatusCode};
+use secrecy::ExposeSecret;
+use serde::Serialize;
+use tokio::time::{Instant, timeout_at};
+use tracing::warn;
+
+use crate::{
+    aws,
+    caller::Caller,
+    config::{Config, KeySource, Origins},
+    error::Refusal,
+    event::{Answer, HttpRequest, Request},
+    key::{Credentials, Key, Source},
+    openai::{Ask, Effort, OpenAi, OpenAiError, Token},
+    profile::{Profiles, ProfilesError, Session},
+    record::{Facts, Recorder},
+    tls::{self, TlsError},
+};
+
+/// The largest body that is looked at, in bytes.
+const MAX_BODY: usize = 16 * 1024;
+
+/// The longest that a request may take. API Gateway gives up after 30 s.
+const BUDGET: Duration = Duration::from_secs(25);
+
+/// What is kept back of the invocation's own time, to get the answer out.
+const RESERVE: Duration = Duration::from_millis(500);
+
+/// Everything that outlives a request.
+#[derive(Debug)]
+pub struct Mint {
+    origins: Origins,
+    profiles: Profiles,
+    key: Arc<Key>,
+    openai: OpenAi,
+    recorder: Recorder,
+}
+
+/// Why the mint cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// See there.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The HTTP client refused its settings.
+    #[error("the HTTP client cannot be built")]
+    Http(#[from] reqwest::Error),
+    /// See there.
+    #[error(transparent)]
+    Profiles(#[from] ProfilesError),
+}
+
+/// A token and what is said of it.
+struct Minted {
+    token: Token,
+    session: Session,
+}
+
+impl Mint {
+    /// Builds every client; nothing is sent yet.
+    ///
+    /// # Errors
+    /// If the further roots or the compiled-in profiles cannot be used.
+    pub async fn new(config: Config) -> Result<Self, StartError> {
+        let tls = tls::client_config(config.extra_ca_file.as_deref())?;
+        let source = match config.key_source {
+            KeySource::SecretsManager(id) => {
+                Source::SecretsManager { client: SecretsManager::new(&aws::sdk_config(&tls).await?), id }
+            }
+            KeySource::Given(key) => Source::Given(key),
+            KeySource::Nowhere => Source::Nowhere,
+        };
+        Ok(Self {
+            origins: config.allowed_origins,
+            profiles: Profiles::load(config.model.as_deref(), config.voice, config.token_ttl)?,
+            key: Arc::new(Key::new(source, config.key_ttl)),
+            openai: OpenAi::new(&config.base_url, tls)?,
+            recorder: Recorder::new(config.function_name),
+        })
+    }
+
+    /// Does ahead of the first request what it would have to wait for. What fails here is tried
+    /// again there.
+    pub async fn warm(&self) {
+        let (key, ()) = tokio::join!(self.key.current(), self.openai.warm());
+        if let Err(error) = key {
+            warn!(%error, "there is no key yet, the next request looks for it again");
+        }
+    }
+
+    /// Answers one request, and writes its record.
+    pub async fn answer(&self, request: &Request) -> Answer {
+        let began = Instant::now();
+        let budget = BUDGET.min(request.remaining.saturating_sub(RESERVE));
+        let deadline = began.checked_add(budget).unwrap_or(began);
+        let mut facts = Facts::default();
+        match self.mint(request, deadline, &mut facts).await {
+            Ok(minted) => {
+                let answer = minted.answer();
+                self.recorder.write(&request.id, began, &facts, Ok(answer.status.as_u16()));
+                answer
+            }
+            Err(refusal) => {
+                let answer = refusal.answer(&request.id);
+                self.recorder.write(&request.id, began, &facts, Err((answer.status.as_u16(), &refusal)));
+                answer
+            }
+        }
+    }
+
+    async fn mint(&self, request: &Request, deadline: Instant, facts: &mut Facts) -> Result<Minted, Refusal> {
+        let request = request.http.as_ref().ok_or(Refusal::NoRequest)?;
+        let session = self.admit(request)?;
+        facts.profile = Some(session.profile.clone());
+        facts.model.clone_from(&session.model);
+
+        let key = timeout_at(deadline, self.key.current()).await.map_err(|_| Refusal::KeyTooLate)?;
+        let key = key.map_err(Refusal::Key)?;
+        facts.key_age = Some(key.read.elapsed());
+
+        let caller = Caller::from_source(request.source.as_deref());
+        let identifier = caller.safety_identifier(key.identifier_key.expose_secret());
+        let mut effort = Effort::default();
+        let minted = self.mint_with(key, &identifier, &session, deadline, &mut effort).await;
+        (facts.attempts, facts.openai_time) = (effort.attempts, effort.took);
+        facts.caller = Some(identifier);
+
+        let token = minted.map_err(Refusal::OpenAi)?;
+        if token.model.is_some() {
+            facts.model.clone_from(&token.model);
+        }
+        Ok(Minted { token, session })
+    }
+
+    /// Whatever can be refused without asking anyone.
+    fn admit(&self, request: &HttpRequest) -> Result<Session, Refusal> {
+        if request.method != Method::POST.as_str() {
+            return Err(Refusal::MethodNotAllowed);
+        }
+        if !self.origins.allow(&request.origins) {
+            return Err(Refusal::OriginNotAllowed);
+        }
+        if request.body.len() > MAX_BODY {
+            return Err(Refusal::RequestTooLarge);
+        }
+        self.profiles.session(&request.body).map_err(Refusal::InvalidRequest)
+    }
+
+    /// If OpenAI rejects the key, it is read again, and if it differs, tried once more.
+    async fn mint_with(
+        &self,
+        key: Arc<Credentials>,
+        identifier: &str,
+        session: &Session,
+        deadline: Instant,
+        effort: &mut Effort,
+    ) -> Result<Token, OpenAiError> {
+        let mut ask = Ask { api_key: &key.api_key, safety_identifier: identifier, request: &session.request };
+        let rejected = match self.openai.mint(&ask, deadline, effort).await {
+            Err(rejected @ OpenAiError::RejectedKey { .. }) => rejected,
+            settled => return settled,
+        };
+        match timeout_at(deadline, self.key.other_than(&key)).await {
+            Ok(Ok(Some(other))) => {
+                ask.api_key = &other.api_key;
+                self.openai.mint(&ask, deadline, effort).await
+            }
+            Ok(Ok(None)) => Err(rejected),
+            Ok(Err(error)) => {
+                warn!(%error, "OpenAI rejected the key, and no other can be read");
+                Err(rejected)
+            }
+            Err(_) => Err(rejected),
+        }
+    }
+}
+
+impl Origins {
+    /// Whether a request with these `Origin` headers may be answered. Browsers send one with every
+    /// cross-origin POST; who sends none is no browser, and could have sent any.
+    fn allow(&self, sent: &[String]) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Only(allowed) => sent.iter().all(|origin| allowed.contains(origin)),
+        }
+    }
+}
+
+impl Minted {
+    /// The token, and never the prompt or tools that are bound to it. `value` and `expires_at` are
+    /// the names that OpenAI's own samples read.
+    fn answer(&self) -> Answer {
+        #[derive(Serialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Body<'a> {
+            success: bool,
+            ephemeral_token: &'a str,
+            session_id: Option<&'a str>,
+            expires_at: u64,
+            model: Option<&'a str>,
+            voice: Option<&'a str>,
+            message: &'static str,
+            value: &'a str,
+            #[serde(rename = "expires_at")]
+            expires_at_by_openai_s_name: u64,
+        }
+
+        let Self { token, session } = self;
+        let value = token.value.expose_secret();
+        let body = Body {
+            success: true,
+            ephemeral_token: value,
+            session_id: token.session_id.as_deref(),
+            expires_at: token.expires_at,
+            model: token.model.as_deref().or(session.model.as_deref()),
+            voice: token.voice.as_deref().or(session.voice.as_deref()),
+            message: "Ephemeral token created successfully",
+            value,
+            expires_at_by_openai_s_name: token.expires_at,
+        };
+        Answer::json(StatusCode::OK, &body)
+    }
+}

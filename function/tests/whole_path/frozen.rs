@@ -1,0 +1,83 @@
+//! What a freeze between two requests must not cost.
+
+use std::time::{Duration, Instant};
+
+use openai_simulator::{Fault, Simulator};
+
+use crate::function::{Function, records};
+
+#[tokio::test]
+async fn init_opens_the_connection_and_sends_nothing_over_it() {
+    let openai = Simulator::start().await.unwrap();
+    let function = Function::with(&openai, &[]).await;
+    assert_eq!((openai.connections(), openai.requests().len()), (1, 0));
+    assert_eq!(function.mint().await.status, 200);
+    assert_eq!(openai.connections(), 1, "the first mint opens none");
+}
+
+#[tokio::test]
+async fn a_peer_that_closed_meanwhile_costs_a_reconnect_and_no_mint() {
+    let openai = Simulator::start().await.unwrap();
+    let function = Function::with(&openai, &[]).await;
+    for _ in 0..50 {
+        function.freeze().await;
+        openai.close_connections().await;
+        function.thaw().await;
+        assert_eq!(function.mint().await.status, 200);
+    }
+    let log = function.stop().await;
+    for record in records(&log) {
+        assert!(record["OpenAITime"].as_f64().unwrap() < 150.0, "no pause for a dead connection: {record}");
+    }
+}
+
+#[tokio::test]
+async fn a_peer_that_closed_between_init_and_the_first_request_costs_no_mint_either() {
+    let openai = Simulator::start().await.unwrap();
+    let function = Function::with(&openai, &[]).await;
+    function.freeze().await;
+    openai.close_connections().await;
+    function.thaw().await;
+    assert_eq!(function.mint().await.status, 200);
+    assert_eq!(openai.connections(), 2);
+}
+
+#[tokio::test]
+async fn a_peer_that_fell_silent_costs_a_second() {
+    let openai = Simulator::start().await.unwrap();
+    let function = Function::with(&openai, &[]).await;
+    assert_eq!(function.mint().await.status, 200);
+    openai.fail(Fault::Hang, 1);
+    let began = Instant::now();
+    assert_eq!(function.mint().await.status, 200);
+    assert!((1000..1300).contains(&began.elapsed().as_millis()), "{:?}", began.elapsed());
+    assert_eq!(openai.connections(), 2);
+    let began = Instant::now();
+    assert_eq!(function.mint().await.status, 200);
+    assert!(began.elapsed() < Duration::from_millis(500), "the new connection took its place");
+    assert_eq!(openai.connections(), 2);
+}
+
+#[tokio::test]
+async fn reconnects_resume_the_tls_session() {
+    let openai = Simulator::start_tls().await.unwrap();
+    let ca_file = std::env::temp_dir().join(format!("token-mint-ca-{}.pem", std::process::id()));
+    std::fs::write(&ca_file, openai.ca_pem().unwrap()).unwrap();
+    let function = Function::with(&openai, &[("EXTRA_CA_FILE", ca_file.to_str().unwrap())]).await;
+    assert_eq!((openai.connections(), openai.requests().len()), (1, 0));
+    assert_eq!(function.mint().await.status, 200);
+    assert_eq!((openai.connections(), openai.resumed_handshakes()), (1, 0));
+    openai.close_connections().await;
+    assert_eq!(function.mint().await.status, 200);
+    assert_eq!((openai.connections(), openai.resumed_handshakes()), (2, 1));
+    std::fs::remove_file(&ca_file).unwrap();
+}
+
+#[tokio::test]
+async fn a_server_that_no_root_vouches_for_gets_no_key() {
+    let openai = Simulator::start_tls().await.unwrap();
+    let function = Function::with(&openai, &[]).await;
+    let reply = function.mint().await;
+    assert_eq!((reply.status, &reply.body["code"]), (502, &"openai_unavailable".into()));
+    assert!(openai.requests().is_empty());
+}

@@ -1,0 +1,169 @@
+//! The function's own process, started as Lambda starts it.
+
+use std::{
+    process::Stdio,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use openai_simulator::Simulator;
+use serde_json::{Map, Value, json};
+use tokio::{
+    io::{AsyncBufReadExt, AsyncRead, BufReader},
+    process::{Child, Command},
+    task::JoinHandle,
+};
+
+use crate::lambda::Lambda;
+
+/// Starts with `sk-`, as the simulator wants it.
+pub const API_KEY: &str = "sk-proj-5ecretKeyOfTheTests";
+
+/// A caller's address, from the block for documentation (RFC 5737).
+pub const ADDRESS: &str = "203.0.113.77";
+
+/// As long as an invocation of the deployed function may take.
+const TIMEOUT: Duration = Duration::from_secs(30);
+
+pub struct Function {
+    lambda: Lambda,
+    process: Child,
+    log: Arc<Mutex<String>>,
+    readers: Vec<JoinHandle<()>>,
+}
+
+/// An HTTP answer out of the function's JSON.
+#[derive(Debug)]
+pub struct Reply {
+    pub status: u64,
+    pub headers: Map<String, Value>,
+    pub body: Value,
+    pub whole: Value,
+}
+
+impl Function {
+    /// With these variables and no others.
+    pub async fn start(environment: &[(&str, &str)]) -> Self {
+        let function = Self::launch(environment).await;
+        function.lambda.wait_for_init().await;
+        function
+    }
+
+    /// With the simulator as OpenAI, a key in the environment, and these variables besides.
+    pub async fn with(openai: &Simulator, environment: &[(&str, &str)]) -> Self {
+        let base_url = openai.base_url();
+        let mut all = vec![("OPENAI_BASE_URL", base_url.as_str()), ("OPENAI_API_KEY", API_KEY)];
+        all.extend_from_slice(environment);
+        Self::start(&all).await
+    }
+
+    async fn launch(environment: &[(&str, &str)]) -> Self {
+        let lambda = Lambda::start().await;
+        let mut process = Command::new(env!("CARGO_BIN_EXE_token-mint"))
+            .env_clear()
+            .env("AWS_LAMBDA_RUNTIME_API", lambda.address.to_string())
+            .env("AWS_LAMBDA_FUNCTION_NAME", "mint")
+            .env("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "128")
+            .env("AWS_LAMBDA_FUNCTION_VERSION", "$LATEST")
+            .envs(environment.iter().copied())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        let log = Arc::new(Mutex::new(String::new()));
+        let readers = vec![
+            keep(process.stdout.take().unwrap(), Arc::clone(&log)),
+            keep(process.stderr.take().unwrap(), Arc::clone(&log)),
+        ];
+        Self { lambda, process, log, readers }
+    }
+
+    /// For a start that is expected to fail: the log, once the process has ended by itself.
+    pub async fn fails_to_start(environment: &[(&str, &str)]) -> String {
+        let mut function = Self::launch(environment).await;
+        let ended = tokio::time::timeout(Duration::from_secs(5), function.process.wait()).await;
+        assert!(!ended.expect("the process should end").unwrap().success());
+        function.stop().await
+    }
+
+    pub async fn invoke(&self, event: &Value) -> Reply {
+        self.invoke_within(TIMEOUT, event).await
+    }
+
+    /// Invokes with a deadline this far away.
+    pub async fn invoke_within(&self, timeout: Duration, event: &Value) -> Reply {
+        let outcome = self.lambda.invoke(event.to_string(), timeout).await;
+        let answer = outcome.unwrap_or_else(|error| panic!("the function failed on {event}: {error}"));
+        let whole: Value = serde_json::from_slice(&answer).unwrap();
+        assert_eq!(whole["isBase64Encoded"], false);
+        Reply {
+            status: whole["statusCode"].as_u64().unwrap(),
+            headers: whole["headers"].as_object().unwrap().clone(),
+            body: serde_json::from_str(whole["body"].as_str().unwrap()).unwrap(),
+            whole,
+        }
+    }
+
+    /// What production sends: a POST through an HTTP API, without a body.
+    pub async fn mint(&self) -> Reply {
+        self.invoke(&http_api(&json!({}))).await
+    }
+
+    /// Stops the process in its tracks, as Lambda does between requests.
+    pub async fn freeze(&self) {
+        self.signal("-STOP").await;
+        let stat = format!("/proc/{}/stat", self.process.id().unwrap());
+        while !std::fs::read_to_string(&stat).unwrap().contains(") T ") {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    pub async fn thaw(&self) {
+        self.signal("-CONT").await;
+    }
+
+    async fn signal(&self, signal: &str) {
+        let id = self.process.id().unwrap().to_string();
+        assert!(Command::new("kill").args([signal, &id]).status().await.unwrap().success());
+    }
+
+    /// Ends the process and returns all that it ever logged.
+    pub async fn stop(mut self) -> String {
+        let _ = self.process.kill().await;
+        for reader in self.readers {
+            reader.await.unwrap();
+        }
+        let log = self.log.lock().unwrap();
+        log.clone()
+    }
+}
+
+/// The records of all requests in a log.
+pub fn records(log: &str) -> Vec<Value> {
+    let lines = log.lines().map(|line| serde_json::from_str::<Value>(line).unwrap_or_else(|_| panic!("{line}")));
+    lines.filter(|line| line.get("_aws").is_some()).collect()
+}
+
+/// An event of an HTTP API, with `fields` laid over it.
+pub fn http_api(fields: &Value) -> Value {
+    let mut event: Value = serde_json::from_str(include_str!("../../events/http-api.json")).unwrap();
+    event["requestContext"]["http"]["sourceIp"] = ADDRESS.into();
+    event["body"] = Value::Null;
+    for (name, value) in fields.as_object().unwrap() {
+        event[name] = value.clone();
+    }
+    event
+}
+
+fn keep(output: impl AsyncRead + Send + Unpin + 'static, log: Arc<Mutex<String>>) -> JoinHandle<()> {
+    tokio::spawn(async move {
+        let mut lines = BufReader::new(output).lines();
+        while let Ok(Some(line)) = lines.next_line().await {
+            let mut log = log.lock().unwrap();
+            log.push_str(&line);
+            log.push('\n');
+        }
+    })
+}

@@ -1,0 +1,161 @@
+//! The key: where it comes from, how long it serves, and what happens when it does not.
+
+use std::time::{Duration, Instant};
+
+use openai_simulator::{Fault, Simulator};
+use serde_json::json;
+
+use crate::{
+    function::{API_KEY, Function, http_api, records},
+    refusals::assert_refused,
+    secrets::{Secret, SecretsManager},
+};
+
+async fn function(openai: &Simulator, secrets: &SecretsManager, further: &[(&str, &str)]) -> Function {
+    let base_url = openai.base_url();
+    let mut environment = secrets.environment();
+    environment.push(("OPENAI_BASE_URL", &base_url));
+    environment.extend_from_slice(further);
+    Function::start(&environment).await
+}
+
+#[tokio::test]
+async fn a_fetched_key_serves_all_requests_of_its_lifetime() {
+    let (openai, secrets) = (Simulator::start().await.unwrap(), SecretsManager::with_key(API_KEY).await);
+    let function = function(&openai, &secrets, &[("OPENAI_API_KEY", "sk-of-the-environment")]).await;
+    assert_eq!(secrets.reads(), 1, "read in init");
+    for _ in 0..5 {
+        assert_eq!(function.mint().await.status, 200);
+    }
+    assert_eq!(secrets.reads(), 1);
+    assert!(openai.requests().iter().all(|sent| sent.bearer == API_KEY), "the secret goes before the environment");
+}
+
+#[tokio::test]
+async fn a_secret_may_be_just_the_key() {
+    let openai = Simulator::start().await.unwrap();
+    let secrets = SecretsManager::start(Secret::Text(format!("  {API_KEY}\n"))).await;
+    let function = function(&openai, &secrets, &[]).await;
+    assert_eq!(function.mint().await.status, 200);
+    assert_eq!(openai.requests()[0].bearer, API_KEY);
+}
+
+#[tokio::test]
+async fn the_safety_identifier_rests_on_its_own_key() {
+    let openai = Simulator::start().await.unwrap();
+    let secrets = SecretsManager::with_key("sk-one").await;
+    function(&openai, &secrets, &[]).await.mint().await;
+    secrets.put(SecretsManager::with_key("sk-two").await.secret());
+    function(&openai, &secrets, &[]).await.mint().await;
+    let sent = openai.requests();
+    assert_eq!((sent[0].bearer.as_str(), sent[1].bearer.as_str()), ("sk-one", "sk-two"));
+    assert_eq!(sent[0].safety_identifier, sent[1].safety_identifier, "a new API key changes no caller's name");
+}
+
+#[tokio::test]
+async fn an_old_key_serves_on_while_a_new_one_is_read_behind_the_request() {
+    let (openai, secrets) = (Simulator::start().await.unwrap(), SecretsManager::with_key("sk-old").await);
+    let function = function(&openai, &secrets, &[("KEY_TTL_SECONDS", "0")]).await;
+    secrets.put(Secret::Hangs);
+    let began = Instant::now();
+    assert_eq!(function.mint().await.status, 200);
+    assert!(began.elapsed() < Duration::from_secs(1), "no request waits for a refresh");
+    secrets.wait_for_reads(2).await;
+    assert_eq!(openai.requests()[0].bearer, "sk-old");
+}
+
+#[tokio::test]
+async fn a_refreshed_key_is_used_from_the_next_request_on() {
+    let (openai, secrets) = (Simulator::start().await.unwrap(), SecretsManager::with_key("sk-old").await);
+    let function = function(&openai, &secrets, &[("KEY_TTL_SECONDS", "0")]).await;
+    secrets.put(SecretsManager::with_key("sk-new").await.secret());
+    // Slow enough that the refresh has ended by the time the request does.
+    openai.fail(Fault::Delay { ms: 500 }, 1);
+    function.mint().await;
+    function.mint().await;
+    let bearers: Vec<_> = openai.requests().into_iter().map(|sent| sent.bearer).collect();
+    assert_eq!(bearers, ["sk-old", "sk-new"]);
+}
+
+#[tokio::test]
+async fn a_stale_key_outlives_a_failed_refresh() {
+    let (openai, secrets) = (Simulator::start().await.unwrap(), SecretsManager::with_key(API_KEY).await);
+    let function = function(&openai, &secrets, &[("KEY_TTL_SECONDS", "0")]).await;
+    secrets.put(Secret::Refused("AccessDeniedException"));
+    openai.fail(Fault::Delay { ms: 500 }, 1);
+    for _ in 0..5 {
+        assert_eq!(function.mint().await.status, 200);
+    }
+    assert_eq!(secrets.reads(), 2, "after a failure there is a pause");
+    let log = function.stop().await;
+    assert!(log.contains("the key could not be refreshed") && log.contains("AccessDeniedException"), "{log}");
+}
+
+#[tokio::test]
+async fn a_rejected_key_is_read_again_and_the_new_one_tried_once() {
+    let (openai, secrets) = (Simulator::start().await.unwrap(), SecretsManager::with_key("sk-revoked").await);
+    let function = function(&openai, &secrets, &[]).await;
+    openai.take_only_keys(&["sk-new"]);
+    secrets.put(SecretsManager::with_key("sk-new").await.secret());
+    assert_eq!(function.mint().await.status, 200);
+    assert_eq!(function.mint().await.status, 200);
+    let bearers: Vec<_> = openai.requests().into_iter().map(|sent| sent.bearer).collect();
+    assert_eq!(bearers, ["sk-revoked", "sk-new", "sk-new"]);
+    assert_eq!(secrets.reads(), 2);
+    assert_eq!(records(&function.stop().await)[0]["Attempts"], 2);
+}
+
+#[tokio::test]
+async fn a_rejected_key_that_is_still_in_the_secret_is_tried_once_only() {
+    let (openai, secrets) = (Simulator::start().await.unwrap(), SecretsManager::with_key(API_KEY).await);
+    let function = function(&openai, &secrets, &[]).await;
+    openai.fail(Fault::Unauthorized, 1);
+    assert_refused(&function.mint().await, 502, "openai_rejected_key");
+    assert_eq!((openai.requests().len(), secrets.reads()), (1, 2));
+    openai.fail(Fault::Forbidden, 1);
+    secrets.put(Secret::Refused("InternalServiceError"));
+    assert_refused(&function.mint().await, 502, "openai_rejected_key");
+    secrets.put(SecretsManager::with_key("sk-new").await.secret());
+    assert_eq!(function.mint().await.status, 200, "forgotten, and read again by the next request");
+    assert_eq!(openai.requests().last().unwrap().bearer, "sk-new");
+}
+
+#[tokio::test]
+async fn a_secret_without_a_key_is_not_a_crash_and_is_read_again_by_the_next_request() {
+    for secret in [
+        Secret::Refused("ResourceNotFoundException"),
+        Secret::Refused("AccessDeniedException"),
+        Secret::Text(String::new()),
+        Secret::Text("{".to_owned()),
+        Secret::Text(json!({"OPENAI_API_KEY": "not set yet: run make key"}).to_string()),
+        Secret::Text(json!({"SAFETY_IDENTIFIER_KEY": "x"}).to_string()),
+    ] {
+        let (openai, secrets) = (Simulator::start().await.unwrap(), SecretsManager::start(secret).await);
+        let function = function(&openai, &secrets, &[]).await;
+        let details = "The OpenAI API key is not set or cannot be read";
+        assert_eq!(assert_refused(&function.mint().await, 503, "key_unavailable"), details);
+        assert!(openai.requests().is_empty());
+        secrets.put(SecretsManager::with_key(API_KEY).await.secret());
+        assert_eq!(function.mint().await.status, 200);
+    }
+}
+
+#[tokio::test]
+async fn a_silent_secrets_manager_keeps_no_request_past_its_deadline() {
+    let (openai, secrets) = (Simulator::start().await.unwrap(), SecretsManager::start(Secret::Hangs).await);
+    let began = Instant::now();
+    let function = function(&openai, &secrets, &[]).await;
+    assert!(began.elapsed() < Duration::from_secs(7), "Lambda gives init 10 s");
+    let began = Instant::now();
+    let reply = function.invoke_within(Duration::from_secs(3), &http_api(&json!({}))).await;
+    assert_refused(&reply, 503, "key_unavailable");
+    assert!(began.elapsed() < Duration::from_secs(3));
+}
+
+#[tokio::test]
+async fn without_any_key_every_request_is_refused_with_what_to_set_in_the_log() {
+    let function = Function::start(&[]).await;
+    assert_refused(&function.mint().await, 503, "key_unavailable");
+    let log = function.stop().await;
+    assert!(log.contains("neither OPENAI_SECRET_ARN nor OPENAI_API_KEY is set"), "{log}");
+}

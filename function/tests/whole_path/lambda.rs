@@ -1,0 +1,114 @@
+//! Lambda's side: the Runtime API, from which the function takes events and to which it answers.
+//!
+//! Source: AWS, "Using the Lambda runtime API for custom runtimes".
+
+use std::{
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use axum::{
+    Router,
+    body::Bytes,
+    extract::{Path, State},
+    http::StatusCode,
+    response::{IntoResponse, Response},
+    routing::{get, post},
+};
+use tokio::{
+    net::TcpListener,
+    sync::{Mutex as AsyncMutex, mpsc, oneshot, watch},
+};
+
+/// What came back for an invocation: the function's answer, or the error that it failed with.
+pub type Outcome = Result<Bytes, String>;
+
+struct Invocation {
+    id: String,
+    event: String,
+    deadline_ms: u128,
+    answer: oneshot::Sender<Outcome>,
+}
+
+pub struct Lambda {
+    pub address: SocketAddr,
+    invoke: mpsc::UnboundedSender<Invocation>,
+    polls: watch::Receiver<u64>,
+    next_id: Mutex<u64>,
+}
+
+struct RuntimeApi {
+    invocations: AsyncMutex<mpsc::UnboundedReceiver<Invocation>>,
+    running: Mutex<Option<Invocation>>,
+    polls: watch::Sender<u64>,
+}
+
+impl Lambda {
+    pub async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (invoke, invocations) = mpsc::unbounded_channel();
+        let (polled, polls) = watch::channel(0);
+        let api = RuntimeApi { invocations: AsyncMutex::new(invocations), running: Mutex::default(), polls: polled };
+        let routes = Router::new()
+            .route("/2018-06-01/runtime/invocation/next", get(next))
+            .route("/2018-06-01/runtime/invocation/{id}/response", post(response))
+            .route("/2018-06-01/runtime/invocation/{id}/error", post(error))
+            .with_state(Arc::new(api));
+        tokio::spawn(async move { axum::serve(listener, routes).await });
+        Self { address, invoke, polls, next_id: Mutex::default() }
+    }
+
+    /// Waits until the function has finished its init and asks for an event.
+    pub async fn wait_for_init(&self) {
+        self.polls.clone().wait_for(|polls| *polls > 0).await.unwrap();
+    }
+
+    /// Invokes the function with an event, to be answered within `timeout`.
+    pub async fn invoke(&self, event: String, timeout: Duration) -> Outcome {
+        let (answer, answered) = oneshot::channel();
+        let id = {
+            let mut next_id = self.next_id.lock().unwrap();
+            *next_id += 1;
+            format!("00000000-0000-0000-0000-{:012}", *next_id)
+        };
+        let deadline_ms = (SystemTime::now() + timeout).duration_since(UNIX_EPOCH).unwrap().as_millis();
+        self.invoke.send(Invocation { id, event, deadline_ms, answer }).unwrap_or_else(|_| panic!("Lambda is gone"));
+        match tokio::time::timeout(timeout + Duration::from_secs(2), answered).await {
+            Ok(outcome) => outcome.unwrap(),
+            Err(_) => Err("the invocation timed out".to_owned()),
+        }
+    }
+}
+
+async fn next(State(api): State<Arc<RuntimeApi>>) -> Response {
+    api.polls.send_modify(|polls| *polls += 1);
+    let Some(invocation) = api.invocations.lock().await.recv().await else {
+        return StatusCode::SERVICE_UNAVAILABLE.into_response();
+    };
+    let headers = [
+        ("lambda-runtime-aws-request-id", invocation.id.clone()),
+        ("lambda-runtime-deadline-ms", invocation.deadline_ms.to_string()),
+        ("lambda-runtime-invoked-function-arn", "arn:aws:lambda:eu-west-1:123456789012:function:mint".to_owned()),
+    ];
+    let event = invocation.event.clone();
+    *api.running.lock().unwrap() = Some(invocation);
+    (headers, event).into_response()
+}
+
+async fn response(State(api): State<Arc<RuntimeApi>>, Path(id): Path<String>, body: Bytes) -> StatusCode {
+    finish(&api, &id, Ok(body))
+}
+
+async fn error(State(api): State<Arc<RuntimeApi>>, Path(id): Path<String>, body: String) -> StatusCode {
+    finish(&api, &id, Err(body))
+}
+
+fn finish(api: &RuntimeApi, id: &str, outcome: Outcome) -> StatusCode {
+    let running = api.running.lock().unwrap().take_if(|running| running.id == id);
+    let Some(invocation) = running else { return StatusCode::BAD_REQUEST };
+    // Whoever invoked may have given up.
+    let _ = invocation.answer.send(outcome);
+    StatusCode::ACCEPTED
+}

@@ -1,0 +1,130 @@
+//! What must never be in a log, at the level that says most.
+
+use std::time::Duration;
+
+use openai_simulator::{Fault, Simulator};
+use serde_json::json;
+
+use crate::{
+    function::{ADDRESS, API_KEY, Function, http_api, records},
+    secrets::{Secret, SecretsManager},
+};
+
+const PROMPT: &str = "You are an agitated caller";
+
+/// Every row of the table of refusals, and a few tokens.
+#[tokio::test]
+async fn no_line_at_any_level_has_a_secret_a_token_a_prompt_or_an_address() {
+    for level in ["DEBUG", "TRACE"] {
+        let (openai, secrets) = (Simulator::start().await.unwrap(), SecretsManager::with_key(API_KEY).await);
+        let base_url = openai.base_url();
+        let mut environment = secrets.environment();
+        environment.extend([
+            ("OPENAI_BASE_URL", base_url.as_str()),
+            ("ALLOWED_ORIGINS", "https://app.example.com"),
+            ("LOG_LEVEL", level),
+            ("KEY_TTL_SECONDS", "0"),
+        ]);
+        let function = Function::start(&environment).await;
+        let mut secrets_seen =
+            vec![API_KEY.to_owned(), "a random key".to_owned(), PROMPT.to_owned(), ADDRESS.to_owned()];
+        let mut codes = vec![];
+
+        for event in [
+            http_api(&json!({})),
+            http_api(&json!({"body": json!({"instructions": PROMPT}).to_string()})),
+            http_api(&json!({"body": json!({"voice": PROMPT}).to_string()})),
+            http_api(&json!({"body": json!({PROMPT: 1}).to_string()})),
+            http_api(&json!({"body": PROMPT})),
+            http_api(&json!({"body": PROMPT.repeat(1000)})),
+            http_api(&json!({"headers": {"origin": "https://evil.example", "authorization": API_KEY}})),
+            json!({"httpMethod": "GET", "body": PROMPT, "requestContext": {"identity": {"sourceIp": ADDRESS}}}),
+            json!({"instructions": PROMPT, "sourceIp": ADDRESS}),
+        ] {
+            codes.push(function.invoke(&event).await);
+        }
+        for fault in [
+            Fault::Unauthorized,
+            Fault::Forbidden,
+            Fault::BadRequest,
+            Fault::NotFound,
+            Fault::RateLimit { retry_after: Some("60".to_owned()) },
+            Fault::InsufficientQuota,
+            Fault::ServerError { status: 500, retry_after: Some("60".to_owned()) },
+            Fault::Reset,
+            Fault::Cut,
+            Fault::Garbage,
+            Fault::NotJson,
+            Fault::Expired,
+            Fault::WrongPrefix,
+            Fault::Oversize,
+            Fault::Redirect { location: "/elsewhere".to_owned() },
+            Fault::Hang,
+        ] {
+            openai.clear_faults();
+            openai.fail(fault, 10);
+            codes.push(function.invoke_within(Duration::from_secs(2), &http_api(&json!({}))).await);
+        }
+        openai.clear_faults();
+        secrets.put(Secret::Text(format!("{{\"OPENAI_API_KEY\": \"{API_KEY}\"")));
+        openai.take_only_keys(&["sk-another"]);
+        codes.push(function.mint().await);
+        codes.push(function.mint().await);
+
+        secrets_seen.extend(codes.iter().filter_map(|reply| reply.body["value"].as_str().map(str::to_owned)));
+        let mut codes: Vec<_> = codes.iter().filter_map(|reply| reply.body["code"].as_str()).collect();
+        codes.sort_unstable();
+        codes.dedup();
+        assert_eq!(
+            codes,
+            [
+                "invalid_request",
+                "key_unavailable",
+                "method_not_allowed",
+                "openai_answer_invalid",
+                "openai_busy",
+                "openai_out_of_quota",
+                "openai_rejected_key",
+                "openai_rejected_session",
+                "openai_timeout",
+                "openai_unavailable",
+                "origin_not_allowed",
+                "request_too_large",
+            ],
+            "every refusal there is"
+        );
+        let log = function.stop().await;
+        assert!(log.contains("\"level\":\"DEBUG\""), "{log}");
+        assert_eq!(records(&log).len(), 27);
+        for secret in secrets_seen {
+            assert!(!log.contains(&secret), "{secret} is in the log:\n{log}");
+        }
+        for pattern in ["ek_", "sk-", "Bearer", "tok_"] {
+            assert!(!log.contains(pattern), "{pattern} is in the log:\n{log}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_s_record_has_openai_s_reason_but_not_its_sentence() {
+    let openai = Simulator::start().await.unwrap();
+    let function = Function::with(&openai, &[("MODEL", "gpt-4o-realtime-preview")]).await;
+    function.mint().await;
+    let record = records(&function.stop().await).remove(0);
+    assert_eq!(record["openaiStatus"], 404);
+    assert_eq!((&record["openaiCode"], &record["openaiParam"]), (&json!("model_not_found"), &json!("session.model")));
+    assert!(!record.to_string().contains("does not exist"), "{record}");
+}
+
+#[tokio::test]
+async fn log_level_says_how_much_is_said() {
+    let openai = Simulator::start().await.unwrap();
+    for (level, quiet) in [("ERROR", true), ("DEBUG", false)] {
+        let function = Function::with(&openai, &[("LOG_LEVEL", level)]).await;
+        openai.fail(Fault::Reset, 1);
+        assert_eq!(function.mint().await.status, 200);
+        let log = function.stop().await;
+        assert_eq!(records(&log).len(), 1, "the record is there at any level");
+        assert_eq!(log.lines().count() == 1, quiet, "{log}");
+    }
+}

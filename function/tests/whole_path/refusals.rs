@@ -1,0 +1,108 @@
+//! The table of refusals that need no one else: what the caller did wrong.
+
+use std::time::Duration;
+
+use openai_simulator::Simulator;
+use serde_json::{Value, json};
+
+use crate::function::{Function, Reply, http_api};
+
+/// Checks that a refusal is in the promised form. Its `details`.
+pub fn assert_refused<'a>(reply: &'a Reply, status: u64, code: &str) -> &'a str {
+    assert_eq!((reply.status, reply.body["code"].as_str()), (status, Some(code)), "{}", reply.body);
+    let names: Vec<_> = reply.body.as_object().unwrap().keys().map(String::as_str).collect();
+    assert_eq!(names, ["code", "details", "error", "message", "requestId", "success"]);
+    assert_eq!(reply.body["success"], false);
+    assert!(reply.body["requestId"].as_str().unwrap().starts_with("00000000-0000-0000-0000-"));
+    assert_eq!(reply.headers["cache-control"], "no-store");
+    for sentence in ["error", "message", "details"] {
+        assert!(!reply.body[sentence].as_str().unwrap().is_empty(), "{sentence} in {}", reply.body);
+    }
+    reply.body["details"].as_str().unwrap()
+}
+
+#[tokio::test]
+async fn a_body_that_asks_for_what_is_not_offered_is_told_what_is() {
+    let openai = Simulator::start().await.unwrap();
+    let function = Function::with(&openai, &[]).await;
+    for (body, details) in [
+        (json!("{voice"), "The body is not JSON: send no body, {} or a JSON object"),
+        (json!("[]"), "The body is JSON, but no object: send no body, {} or a JSON object"),
+        (json!(r#"{"model": "gpt-4"}"#), "Unknown field 'model': allowed are profile, voice"),
+        (json!(r#"{"profile": "admin"}"#), "There is no such profile: 'profile' is one of default"),
+        (
+            json!(r#"{"voice": "nova"}"#),
+            "'voice' is not allowed to be that: it is one of alloy, ash, ballad, coral, echo, sage, shimmer, verse, \
+             marin, cedar",
+        ),
+    ] {
+        let reply = function.invoke(&http_api(&json!({"body": body}))).await;
+        assert_eq!(assert_refused(&reply, 400, "invalid_request"), details);
+    }
+    assert!(openai.requests().is_empty());
+}
+
+#[tokio::test]
+async fn an_event_that_is_no_request_is_refused_and_not_an_error_of_the_function() {
+    let openai = Simulator::start().await.unwrap();
+    let function = Function::with(&openai, &[]).await;
+    for event in [json!({}), json!(null), json!({"key1": "value1"}), json!({"httpMethod": "POST", "body": {}})] {
+        assert_refused(&function.invoke(&event).await, 400, "invalid_request");
+    }
+    assert!(openai.requests().is_empty());
+}
+
+#[tokio::test]
+async fn another_method_is_told_which_one_is_allowed() {
+    let openai = Simulator::start().await.unwrap();
+    let function = Function::with(&openai, &[]).await;
+    for method in ["GET", "OPTIONS", "HEAD", "PUT", "DELETE", "post", "BREW", ""] {
+        let reply = function.invoke(&json!({"httpMethod": method})).await;
+        assert_refused(&reply, 405, "method_not_allowed");
+        assert_eq!(reply.headers["allow"], "POST");
+    }
+    assert!(openai.requests().is_empty());
+}
+
+#[tokio::test]
+async fn a_foreign_page_gets_nothing() {
+    let openai = Simulator::start().await.unwrap();
+    let function = Function::with(&openai, &[("ALLOWED_ORIGINS", "https://app.example.com")]).await;
+    let rest_api = |origins: Value| {
+        let mut event: Value = serde_json::from_str(include_str!("../../events/rest-api.json")).unwrap();
+        event["headers"]["Origin"] = "https://app.example.com".into();
+        event["multiValueHeaders"]["Origin"] = origins;
+        event
+    };
+    for event in [
+        http_api(&json!({"headers": {"origin": "https://evil.example"}})),
+        http_api(&json!({"headers": {"Origin": "https://app.example.com.evil.example"}})),
+        http_api(&json!({"headers": {"origin": "http://app.example.com"}})),
+        http_api(&json!({"headers": {"origin": "https://app.example.com:8443"}})),
+        http_api(&json!({"headers": {"origin": "null"}})),
+        http_api(&json!({"headers": {"origin": ""}})),
+        http_api(&json!({"headers": {"origin": "https://app.example.com, https://evil.example"}})),
+        rest_api(json!(["https://evil.example", "https://app.example.com"])),
+    ] {
+        assert_refused(&function.invoke(&event).await, 403, "origin_not_allowed");
+    }
+    assert!(openai.requests().is_empty());
+}
+
+#[tokio::test]
+async fn a_body_over_16_kib_is_not_looked_at() {
+    let openai = Simulator::start().await.unwrap();
+    let function = Function::with(&openai, &[]).await;
+    let of = |bytes: usize| http_api(&json!({"body": " ".repeat(bytes)}));
+    assert_eq!(function.invoke(&of(16 * 1024)).await.status, 200);
+    assert_refused(&function.invoke(&of(16 * 1024 + 1)).await, 413, "request_too_large");
+    assert_eq!(openai.requests().len(), 1);
+}
+
+#[tokio::test]
+async fn an_invocation_without_time_left_is_refused_in_time() {
+    let openai = Simulator::start().await.unwrap();
+    let function = Function::with(&openai, &[]).await;
+    let reply = function.invoke_within(Duration::from_millis(100), &http_api(&json!({}))).await;
+    assert_refused(&reply, 504, "openai_timeout");
+}

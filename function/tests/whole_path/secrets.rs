@@ -1,0 +1,94 @@
+//! Secrets Manager's side, for what ministack does not do: refuse, hang and be rotated in mid-test.
+
+use std::sync::{Arc, Mutex};
+
+use axum::{
+    Router,
+    body::Bytes,
+    extract::State,
+    http::{HeaderMap, StatusCode, header},
+    response::{IntoResponse, Response},
+    routing::post,
+};
+use serde_json::{Value, json};
+use tokio::{net::TcpListener, sync::watch};
+
+pub const ARN: &str = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:token-mint-AbCdEf";
+
+/// What it does when it is asked for the secret.
+#[derive(Clone)]
+pub enum Secret {
+    Text(String),
+    Refused(&'static str),
+    Hangs,
+}
+
+#[derive(Clone)]
+pub struct SecretsManager {
+    pub url: String,
+    secret: Arc<Mutex<Secret>>,
+    reads: watch::Sender<usize>,
+}
+
+impl SecretsManager {
+    pub async fn start(secret: Secret) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let manager = Self { url, secret: Arc::new(Mutex::new(secret)), reads: watch::Sender::new(0) };
+        let routes = Router::new().route("/", post(get_secret_value)).with_state(manager.clone());
+        tokio::spawn(async move { axum::serve(listener, routes).await });
+        manager
+    }
+
+    pub async fn with_key(key: &str) -> Self {
+        Self::start(Secret::Text(json!({"OPENAI_API_KEY": key, "SAFETY_IDENTIFIER_KEY": "a random key"}).to_string()))
+            .await
+    }
+
+    /// What it holds now.
+    pub fn secret(&self) -> Secret {
+        self.secret.lock().unwrap().clone()
+    }
+
+    pub fn put(&self, secret: Secret) {
+        *self.secret.lock().unwrap() = secret;
+    }
+
+    pub fn reads(&self) -> usize {
+        *self.reads.borrow()
+    }
+
+    /// Waits until the secret has been asked for that often.
+    pub async fn wait_for_reads(&self, reads: usize) {
+        self.reads.subscribe().wait_for(|now| *now >= reads).await.unwrap();
+    }
+
+    /// Where the function finds it, and the credentials that it signs with.
+    pub fn environment(&self) -> Vec<(&str, &str)> {
+        vec![
+            ("OPENAI_SECRET_ARN", ARN),
+            ("AWS_ENDPOINT_URL_SECRETS_MANAGER", &self.url),
+            ("AWS_REGION", "eu-west-1"),
+            ("AWS_ACCESS_KEY_ID", "test"),
+            ("AWS_SECRET_ACCESS_KEY", "test"),
+        ]
+    }
+}
+
+async fn get_secret_value(State(manager): State<SecretsManager>, headers: HeaderMap, body: Bytes) -> Response {
+    assert_eq!(headers["x-amz-target"], "secretsmanager.GetSecretValue");
+    assert!(headers[header::AUTHORIZATION].to_str().unwrap().starts_with("AWS4-HMAC-SHA256 "));
+    let asked: Value = serde_json::from_slice(&body).unwrap();
+    assert_eq!(asked["SecretId"], ARN);
+    let secret = manager.secret.lock().unwrap().clone();
+    manager.reads.send_modify(|reads| *reads += 1);
+    let (status, body) = match secret {
+        Secret::Text(text) => (
+            StatusCode::OK,
+            json!({"ARN": ARN, "Name": "token-mint", "VersionId": "1", "SecretString": text, "CreatedDate": 1.0}),
+        ),
+        Secret::Refused(code) => (StatusCode::BAD_REQUEST, json!({"__type": code, "Message": "No."})),
+        Secret::Hangs => std::future::pending().await,
+    };
+    (status, [(header::CONTENT_TYPE, "application/x-amz-json-1.1")], body.to_string()).into_response()
+}

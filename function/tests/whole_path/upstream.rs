@@ -1,0 +1,158 @@
+//! The table of refusals that come from OpenAI, and what is tried before one is given.
+
+use std::time::{Duration, Instant};
+
+use openai_simulator::{Fault, Simulator};
+use serde_json::json;
+
+use crate::{
+    function::{API_KEY, Function, http_api, records},
+    refusals::assert_refused,
+};
+
+/// One mint against OpenAI with a fault that stays: what the caller reads, and how often OpenAI was asked.
+async fn with_fault(fault: Fault, status: u64, code: &str, details: &str, asked: usize) -> crate::function::Reply {
+    let openai = Simulator::start().await.unwrap();
+    let function = Function::with(&openai, &[]).await;
+    openai.fail(fault.clone(), 100);
+    let reply = function.mint().await;
+    assert_eq!(assert_refused(&reply, status, code), details, "{fault:?}");
+    assert_eq!(openai.requests().len(), asked, "{fault:?}");
+    assert!(!reply.body.to_string().contains(API_KEY), "{fault:?}");
+    let record = records(&function.stop().await).remove(0);
+    assert_eq!((record["Code"].as_str(), record["status"].as_u64()), (Some(code), Some(status)));
+    assert_eq!(record["Attempts"].as_u64(), Some(asked as u64), "{record}");
+    reply
+}
+
+#[tokio::test]
+async fn what_cannot_get_better_is_not_tried_again() {
+    with_fault(Fault::Unauthorized, 502, "openai_rejected_key", "OpenAI API returned 401", 1).await;
+    with_fault(Fault::Forbidden, 502, "openai_rejected_key", "OpenAI API returned 403", 1).await;
+    with_fault(Fault::BadRequest, 502, "openai_rejected_session", "OpenAI API returned 400", 1).await;
+    with_fault(Fault::NotFound, 502, "openai_rejected_session", "OpenAI API returned 404", 1).await;
+    let details = "OpenAI API returned 429: the account is out of quota";
+    with_fault(Fault::InsufficientQuota, 503, "openai_out_of_quota", details, 1).await;
+}
+
+#[tokio::test]
+async fn an_answer_that_is_no_token_is_never_passed_on() {
+    let details = "OpenAI API returned something else than a token";
+    for fault in [Fault::NotJson, Fault::Expired, Fault::WrongPrefix, Fault::Oversize] {
+        with_fault(fault, 502, "openai_answer_invalid", details, 1).await;
+    }
+}
+
+#[tokio::test]
+async fn a_redirect_is_not_followed_with_the_key() {
+    let elsewhere = Simulator::start().await.unwrap();
+    let location = format!("{}/realtime/client_secrets", elsewhere.base_url());
+    let details = "OpenAI API returned something else than a token";
+    with_fault(Fault::Redirect { location }, 502, "openai_answer_invalid", details, 1).await;
+    assert_eq!(elsewhere.connections(), 0);
+}
+
+#[tokio::test]
+async fn a_fault_that_may_pass_is_tried_three_times() {
+    for status in [500, 502, 503, 529] {
+        let details = format!("OpenAI API returned {status}");
+        let fault = Fault::ServerError { status, retry_after: None };
+        let reply = with_fault(fault, 502, "openai_unavailable", &details, 3).await;
+        assert_eq!(reply.headers.get("retry-after"), None);
+    }
+    let fault = Fault::RateLimit { retry_after: None };
+    let reply = with_fault(fault, 503, "openai_busy", "OpenAI API returned 429: too many requests", 3).await;
+    assert_eq!(reply.headers["retry-after"], "5");
+}
+
+#[tokio::test]
+async fn a_broken_connection_is_tried_on_new_ones() {
+    // Once over the connection from the start, which counts for nothing, then three times over new ones.
+    for fault in [Fault::Reset, Fault::Cut, Fault::Garbage] {
+        with_fault(fault, 502, "openai_unavailable", "OpenAI API could not be reached", 4).await;
+    }
+}
+
+#[tokio::test]
+async fn a_refused_connection_is_unavailable_too() {
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let base_url = format!("http://{closed}/v1");
+    let function = Function::start(&[("OPENAI_BASE_URL", &base_url), ("OPENAI_API_KEY", API_KEY)]).await;
+    let details = "OpenAI API could not be reached";
+    assert_eq!(assert_refused(&function.mint().await, 502, "openai_unavailable"), details);
+}
+
+#[tokio::test]
+async fn what_passes_in_time_costs_no_one_a_token() {
+    let openai = Simulator::start().await.unwrap();
+    let function = Function::with(&openai, &[]).await;
+    for fault in [
+        Fault::ServerError { status: 500, retry_after: None },
+        Fault::ServerError { status: 503, retry_after: Some("0".into()) },
+        Fault::RateLimit { retry_after: None },
+        Fault::Reset,
+        Fault::Cut,
+        Fault::Garbage,
+    ] {
+        openai.fail(fault.clone(), 2);
+        assert_eq!(function.mint().await.status, 200, "{fault:?}");
+    }
+}
+
+#[tokio::test]
+async fn retry_after_is_honoured_when_it_fits_and_passed_on_when_not() {
+    let openai = Simulator::start().await.unwrap();
+    let function = Function::with(&openai, &[]).await;
+    openai.fail(Fault::RateLimit { retry_after: Some("2".into()) }, 1);
+    let began = Instant::now();
+    assert_eq!(function.mint().await.status, 200);
+    assert!((2000..2900).contains(&began.elapsed().as_millis()), "{:?}", began.elapsed());
+
+    for fault in [
+        Fault::RateLimit { retry_after: Some("40".into()) },
+        Fault::ServerError { status: 503, retry_after: Some("40".into()) },
+    ] {
+        openai.fail(fault, 1);
+        let began = Instant::now();
+        let reply = function.mint().await;
+        assert_eq!(reply.headers["retry-after"], "40", "{}", reply.body);
+        assert!(began.elapsed() < Duration::from_secs(1), "no one waits for what does not fit");
+    }
+}
+
+#[tokio::test]
+async fn silence_ends_before_the_invocation_does() {
+    for fault in [Fault::Hang, Fault::Drip] {
+        let openai = Simulator::start().await.unwrap();
+        let function = Function::with(&openai, &[]).await;
+        openai.fail(fault.clone(), 100);
+        let began = Instant::now();
+        let reply = function.invoke_within(Duration::from_secs(3), &http_api(&json!({}))).await;
+        let details = "OpenAI API did not answer in time";
+        assert_eq!(assert_refused(&reply, 504, "openai_timeout"), details, "{fault:?}");
+        assert!((2400..3000).contains(&began.elapsed().as_millis()), "{fault:?}: {:?}", began.elapsed());
+    }
+}
+
+#[tokio::test]
+async fn silence_ends_before_api_gateway_gives_up() {
+    let openai = Simulator::start().await.unwrap();
+    let function = Function::with(&openai, &[]).await;
+    openai.fail(Fault::Hang, 100);
+    let began = Instant::now();
+    let reply = function.invoke_within(Duration::from_secs(900), &http_api(&json!({}))).await;
+    assert_refused(&reply, 504, "openai_timeout");
+    assert!((24_500..26_000).contains(&began.elapsed().as_millis()), "{:?}", began.elapsed());
+    openai.clear_faults();
+    assert_eq!(function.mint().await.status, 200, "and nothing is left of it");
+}
+
+#[tokio::test]
+async fn a_slow_answer_is_waited_for() {
+    let openai = Simulator::start().await.unwrap();
+    let function = Function::with(&openai, &[]).await;
+    openai.fail(Fault::Delay { ms: 2500 }, 100);
+    let began = Instant::now();
+    assert_eq!(function.mint().await.status, 200);
+    assert!((2500..3000).contains(&began.elapsed().as_millis()), "{:?}", began.elapsed());
+}

@@ -1,0 +1,58 @@
+//! What a simulator remembers: the keys it takes, the faults it was asked for, what it was sent.
+
+use std::{
+    collections::VecDeque,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use serde::Serialize;
+use serde_json::Value;
+use tokio::sync::watch;
+
+use crate::Fault;
+
+/// One request to `/v1/…` as it arrived.
+#[derive(Clone, Debug, Serialize)]
+pub struct SeenRequest {
+    /// Which of the connections it came over, counted from 1.
+    pub connection: usize,
+    /// For example `/v1/realtime/client_secrets`.
+    pub path: String,
+    /// What followed `Bearer `. Not shown over HTTP.
+    #[serde(skip)]
+    pub bearer: String,
+    /// The header `OpenAI-Safety-Identifier`.
+    pub safety_identifier: Option<String>,
+    /// The body, or `null` if it is no JSON.
+    pub body: Value,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct State {
+    memory: Mutex<Memory>,
+    /// How many connections are open now.
+    pub(crate) open: watch::Sender<usize>,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Memory {
+    /// `None`: any key that starts with `sk-`.
+    pub(crate) keys: Option<Vec<String>>,
+    pub(crate) faults: VecDeque<Fault>,
+    pub(crate) requests: Vec<SeenRequest>,
+    pub(crate) connections: usize,
+    pub(crate) resumed_handshakes: usize,
+}
+
+impl State {
+    pub(crate) fn memory(&self) -> MutexGuard<'_, Memory> {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn takes(&self, bearer: &str) -> bool {
+        match &self.memory().keys {
+            Some(keys) => keys.iter().any(|key| key == bearer),
+            None => bearer.starts_with("sk-"),
+        }
+    }
+}
