@@ -31,7 +31,7 @@ impl Moment {
     #[cfg(test)]
     pub(crate) fn before_a_freeze_of(frozen: Duration) -> Self {
         let now = Self::now();
-        Self { wall: now.wall - frozen, ..now }
+        Self { wall: now.wall.checked_sub(frozen).expect("a moment after 1970"), ..now }
     }
 }
 

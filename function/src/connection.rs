@@ -28,6 +28,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// What is sent and not acknowledged for this long was sent to no one: the kernel ends the
 /// connection. Retransmission starts at 200 ms, so one lost packet does not.
+#[cfg(target_os = "linux")]
 const UNACKNOWLEDGED_LIMIT: Duration = Duration::from_millis(900);
 
 /// What all of this process's HTTP clients have in common.
@@ -35,15 +36,18 @@ const UNACKNOWLEDGED_LIMIT: Duration = Duration::from_millis(900);
 /// HTTP/1.1 only; no redirects, since a request carries a key that is meant for the configured host
 /// alone; no proxy from the environment, for the same reason.
 pub fn builder(tls: &ClientConfig) -> reqwest::ClientBuilder {
-    reqwest::Client::builder()
+    let builder = reqwest::Client::builder()
         .tls_backend_preconfigured(tls.clone())
         .http1_only()
         .redirect(reqwest::redirect::Policy::none())
         .referer(false)
         .no_proxy()
         .connect_timeout(CONNECT_TIMEOUT)
-        .tcp_user_timeout(UNACKNOWLEDGED_LIMIT)
-        .user_agent(concat!("token-mint/", env!("CARGO_PKG_VERSION")))
+        .user_agent(concat!("token-mint/", env!("CARGO_PKG_VERSION")));
+    // Lambda is Linux; the demo runs elsewhere too.
+    #[cfg(target_os = "linux")]
+    let builder = builder.tcp_user_timeout(UNACKNOWLEDGED_LIMIT);
+    builder
 }
 
 /// One connection at a time, as long as requests come one at a time.

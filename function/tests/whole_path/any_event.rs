@@ -23,7 +23,7 @@ fn any_json() -> impl Strategy<Value = Value> {
     leaf.prop_recursive(4, 32, 6, |inner| {
         prop_oneof![
             vec(inner.clone(), 0..6).prop_map(Value::from),
-            btree_map(any_name(), inner, 0..6).prop_map(|map| Value::from_iter(map)),
+            btree_map(any_name(), inner, 0..6).prop_map(Value::from_iter),
         ]
     })
 }

@@ -115,7 +115,7 @@ impl Function {
     pub async fn freeze(&self) {
         self.signal("-STOP").await;
         let stat = format!("/proc/{}/stat", self.process.id().unwrap());
-        while !std::fs::read_to_string(&stat).unwrap().contains(") T ") {
+        while std::fs::read_to_string(&stat).is_ok_and(|stat| !stat.contains(") T ")) {
             tokio::task::yield_now().await;
         }
     }
@@ -125,8 +125,8 @@ impl Function {
     }
 
     async fn signal(&self, signal: &str) {
-        let id = self.process.id().unwrap().to_string();
-        assert!(Command::new("kill").args([signal, &id]).status().await.unwrap().success());
+        let kill = format!("kill {signal} {}", self.process.id().unwrap());
+        assert!(Command::new("sh").args(["-c", &kill]).status().await.unwrap().success());
     }
 
     /// Ends the process and returns all that it ever logged.

@@ -1,0 +1,167 @@
+"""Programs that the tests talk to: each is the real one, on loopback, and ends with its test."""
+
+import os
+import pathlib
+import platform
+import signal
+import socket
+import subprocess
+import time
+import urllib.error
+import urllib.request
+
+import boto3
+import pytest
+import samcli
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+TARGET = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
+
+# Keys that open nothing, so that no command can reach a real account.
+NO_AWS_ACCOUNT = {
+    "AWS_ACCESS_KEY_ID": "test",
+    "AWS_SECRET_ACCESS_KEY": "test",
+    "AWS_DEFAULT_REGION": "eu-west-1",
+    "AWS_REGION": "eu-west-1",
+    "AWS_EC2_METADATA_DISABLED": "true",
+}
+
+
+def skip(why):
+    """Skips a test for want of something; where nothing may be missing, fails it."""
+    if os.environ.get("CI") == "true":
+        pytest.fail(f"would be skipped: {why}")
+    pytest.skip(why)
+
+
+def pytest_terminal_summary(terminalreporter):
+    for report in terminalreporter.stats.get("skipped", []):
+        why = report.longrepr[2].removeprefix("Skipped: ")
+        terminalreporter.write_line(f"skipped: {why} ({report.nodeid})")
+
+
+def free_port():
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+def post(url, body=b"", headers=None, method="POST"):
+    """Status, headers and text of the answer, whatever the status is."""
+    request = urllib.request.Request(url, data=body, headers=headers or {}, method=method)
+    try:
+        with urllib.request.urlopen(request, timeout=35) as answer:
+            return answer.status, answer.headers, answer.read().decode()
+    except urllib.error.HTTPError as answer:
+        return answer.code, answer.headers, answer.read().decode()
+
+
+class Program:
+    """A child process in a group of its own, and all that it printed."""
+
+    def __init__(self, command, log, **environment):
+        self.log = log
+        with log.open("w") as output:
+            self.process = subprocess.Popen(
+                [str(word) for word in command],
+                cwd=ROOT,
+                env={"PATH": os.environ["PATH"], "HOME": os.environ["HOME"], **environment},
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    def wait_for_port(self, port, seconds=30):
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            assert self.process.poll() is None, f"it ended:\n{self.log.read_text()}"
+            try:
+                socket.create_connection(("127.0.0.1", port), timeout=1).close()
+                return
+            except OSError:
+                time.sleep(0.01)
+        raise AssertionError(f"nothing listens on {port}:\n{self.log.read_text()}")
+
+    def stop(self, how=signal.SIGTERM):
+        """Ends the whole group; its exit code."""
+        if self.process.poll() is None:
+            os.killpg(self.process.pid, how)
+        try:
+            return self.process.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            raise
+
+
+@pytest.fixture
+def start(tmp_path):
+    """Starts programs, and ends them with the test."""
+    programs = []
+
+    def start(command, name, **environment):
+        programs.append(Program(command, tmp_path / f"{name}.log", **environment))
+        return programs[-1]
+
+    yield start
+    for program in reversed(programs):
+        program.stop()
+
+
+@pytest.fixture
+def simulator(start):
+    """The address of a simulated OpenAI, without /v1."""
+    port = free_port()
+    start([TARGET / "debug/openai-simulator", "--port", port], "simulator").wait_for_port(port)
+    return f"http://127.0.0.1:{port}"
+
+
+@pytest.fixture
+def aws(start, tmp_path):
+    """The endpoint of a stand-in of AWS, and a boto3 session for it."""
+    port = free_port()
+    endpoint = f"http://127.0.0.1:{port}"
+    start(
+        [ROOT / ".venv/ministack/bin/ministack"],
+        "ministack",
+        BIND_HOST="127.0.0.1",
+        GATEWAY_PORT=str(port),
+        IOT_MTLS_ENABLED="0",
+        AWS_ENDPOINT_URL=endpoint,
+        TMPDIR=str(tmp_path),
+        **NO_AWS_ACCOUNT,
+    ).wait_for_port(port)
+    return endpoint, boto3.Session("test", "test", region_name="eu-west-1")
+
+
+@pytest.fixture
+def in_lambda(start):
+    """Starts the release binary under AWS's own emulator of Lambda; a function that invokes it."""
+    if platform.system() != "Linux":
+        skip("the emulator of Lambda runs on Linux only")
+    machine = {"x86_64": "x86_64", "aarch64": "arm64"}[platform.machine()]
+    emulator = pathlib.Path(samcli.__file__).parent / f"local/rapid/aws-lambda-rie-{machine}"
+
+    def in_lambda(**environment):
+        port, api_port = free_port(), free_port()
+        program = start(
+            [
+                emulator,
+                "--runtime-interface-emulator-address",
+                f"127.0.0.1:{port}",
+                "--runtime-api-address",
+                f"127.0.0.1:{api_port}",
+                TARGET / "release/token-mint",
+            ],
+            "lambda",
+            **NO_AWS_ACCOUNT,
+            **environment,
+        )
+        program.wait_for_port(port)
+
+        def invoke(event):
+            return post(f"http://127.0.0.1:{port}/2015-03-31/functions/function/invocations", event)[2]
+
+        return program, invoke
+
+    return in_lambda

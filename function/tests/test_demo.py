@@ -1,0 +1,156 @@
+"""`make demo`, and every command that the README tells a reader to type."""
+
+import json
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import time
+
+import pytest
+from conftest import ROOT, TARGET, free_port, post, skip
+
+
+@pytest.fixture
+def demo(start):
+    """Starts `make demo` on a free port."""
+
+    def demo(**environment):
+        port = free_port()
+        program = start(["make", "demo", f"PORT={port}"], "demo", **environment)
+        program.wait_for_port(port)
+        return program, port
+
+    return demo
+
+
+def test_it_answers_within_a_second_of_being_up(demo):
+    program, port = demo()
+    up = time.monotonic()
+    status, headers, text = post(f"http://127.0.0.1:{port}/token")
+    assert time.monotonic() - up < 1
+    token = json.loads(text)
+    assert (status, headers["Cache-Control"]) == (200, "no-store")
+    assert token["value"] == token["ephemeralToken"] and token["value"].startswith("ek_")
+    printed = program.log.read_text()
+    assert f"Open  http://127.0.0.1:{port}" in printed
+    assert f"curl -X POST http://127.0.0.1:{port}/token" in printed
+
+
+def test_the_page_is_there_and_asks_the_handler(demo):
+    _, port = demo()
+    status, headers, page = post(f"http://127.0.0.1:{port}/", None, method="GET")
+    assert (status, headers.get_content_type()) == (200, "text/html")
+    assert "fetch('/token', { method: 'POST'" in page
+    assert not re.search(r'(src|href)="https?:', page), "nothing is loaded from elsewhere"
+
+
+def test_cors_is_answered_as_the_deployed_api_answers_it(demo):
+    _, port = demo(ALLOWED_ORIGINS="https://app.example.com")
+    url = f"http://127.0.0.1:{port}/token"
+    preflight = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "content-type"}
+    allowed, foreign = {"Origin": "https://app.example.com"}, {"Origin": "https://evil.example"}
+
+    status, headers, _ = post(url, None, {**preflight, **allowed}, "OPTIONS")
+    assert status == 204
+    assert headers["Access-Control-Allow-Origin"] == "https://app.example.com"
+    assert (headers["Access-Control-Allow-Methods"], headers["Access-Control-Allow-Headers"]) == ("POST", "content-type")
+    status, headers, _ = post(url, b"", allowed)
+    assert (status, headers["Access-Control-Allow-Origin"]) == (200, "https://app.example.com")
+
+    assert "Access-Control-Allow-Origin" not in post(url, None, {**preflight, **foreign}, "OPTIONS")[1]
+    status, headers, text = post(url, b"", foreign)
+    assert (status, json.loads(text)["code"]) == (403, "origin_not_allowed")
+    assert "Access-Control-Allow-Origin" not in headers
+
+
+def test_a_key_of_one_s_own_goes_to_the_openai_that_is_configured(demo, simulator):
+    program, port = demo(OPENAI_API_KEY="sk-my-own", OPENAI_BASE_URL=f"{simulator}/v1")
+    assert post(f"http://127.0.0.1:{port}/token")[0] == 200
+    assert len(json.loads(post(f"{simulator}/simulator/requests", None, method="GET")[2])) == 1
+    assert "simulated" not in program.log.read_text()
+    assert "sk-my-own" not in program.log.read_text()
+
+
+def test_ctrl_c_ends_it_cleanly(start):
+    port = free_port()
+    program = start([TARGET / "debug/examples/demo"], "demo", PORT=str(port))
+    program.wait_for_port(port)
+    assert post(f"http://127.0.0.1:{port}/token")[0] == 200
+    with socket.create_connection(("127.0.0.1", port)):
+        assert program.stop(signal.SIGINT) == 0, "even while a browser holds a connection"
+    assert "panicked" not in program.log.read_text()
+
+
+def test_a_taken_port_is_a_sentence_with_the_way_out(start):
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        program = start([TARGET / "debug/examples/demo"], "demo", PORT=str(port))
+        assert program.process.wait(timeout=10) == 1
+    said = program.log.read_text().splitlines()
+    assert len(said) == 1 and f"port {port}" in said[0] and "make demo PORT=8090" in said[0]
+
+
+def test_a_malformed_variable_is_a_sentence_too(start):
+    program = start([TARGET / "debug/examples/demo"], "demo", PORT="eighty")
+    assert program.process.wait(timeout=10) == 1
+    assert program.log.read_text() == 'PORT is "eighty": expected a port number from 0 to 65535\n'
+
+
+def readme_commands():
+    """Every line of the README's shell blocks."""
+    blocks = re.findall(r"^```sh\n(.*?)^```", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
+    return [line for block in blocks for line in block.splitlines() if line.strip()]
+
+
+def test_the_readme_s_commands_do_what_it_says(demo):
+    if not shutil.which("curl"):
+        skip("the README's commands need curl")
+    commands = readme_commands()
+    # This very test is part of one of them, and runs the other.
+    assert {"make demo", "make test"} <= set(commands)
+    curls = [command for command in commands if command.startswith("curl ")]
+    # Like the first, but with a key or a port of the reader's own.
+    demos = [command for command in commands if re.fullmatch(r"([A-Z_]+=\S+ )*make demo( PORT=\d+)?", command)]
+    assert set(commands) == {*curls, *demos, "make test"}, "no command that no test runs"
+
+    program, port = demo()
+    openai = re.search(r"http://127\.0\.0\.1:\d+(?=/v1)", program.log.read_text())[0]
+    answers = []
+    for command in curls:
+        command = command.replace("http://127.0.0.1:8080", f"http://127.0.0.1:{port}")
+        command = command.replace("http://127.0.0.1:8081", openai)
+        ran = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60, cwd=ROOT)
+        assert ran.returncode == 0, f"{command}: {ran.stderr}"
+        answers.append(json.loads(ran.stdout or "{}"))
+    plain, voice, planned, refused = answers
+    assert plain["success"] and voice["voice"] == "marin"
+    assert planned == {} and refused["code"] == "openai_out_of_quota"
+
+
+def test_the_readme_and_the_makefile_name_the_same_targets():
+    targets = set(re.findall(r"^([a-z-]+):.*## ", (ROOT / "Makefile").read_text(), re.MULTILINE)) - {"help"}
+    named = set(re.findall(r"(?:^|`|=\S+ )make ([a-z-]+)", (ROOT / "README.md").read_text(), re.MULTILINE))
+    assert targets == named
+
+
+def test_the_readme_s_table_of_variables_is_that_of_the_function():
+    config = (ROOT / "function/src/config.rs").read_text()
+    read = set(re.findall(r'^const ([A-Z_]+): &str = "\1";', config, re.MULTILINE))
+    own = {name for name in read if not name.startswith("AWS_LAMBDA_")}
+    table = re.findall(r"^\| `([A-Z_]+)` \|", (ROOT / "README.md").read_text(), re.MULTILINE)
+    assert set(table) == own and len(table) == len(own)
+
+
+def test_the_readme_s_table_of_refusals_is_that_of_the_function():
+    table = re.findall(r"^\| (\d{3}) \| `([a-z_]+)` \|", (ROOT / "README.md").read_text(), re.MULTILINE)
+    source = (ROOT / "function/src/error.rs").read_text()
+    rows = re.findall(r'StatusCode::([A-Z_]+),\s*"([a-z_]+)"', source)
+    numbers = {
+        "BAD_REQUEST": "400", "FORBIDDEN": "403", "METHOD_NOT_ALLOWED": "405", "PAYLOAD_TOO_LARGE": "413",
+        "BAD_GATEWAY": "502", "SERVICE_UNAVAILABLE": "503", "GATEWAY_TIMEOUT": "504",
+    }
+    assert sorted(table) == sorted({(numbers[status], code) for status, code in rows})

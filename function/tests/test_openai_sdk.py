@@ -1,0 +1,158 @@
+"""OpenAI's own SDK: it mints against the simulator, and its types accept what the function sends."""
+
+import importlib
+import json
+import pkgutil
+import time
+
+import openai
+import pytest
+import typing_extensions
+from conftest import TARGET, free_port, post
+from openai.types.realtime import ClientSecretCreateResponse
+from openai.types.realtime.client_secret_create_params import ClientSecretCreateParams
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+
+@pytest.fixture
+def client(simulator):
+    return openai.OpenAI(api_key="sk-test", base_url=f"{simulator}/v1", max_retries=0)
+
+
+def fail(simulator, fault, **more):
+    assert post(f"{simulator}/simulator/faults", json.dumps({"fault": fault, **more}).encode())[0] == 204
+
+
+def test_the_sdk_mints(client):
+    secret = client.realtime.client_secrets.create(
+        expires_after={"anchor": "created_at", "seconds": 60},
+        session={
+            "type": "realtime",
+            "model": "gpt-realtime-2.1",
+            "instructions": "Speak slowly.",
+            "audio": {"output": {"voice": "marin"}, "input": {"turn_detection": {"type": "semantic_vad"}}},
+            "tools": [{"type": "function", "name": "end_call", "parameters": {"type": "object"}}],
+        },
+    )
+    assert secret.value.startswith("ek_")
+    assert 58 <= secret.expires_at - time.time() <= 60
+    assert (secret.session.type, secret.session.model) == ("realtime", "gpt-realtime-2.1")
+    assert secret.session.id.startswith("sess_")
+    assert secret.session.audio.output.voice == "marin"
+
+
+def test_the_sdk_mints_for_transcription(client):
+    secret = client.realtime.client_secrets.create(
+        session={"type": "transcription", "audio": {"input": {"transcription": {"model": "gpt-4o-transcribe"}}}}
+    )
+    assert secret.session.type == "transcription"
+    assert 598 <= secret.expires_at - time.time() <= 600
+
+
+@pytest.mark.parametrize(
+    "request_, error, param",
+    [
+        ({"session": {"model": "gpt-realtime-2.1"}}, openai.BadRequestError, "session.type"),
+        ({"session": {"type": "realtime", "temperature": 1}}, openai.BadRequestError, "session.temperature"),
+        (
+            {"session": {"type": "realtime", "audio": {"output": {"voice": "nova"}}}},
+            openai.BadRequestError,
+            "session.audio.output.voice",
+        ),
+        (
+            {"session": {"type": "realtime"}, "expires_after": {"anchor": "created_at", "seconds": 9}},
+            openai.BadRequestError,
+            "expires_after.seconds",
+        ),
+        ({"session": {"type": "realtime", "model": "gpt-4o-realtime-preview"}}, openai.NotFoundError, "session.model"),
+    ],
+)
+def test_the_simulator_refuses_what_openai_would(client, request_, error, param):
+    with pytest.raises(error) as refused:
+        client.realtime.client_secrets.create(**request_)
+    assert refused.value.param == param
+
+
+def test_a_bad_key_is_refused(simulator):
+    client = openai.OpenAI(api_key="nonsense", base_url=f"{simulator}/v1", max_retries=0)
+    with pytest.raises(openai.AuthenticationError):
+        client.realtime.client_secrets.create(session={"type": "realtime"})
+    with pytest.raises(openai.AuthenticationError):
+        client.models.list()
+
+
+@pytest.mark.parametrize(
+    "fault, error, code",
+    [
+        ("unauthorized", openai.AuthenticationError, "invalid_api_key"),
+        ("forbidden", openai.PermissionDeniedError, "model_not_found"),
+        ("bad-request", openai.BadRequestError, "invalid_value"),
+        ("not-found", openai.NotFoundError, "model_not_found"),
+        ("rate-limit", openai.RateLimitError, "rate_limit_exceeded"),
+        ("insufficient-quota", openai.RateLimitError, "insufficient_quota"),
+    ],
+)
+def test_a_fault_is_what_the_sdk_takes_for_it(simulator, client, fault, error, code):
+    fail(simulator, fault)
+    with pytest.raises(error) as refused:
+        client.realtime.client_secrets.create(session={"type": "realtime"})
+    assert refused.value.code == code
+    client.realtime.client_secrets.create(session={"type": "realtime"})
+
+
+def test_faults_below_http_are_connection_errors(simulator, client):
+    for fault in ["reset", "cut", "garbage"]:
+        fail(simulator, fault)
+        with pytest.raises(openai.APIConnectionError):
+            client.realtime.client_secrets.create(session={"type": "realtime"})
+    fail(simulator, "server-error", status=503, retry_after="1")
+    with pytest.raises(openai.InternalServerError) as refused:
+        client.realtime.client_secrets.create(session={"type": "realtime"})
+    assert refused.value.response.headers["retry-after"] == "1"
+
+
+def test_faults_can_be_taken_back_and_must_be_known(simulator, client):
+    fail(simulator, "server-error", status=500, times=9)
+    assert post(f"{simulator}/simulator/faults", None, method="DELETE")[0] == 204
+    client.realtime.client_secrets.create(session={"type": "realtime"})
+    status, _, text = post(f"{simulator}/simulator/faults", b'{"fault": "bad-hair-day"}')
+    assert status == 400 and "rate-limit" in text, "the answer names the faults there are"
+
+
+def test_models_say_when_they_end(client):
+    ends = {model.id: getattr(model, "shutdown_date", None) for model in client.models.list()}
+    assert ends["gpt-realtime"] == "2027-01-20"
+    assert ends["gpt-realtime-2.1"] is None
+
+
+@pytest.fixture(scope="module")
+def strictly_typed():
+    """A check that a request has the fields of the SDK's type, all the way down, and no others."""
+    for found in pkgutil.iter_modules(openai.types.realtime.__path__, "openai.types.realtime."):
+        for name, kind in vars(importlib.import_module(found.name)).items():
+            if typing_extensions.is_typeddict(kind):
+                kind.__pydantic_config__ = ConfigDict(extra="forbid")
+    return TypeAdapter(ClientSecretCreateParams)
+
+
+def test_the_sdk_s_types_accept_what_the_function_sends_and_what_it_gets(start, simulator, strictly_typed):
+    port = free_port()
+    start([TARGET / "debug/examples/demo"], "demo", PORT=str(port), OPENAI_API_KEY="sk-test",
+          OPENAI_BASE_URL=f"{simulator}/v1").wait_for_port(port)
+    for body in [b"", b'{"voice": "cedar"}']:
+        assert post(f"http://127.0.0.1:{port}/token", body)[0] == 200
+    sent = [request["body"] for request in json.loads(post(f"{simulator}/simulator/requests", None, method="GET")[2])]
+    assert len(sent) == 2
+    for request in sent:
+        strictly_typed.validate_python(request, strict=True)
+        # Untyped, as a client without an SDK would send it, and answered in the SDK's own terms.
+        status, _, answer = post(
+            f"{simulator}/v1/realtime/client_secrets",
+            json.dumps(request).encode(),
+            {"Authorization": "Bearer sk-test", "Content-Type": "application/json"},
+        )
+        assert status == 200
+        ClientSecretCreateResponse.model_validate_json(answer, strict=True)
+    for wrong in [{"voice": "alloy"}, {"session": {"type": "chat"}}, {"session": {"type": "realtime", "voice": "ash"}}]:
+        with pytest.raises(ValidationError):
+            strictly_typed.validate_python(wrong, strict=True)
