@@ -43,6 +43,9 @@ const FIRST_PAUSE: Duration = Duration::from_millis(200);
 /// The largest answer that is read. A real one is under 2 KiB.
 const MAX_ANSWER: usize = 64 * 1024;
 
+/// The longest `Retry-After` that is believed.
+const DAY: Duration = Duration::from_secs(86_400);
+
 /// How long to wait for the body of an answer whose status has said enough.
 const ERROR_BODY: Duration = Duration::from_secs(1);
 
@@ -241,7 +244,9 @@ impl OpenAi {
                 Duration::ZERO
             } else {
                 tries = tries.saturating_add(1);
-                failure.retry_after().unwrap_or_else(|| pause_after(tries))
+                // OpenAI tells many instances the same time to come back: each comes a little later.
+                let asked = failure.retry_after().map(|wait| wait.saturating_add(FIRST_PAUSE.mul_f64(fastrand::f64())));
+                asked.unwrap_or_else(|| pause_after(tries))
             };
             let left = deadline.saturating_duration_since(Instant::now());
             if tries >= MAX_TRIES || left < pause.saturating_add(WORTH_AN_ATTEMPT) {
@@ -385,14 +390,14 @@ fn harmless(text: &Value) -> Option<String> {
     (plain && !text.is_empty() && text.len() <= 64 && !text.contains("ek_")).then(|| text.to_owned())
 }
 
-/// `Retry-After` in seconds or as a date (RFC 9110, section 10.2.3).
+/// `Retry-After` in seconds or as a date (RFC 9110, section 10.2.3), up to a day.
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let value = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
     if let Ok(seconds) = value.parse::<u64>() {
-        return Some(Duration::from_secs(seconds));
+        return Some(Duration::from_secs(seconds).min(DAY));
     }
     let date = httpdate::parse_http_date(value).ok()?;
-    Some(date.duration_since(SystemTime::now()).unwrap_or_default())
+    Some(date.duration_since(SystemTime::now()).unwrap_or_default().min(DAY))
 }
 
 /// Twice as long after each try, and each a half to a whole of that, so that the instances which
@@ -423,6 +428,7 @@ mod tests {
         };
         assert_eq!(parsed("7"), Some(7));
         assert_eq!(parsed("0"), Some(0));
+        assert_eq!(parsed("18446744073709551615"), Some(86_400));
         assert_eq!(parsed("Wed, 21 Oct 2015 07:28:00 GMT"), Some(0));
         let soon = httpdate::fmt_http_date(SystemTime::now() + Duration::from_secs(60));
         assert!((58..=60).contains(&parsed(&soon).unwrap()));

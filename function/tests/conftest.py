@@ -72,16 +72,22 @@ class Program:
                 start_new_session=True,
             )
 
-    def wait_for_port(self, port, seconds=30):
+    def wait_until(self, ready, what, seconds=30):
         deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline:
+        while not ready():
             assert self.process.poll() is None, f"it ended:\n{self.log.read_text()}"
-            try:
-                socket.create_connection(("127.0.0.1", port), timeout=1).close()
-                return
-            except OSError:
-                time.sleep(0.01)
-        raise AssertionError(f"nothing listens on {port}:\n{self.log.read_text()}")
+            assert time.monotonic() < deadline, f"{what}:\n{self.log.read_text()}"
+            time.sleep(0.01)
+
+    def wait_for_port(self, port):
+        def listens():
+            with socket.socket() as probe:
+                return probe.connect_ex(("127.0.0.1", port)) == 0
+
+        self.wait_until(listens, f"nothing listens on {port}")
+
+    def wait_for_text(self, text):
+        self.wait_until(lambda: text in self.log.read_text(), f"it does not print {text!r}")
 
     def stop(self, how=signal.SIGTERM):
         """Ends the whole group; its exit code."""

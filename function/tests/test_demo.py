@@ -11,6 +11,9 @@ import time
 import pytest
 from conftest import ROOT, TARGET, free_port, post, skip
 
+# The last thing that it prints before it waits for requests.
+UP = "Stop with Ctrl-C."
+
 
 @pytest.fixture
 def demo(start):
@@ -19,7 +22,7 @@ def demo(start):
     def demo(**environment):
         port = free_port()
         program = start(["make", "demo", f"PORT={port}"], "demo", **environment)
-        program.wait_for_port(port)
+        program.wait_for_text(UP)
         return program, port
 
     return demo
@@ -76,8 +79,7 @@ def test_a_key_of_one_s_own_goes_to_the_openai_that_is_configured(demo, simulato
 def test_ctrl_c_ends_it_cleanly(start):
     port = free_port()
     program = start([TARGET / "debug/examples/demo"], "demo", PORT=str(port))
-    program.wait_for_port(port)
-    assert post(f"http://127.0.0.1:{port}/token")[0] == 200
+    program.wait_for_text(UP)
     with socket.create_connection(("127.0.0.1", port)):
         assert program.stop(signal.SIGINT) == 0, "even while a browser holds a connection"
     assert "panicked" not in program.log.read_text()

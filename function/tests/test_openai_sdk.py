@@ -138,7 +138,7 @@ def strictly_typed():
 def test_the_sdk_s_types_accept_what_the_function_sends_and_what_it_gets(start, simulator, strictly_typed):
     port = free_port()
     start([TARGET / "debug/examples/demo"], "demo", PORT=str(port), OPENAI_API_KEY="sk-test",
-          OPENAI_BASE_URL=f"{simulator}/v1").wait_for_port(port)
+          OPENAI_BASE_URL=f"{simulator}/v1").wait_for_text("Stop with Ctrl-C.")
     for body in [b"", b'{"voice": "cedar"}']:
         assert post(f"http://127.0.0.1:{port}/token", body)[0] == 200
     sent = [request["body"] for request in json.loads(post(f"{simulator}/simulator/requests", None, method="GET")[2])]
