@@ -25,6 +25,7 @@ const AWS_LAMBDA_RUNTIME_API: &str = "AWS_LAMBDA_RUNTIME_API";
 /// What OpenAI takes for `expires_after.seconds` (its OpenAPI description, 2026-08-21).
 const TOKEN_TTL: RangeInclusive<u64> = 10..=7_200;
 const KEY_TTL: RangeInclusive<u64> = 0..=86_400;
+const ORIGINS: &str = "origins such as https://app.example.com, separated by commas, or * alone";
 
 /// The function's configuration, every value of it checked.
 #[derive(Debug)]
@@ -195,15 +196,18 @@ fn origins(value: Option<&str>) -> Result<Origins, ConfigError> {
         None | Some("*") => Ok(Origins::Any),
         Some(list) => {
             let entries = list.split(',').map(str::trim).filter(|entry| !entry.is_empty());
-            entries.map(origin).collect::<Result<_, _>>().map(Origins::Only)
+            let only = entries.map(origin).collect::<Result<Vec<_>, _>>()?;
+            if only.is_empty() {
+                return Err(wrong(ALLOWED_ORIGINS, is(list), ORIGINS));
+            }
+            Ok(Origins::Only(only))
         }
     }
 }
 
 /// An origin as browsers write it: a scheme, a host in lower case, and a port if it is not the scheme's own.
 fn origin(entry: &str) -> Result<String, ConfigError> {
-    const RANGE: &str = "origins such as https://app.example.com, separated by commas, or * alone";
-    let refuse = |fault: &str| Err(wrong(ALLOWED_ORIGINS, format!("has {entry:?} in it, {fault}"), RANGE));
+    let refuse = |fault: &str| Err(wrong(ALLOWED_ORIGINS, format!("has {entry:?} in it, {fault}"), ORIGINS));
     let Ok(url) = Url::parse(entry) else { return refuse("which is not an origin") };
     if entry.contains('*') {
         return refuse("and wildcards are not supported");
@@ -339,5 +343,6 @@ mod tests {
             assert!(sentence("ALLOWED_ORIGINS", value).starts_with("ALLOWED_ORIGINS has "));
         }
         assert!(sentence("ALLOWED_ORIGINS", "https://a.example/").contains("write https://a.example"));
+        assert!(sentence("ALLOWED_ORIGINS", " , ").contains("is \",\""));
     }
 }

@@ -26,41 +26,33 @@ const IDLE_LIMIT: Duration = Duration::from_secs(50);
 /// How long a TCP and TLS handshake may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// What is sent and not acknowledged for this long was sent to no one: the kernel ends the
-/// connection. Retransmission starts at 200 ms, so one lost packet does not.
-#[cfg(target_os = "linux")]
-const UNACKNOWLEDGED_LIMIT: Duration = Duration::from_millis(900);
-
 /// What all of this process's HTTP clients have in common.
 ///
 /// HTTP/1.1 only; no redirects, since a request carries a key that is meant for the configured host
 /// alone; no proxy from the environment, for the same reason.
 pub fn builder(tls: &ClientConfig) -> reqwest::ClientBuilder {
-    let builder = reqwest::Client::builder()
+    reqwest::Client::builder()
         .tls_backend_preconfigured(tls.clone())
         .http1_only()
         .redirect(reqwest::redirect::Policy::none())
         .referer(false)
         .no_proxy()
         .connect_timeout(CONNECT_TIMEOUT)
-        .user_agent(concat!("token-mint/", env!("CARGO_PKG_VERSION")));
-    // Lambda is Linux; the demo runs elsewhere too.
-    #[cfg(target_os = "linux")]
-    let builder = builder.tcp_user_timeout(UNACKNOWLEDGED_LIMIT);
-    builder
+        .user_agent(concat!("token-mint/", env!("CARGO_PKG_VERSION")))
 }
 
 /// One connection at a time, as long as requests come one at a time.
 #[derive(Debug)]
 pub struct Connection {
     tls: ClientConfig,
+    /// The next connection is to be put aside. Only set while `warm` runs.
+    warming: Arc<AtomicBool>,
     current: Mutex<Current>,
 }
 
 #[derive(Debug)]
 struct Current {
     client: reqwest::Client,
-    warming: Arc<AtomicBool>,
     /// The client holds an open connection, as far as one can know without using it.
     open: bool,
     last_used: Moment,
@@ -81,21 +73,19 @@ impl Connection {
     /// # Errors
     /// If the HTTP client cannot be built.
     pub fn new(tls: ClientConfig) -> Result<Self, reqwest::Error> {
-        let current = Mutex::new(Current::new(&tls)?);
-        Ok(Self { tls, current })
+        let warming = Arc::default();
+        let current = Mutex::new(Current::new(&tls, &warming)?);
+        Ok(Self { tls, warming, current })
     }
 
     /// Opens the connection that the first request will use: TCP and TLS, but no HTTP, because a
     /// request would cost a round trip more than it saves. A failure is left to the first request.
     pub async fn warm(&self, url: &Url) {
-        let (client, warming) = {
-            let current = self.current();
-            (current.client.clone(), Arc::clone(&current.warming))
-        };
-        warming.store(true, Ordering::Relaxed);
+        let client = self.current().client.clone();
+        self.warming.store(true, Ordering::Relaxed);
         // Ends in an error always: the connection is put aside before a request is written to it.
         let _ = client.head(url.clone()).send().await;
-        let opened = !warming.swap(false, Ordering::Relaxed);
+        let opened = !self.warming.swap(false, Ordering::Relaxed);
         let mut current = self.current();
         current.open = opened;
         current.last_used = Moment::now();
@@ -108,7 +98,7 @@ impl Connection {
     pub fn lease(&self) -> Result<Lease, reqwest::Error> {
         let mut current = self.current();
         if current.open && current.last_used.elapsed() > IDLE_LIMIT {
-            *current = Current::new(&self.tls)?;
+            *current = Current::new(&self.tls, &self.warming)?;
         }
         Ok(Lease { client: current.client.clone(), reused: current.open })
     }
@@ -119,15 +109,14 @@ impl Connection {
     /// If the HTTP client cannot be built.
     pub fn replace(&self) -> Result<Lease, reqwest::Error> {
         let mut current = self.current();
-        *current = Current::new(&self.tls)?;
+        *current = Current::new(&self.tls, &self.warming)?;
         Ok(Lease { client: current.client.clone(), reused: false })
     }
 
-    /// To be called once an answer was read to its end: its connection can be used again.
-    pub fn proved(&self) {
-        let mut current = self.current();
-        current.open = true;
-        current.last_used = Moment::now();
+    /// To be called once an answer was read to its end: its connection is good, and is the one to
+    /// use next, even if a new one was begun beside it.
+    pub fn proved(&self, lease: &Lease) {
+        *self.current() = Current { client: lease.client.clone(), open: true, last_used: Moment::now() };
     }
 
     fn current(&self) -> MutexGuard<'_, Current> {
@@ -136,12 +125,11 @@ impl Connection {
 }
 
 impl Current {
-    fn new(tls: &ClientConfig) -> Result<Self, reqwest::Error> {
-        let warming = Arc::new(AtomicBool::new(false));
-        let aside = SetAside { warming: Arc::clone(&warming), connection: Arc::default() };
+    fn new(tls: &ClientConfig, warming: &Arc<AtomicBool>) -> Result<Self, reqwest::Error> {
+        let aside = SetAside { warming: Arc::clone(warming), connection: Arc::default() };
         // The pool's own idle limit goes by the monotonic clock and is only the second line.
         let client = builder(tls).pool_idle_timeout(IDLE_LIMIT).connector_layer(aside).build()?;
-        Ok(Self { client, warming, open: false, last_used: Moment::now() })
+        Ok(Self { client, open: false, last_used: Moment::now() })
     }
 }
 
@@ -220,8 +208,9 @@ mod tests {
     #[test]
     fn a_connection_that_idled_too_long_by_the_wall_clock_is_not_used_again() {
         let connection = Connection::new(tls::client_config(None).unwrap()).unwrap();
-        assert!(!connection.lease().unwrap().reused);
-        connection.proved();
+        let lease = connection.lease().unwrap();
+        assert!(!lease.reused);
+        connection.proved(&lease);
         assert!(connection.lease().unwrap().reused);
         connection.current().last_used = Moment::before_a_freeze_of(IDLE_LIMIT - Duration::from_secs(1));
         assert!(connection.lease().unwrap().reused);

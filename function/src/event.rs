@@ -179,8 +179,9 @@ impl Fields {
             Some(true) => STANDARD.decode(body).ok(),
             _ => Some(body.into_bytes()),
         };
-        // With both kinds of headers, the one with several values is the superset.
-        let origins = self.multi_value_headers.or(self.headers).unwrap_or_default().0;
+        // Where there are both kinds of headers, they overlap; no one is refused for a header that is there twice.
+        let origins = [self.headers, self.multi_value_headers].into_iter().flatten().flat_map(|origins| origins.0);
+        let origins = origins.collect();
         let request = method.zip(body).map(|(method, body)| HttpRequest { method, origins, body, source });
         Event { form, request }
     }
@@ -262,7 +263,9 @@ mod tests {
     fn several_origins_are_all_seen() {
         let event = json!({"httpMethod": "POST", "headers": {"Origin": "https://b.example"},
             "multiValueHeaders": {"Origin": ["https://a.example", "https://b.example"]}});
-        assert_eq!(request(&event).origins, ["https://a.example", "https://b.example"]);
+        assert_eq!(request(&event).origins, ["https://b.example", "https://a.example", "https://b.example"]);
+        let event = json!({"httpMethod": "POST", "headers": {"Origin": "https://b.example"}, "multiValueHeaders": {}});
+        assert_eq!(request(&event).origins, ["https://b.example"]);
     }
 
     #[test]

@@ -1,20 +1,18 @@
 //! What is logged besides the record of each request: one JSON object per line on standard output.
 
-use tracing::{Level, level_filters::LevelFilter};
-use tracing_subscriber::{
-    filter::{FilterExt, filter_fn},
-    layer::SubscriberExt,
-    util::SubscriberInitExt,
-};
+use tracing::Level;
+use tracing_subscriber::{filter::filter_fn, layer::SubscriberExt, util::SubscriberInitExt};
 
 /// Starts logging: this crate's own lines from `level` up, and other crates' warnings.
 ///
 /// Other crates are held at `WARN` whatever the level is: below that, HTTP clients and the Lambda
 /// runtime write headers and payloads, which is where the secrets are.
 pub fn start(level: Level) {
-    let ours = filter_fn(|line| line.target().starts_with(env!("CARGO_CRATE_NAME")));
+    let filter = filter_fn(move |line| {
+        let ours = line.target().starts_with(env!("CARGO_CRATE_NAME"));
+        line.level() <= if ours { &level } else { &Level::WARN }
+    });
     let lines = tracing_subscriber::fmt::layer().json().flatten_event(true).with_target(false);
-    let filter = LevelFilter::WARN.or(ours.and(LevelFilter::from_level(level)));
     let lines = tracing_subscriber::Layer::with_filter(lines, filter);
     // Whoever embeds this library may have set a subscriber of its own; then that one stays.
     let _ = tracing_subscriber::registry().with(lines).try_init();

@@ -35,7 +35,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// What has to be left of the budget for one more attempt to be worth it.
 const WORTH_AN_ATTEMPT: Duration = Duration::from_millis(500);
 
-/// Attempts on connections that were not known to be bad.
+/// Attempts that ended in a failure, not counting those on a connection that had died before.
 const MAX_TRIES: u32 = 3;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
@@ -240,7 +240,9 @@ impl OpenAi {
             debug!(attempts, reused = lease.reused, error = &failure as &dyn std::error::Error, "an attempt failed");
             let broken = failure.needs_new_connection();
             // A connection that died while it was not looked at costs a reconnect, not a try.
-            let pause = if broken && lease.reused {
+            // And one that took an attempt's whole time was pause enough: there the deadline counts.
+            let timed_out = matches!(failure, OpenAiError::Timeout);
+            let pause = if timed_out || (broken && lease.reused) {
                 Duration::ZERO
             } else {
                 tries = tries.saturating_add(1);
@@ -272,8 +274,9 @@ impl OpenAi {
         let fresh = self.connection.replace()?;
         let second = pin!(self.send(&fresh, ask));
         match select(first, second).await {
-            Either::Left((Err(failure), second)) if failure.may_pass() => second.await,
-            Either::Right((Err(failure), first)) if failure.may_pass() => first.await,
+            // One of the two connections is bad, and this says nothing of the other.
+            Either::Left((Err(failure), second)) if failure.needs_new_connection() => second.await,
+            Either::Right((Err(failure), first)) if failure.needs_new_connection() => first.await,
             Either::Left((answered, _)) | Either::Right((answered, _)) => answered,
         }
     }
@@ -293,12 +296,12 @@ impl OpenAi {
         let mut response = request.send().await?;
         if response.status().is_success() {
             let body = read(&mut response).await?.ok_or(OpenAiError::InvalidAnswer("it is over 64 KiB"))?;
-            self.connection.proved();
+            self.connection.proved(lease);
             return token(&body);
         }
         let body = match timeout(ERROR_BODY, read(&mut response)).await {
             Ok(Ok(Some(body))) => {
-                self.connection.proved();
+                self.connection.proved(lease);
                 body
             }
             // The status says enough.
@@ -343,7 +346,7 @@ fn token(body: &[u8]) -> Result<Token, OpenAiError> {
     if expires_at.saturating_mul(1000) <= clock::unix_millis() {
         return Err(OpenAiError::InvalidAnswer("it has expired"));
     }
-    let text = |pointer| session.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
+    let text = |pointer| session.pointer(pointer).and_then(name);
     Ok(Token {
         value: value.into(),
         expires_at,
@@ -351,6 +354,15 @@ fn token(body: &[u8]) -> Result<Token, OpenAiError> {
         model: text("/model"),
         voice: text("/audio/output/voice"),
     })
+}
+
+/// A model, voice or session by name, and nothing that could be a key, a token or a prompt: these
+/// reach the caller, and the model the log.
+fn name(text: &Value) -> Option<String> {
+    let text = text.as_str()?;
+    let plain = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.:/".contains(&byte));
+    let secret = text.starts_with("sk-") || text.starts_with("ek_");
+    (plain && !secret && (1..=128).contains(&text.len())).then(|| text.to_owned())
 }
 
 fn refusal(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> OpenAiError {
@@ -459,6 +471,12 @@ mod tests {
         assert_eq!((minted.expires_at, minted.session_id.as_deref()), (later, Some("sess_1")));
         assert!(!format!("{minted:?}").contains("ek_1"));
         assert!(read(format!(r#"{{"value": "ek_1", "expires_at": {later}}}"#)).is_ok());
+        for secret in ["sk-proj-1", "ek_2", "Tell me a story", "", &"x".repeat(129)] {
+            let session =
+                format!(r#"{{"id": "{secret}", "model": "{secret}", "audio": {{"output": {{"voice": 1}}}}}}"#);
+            let minted = read(format!(r#"{{"value": "ek_1", "expires_at": {later}, "session": {session}}}"#)).unwrap();
+            assert_eq!((minted.session_id, minted.model, minted.voice), (None, None, None), "{secret}");
+        }
         for body in [
             "".to_owned(),
             "null".to_owned(),

@@ -17,6 +17,13 @@ import samcli
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 TARGET = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
 
+# What a program needs to find its tools, and nothing that configures it.
+TOOLCHAIN = {
+    name: value
+    for name, value in os.environ.items()
+    if name in ("PATH", "HOME") or name.startswith(("CARGO_", "RUSTUP_"))
+}
+
 # Keys that open nothing, so that no command can reach a real account.
 NO_AWS_ACCOUNT = {
     "AWS_ACCESS_KEY_ID": "test",
@@ -65,7 +72,7 @@ class Program:
             self.process = subprocess.Popen(
                 [str(word) for word in command],
                 cwd=ROOT,
-                env={"PATH": os.environ["PATH"], "HOME": os.environ["HOME"], **environment},
+                env=TOOLCHAIN | environment,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,

@@ -59,6 +59,34 @@ async fn a_peer_that_fell_silent_costs_a_second() {
 }
 
 #[tokio::test]
+async fn a_clear_answer_over_the_new_connection_does_not_wait_for_the_silent_one() {
+    let openai = Simulator::start().await.unwrap();
+    let function = Function::with(&openai, &[]).await;
+    openai.fail(Fault::Hang, 1);
+    openai.fail(Fault::RateLimit { retry_after: Some("40".to_owned()) }, 1);
+    let began = Instant::now();
+    let reply = function.mint().await;
+    assert_eq!((reply.status, &reply.headers["retry-after"]), (503, &"40".into()), "{}", reply.body);
+    assert!(began.elapsed() < Duration::from_millis(1500), "{:?}", began.elapsed());
+}
+
+#[tokio::test]
+async fn an_old_connection_that_was_only_slow_stays_in_use() {
+    let openai = Simulator::start().await.unwrap();
+    let function = Function::with(&openai, &[]).await;
+    // The first answers after 1.3 s, the second, begun after 1 s, would after 2.3 s.
+    for _ in 0..3 {
+        openai.clear_faults();
+        openai.fail(Fault::Delay { ms: 1300 }, 2);
+        assert_eq!(function.mint().await.status, 200);
+    }
+    openai.clear_faults();
+    assert_eq!(function.mint().await.status, 200);
+    let used: Vec<_> = openai.requests().into_iter().map(|sent| sent.connection).collect();
+    assert_eq!(used, [1, 2, 1, 3, 1, 4, 1]);
+}
+
+#[tokio::test]
 async fn reconnects_resume_the_tls_session() {
     let openai = Simulator::start_tls().await.unwrap();
     let ca_file = std::env::temp_dir().join(format!("token-mint-ca-{}.pem", std::process::id()));

@@ -62,7 +62,9 @@ impl Lambda {
 
     /// Waits until the function has finished its init and asks for an event.
     pub async fn wait_for_init(&self) {
-        self.polls.clone().wait_for(|polls| *polls > 0).await.unwrap();
+        let mut polls = self.polls.clone();
+        let polled = tokio::time::timeout(Duration::from_secs(10), polls.wait_for(|polls| *polls > 0)).await;
+        polled.expect("Lambda gives init 10 s").unwrap();
     }
 
     /// Invokes the function with an event, to be answered within `timeout`.

@@ -127,4 +127,8 @@ async fn log_level_says_how_much_is_said() {
         assert_eq!(records(&log).len(), 1, "the record is there at any level");
         assert_eq!(log.lines().count() == 1, quiet, "{log}");
     }
+    for (level, quiet) in [("ERROR", true), ("WARN", false)] {
+        let function = Function::start(&[("LOG_LEVEL", level)]).await;
+        assert_eq!(function.stop().await.is_empty(), quiet, "that there is no key is a warning");
+    }
 }

@@ -83,6 +83,23 @@ async fn a_refused_connection_is_unavailable_too() {
 }
 
 #[tokio::test]
+async fn a_connection_that_no_one_accepts_is_tried_for_as_long_as_there_is_time() {
+    // A listener whose queue is full lets the kernel drop every further SYN.
+    let full = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = full.local_addr().unwrap();
+    let mut waiting = vec![];
+    while let Ok(stream) = std::net::TcpStream::connect_timeout(&address, Duration::from_millis(200)) {
+        waiting.push(stream);
+    }
+    let base_url = format!("http://{address}/v1");
+    let function = Function::start(&[("OPENAI_BASE_URL", &base_url), ("OPENAI_API_KEY", API_KEY)]).await;
+    let began = Instant::now();
+    let reply = function.invoke_within(Duration::from_secs(5), &http_api(&json!({}))).await;
+    assert_refused(&reply, 504, "openai_timeout");
+    assert!((4400..5000).contains(&began.elapsed().as_millis()), "{:?}", began.elapsed());
+}
+
+#[tokio::test]
 async fn what_passes_in_time_costs_no_one_a_token() {
     let openai = Simulator::start().await.unwrap();
     let function = Function::with(&openai, &[]).await;
