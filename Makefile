@@ -1,5 +1,7 @@
 # Everything that one does with this project. `make` alone lists it.
 SHELL := bash
+# Where rustup puts cargo; a shell that installed it does not know yet.
+export PATH := $(PATH):$(HOME)/.cargo/bin
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 
@@ -7,7 +9,23 @@ SHELL := bash
 PORT ?= 8080
 export PORT
 
-.PHONY: help demo test lint rust-tests python-tests
+# Which of samconfig.toml's environments, and the stack that it names.
+ENV ?= default
+STACK ?= $(shell sed -n '/^\[$(ENV)\.deploy/,/^$$/s/^stack_name = "\(.*\)"/\1/p' samconfig.toml)
+export STACK
+
+# Template parameters in place of samconfig.toml's, as Name=value Name=value.
+PARAMETERS ?=
+overrides = $(if $(PARAMETERS),--parameter-overrides $(PARAMETERS))
+
+# Further flags for the SAM CLI.
+FLAGS ?=
+
+SAM := PATH="$(CURDIR)/.venv/tools/bin:$$PATH" SAM_CLI_TELEMETRY=0 sam
+OPERATE := .venv/tools/bin/python infra/operate.py
+TOOLS := .venv/tools/ready
+
+.PHONY: help demo test lint rust-tests python-tests toolchain build deploy key logs update-code rollback pause resume delete
 
 help: ## say what there is
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /make \1|/' | column -t -s '|'
@@ -25,11 +43,44 @@ lint: ## formatting, lints and documentation, without a warning
 rust-tests: ## the parts, and the whole path in the function's own process
 	cargo test --locked --workspace
 
-python-tests: .venv/tools/ready .venv/ministack/ready ## the release binary in Lambda's emulator, OpenAI's SDK, the demo, the README
+python-tests: .venv/tools/ready .venv/ministack/ready .venv/checkov/ready ## the release binary in Lambda's emulator, the stack's life, OpenAI's SDK, the demo, the README
 	cargo build --locked --release --package token-mint
 	cargo build --locked --package openai-simulator
 	cargo build --locked --package token-mint --example demo
 	.venv/tools/bin/pytest -p no:cacheprovider function/tests
+
+toolchain: ## install Rust where there is none, as on a build machine
+	command -v cargo >/dev/null || curl --fail --silent --show-error --proto '=https' https://sh.rustup.rs | \
+		sh -s -- -y --profile minimal --component clippy --component rustfmt
+
+build: $(TOOLS) ## build the function and the templates as they will be deployed
+	$(SAM) build --config-env $(ENV) $(overrides) $(FLAGS)
+
+deploy: $(TOOLS) ## deploy what was built (ENV=prod, PARAMETERS="Name=value …")
+	$(SAM) deploy --config-env $(ENV) --stack-name $(STACK) --s3-prefix $(STACK) $(overrides) \
+		$(if $(DEPLOY_ROLE_ARN),--role-arn $(DEPLOY_ROLE_ARN)) $(if $(CI),--no-confirm-changeset) $(FLAGS)
+	@$(OPERATE) settle
+
+key: $(TOOLS) ## set the OpenAI key: asks for it, or reads standard input (PROVE=no: without a test mint)
+	@$(OPERATE) key $(if $(filter no,$(PROVE)),--no-proof)
+
+logs: $(TOOLS) ## follow the function's log (FOLLOW=no: what there is)
+	$(SAM) logs --stack-name $(STACK) --name MintFunction $(if $(filter no,$(FOLLOW)),,--tail) $(FLAGS)
+
+update-code: $(TOOLS) ## past CloudFormation: publish what was built and make it live
+	@$(OPERATE) update-code .aws-sam/build/MintFunction/bootstrap
+
+rollback: $(TOOLS) ## make the version before the live one live
+	@$(OPERATE) rollback
+
+pause: $(TOOLS) ## stop all minting within seconds
+	@$(OPERATE) pause
+
+resume: $(TOOLS) ## undo pause
+	@$(OPERATE) resume
+
+delete: $(TOOLS) ## delete the stack, its secret and its logs
+	$(SAM) delete --stack-name $(STACK) $(FLAGS)
 
 .venv/%/ready: requirements/%.txt
 	python3 -m venv --clear .venv/$*

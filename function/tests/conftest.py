@@ -147,15 +147,29 @@ def aws(start, tmp_path):
     return endpoint, boto3.Session("test", "test", region_name="eu-west-1")
 
 
+@pytest.fixture(scope="session")
+def architecture():
+    """This machine's own, by AWS's name."""
+    return {"x86_64": "x86_64", "aarch64": "arm64", "arm64": "arm64"}[platform.machine()]
+
+
+@pytest.fixture(scope="session")
+def built(architecture):
+    """The folder that `make build` leaves behind, with the function for this machine."""
+    command = ["make", "build", f"PARAMETERS=Architecture={architecture}"]
+    ran = subprocess.run(command, cwd=ROOT, env=TOOLCHAIN | NO_AWS_ACCOUNT, capture_output=True, text=True, timeout=1200)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    return ROOT / ".aws-sam/build"
+
+
 @pytest.fixture
-def in_lambda(start):
+def in_lambda(start, architecture):
     """Starts the release binary under AWS's own emulator of Lambda; a function that invokes it."""
     if platform.system() != "Linux":
         skip("the emulator of Lambda runs on Linux only")
-    machine = {"x86_64": "x86_64", "aarch64": "arm64"}[platform.machine()]
-    emulator = pathlib.Path(samcli.__file__).parent / f"local/rapid/aws-lambda-rie-{machine}"
+    emulator = pathlib.Path(samcli.__file__).parent / f"local/rapid/aws-lambda-rie-{architecture}"
 
-    def in_lambda(**environment):
+    def in_lambda(bootstrap=TARGET / "release/token-mint", **environment):
         port, api_port = free_port(), free_port()
         program = start(
             [
@@ -164,7 +178,7 @@ def in_lambda(start):
                 f"127.0.0.1:{port}",
                 "--runtime-api-address",
                 f"127.0.0.1:{api_port}",
-                TARGET / "release/token-mint",
+                bootstrap,
             ],
             "lambda",
             **NO_AWS_ACCOUNT,

@@ -10,6 +10,7 @@ import time
 
 import pytest
 from conftest import ROOT, TARGET, free_port, post, skip
+from samtranslator.yaml_helper import yaml_parse
 
 # The last thing that it prints before it waits for requests.
 UP = "Stop with Ctrl-C."
@@ -117,7 +118,9 @@ def test_the_readme_s_commands_do_what_it_says(demo):
     curls = [command for command in commands if command.startswith("curl ")]
     # Like the first, but with a key or a port of the reader's own.
     demos = [command for command in commands if re.fullmatch(r"([A-Z_]+=\S+ )*make demo( PORT=\d+)?", command)]
-    assert set(commands) == {*curls, *demos, "make test"}, "no command that no test runs"
+    # Run with a stack, in test_stack.py.
+    stack = [command for command in commands if re.fullmatch(r"make (build|deploy|key)( PARAMETERS=\".+\")?", command)]
+    assert set(commands) == {*curls, *demos, *stack, "make test"}, "no command that no test runs"
 
     program, port = demo()
     openai = re.search(r"http://127\.0\.0\.1:\d+(?=/v1)", program.log.read_text())[0]
@@ -137,6 +140,24 @@ def test_the_readme_and_the_makefile_name_the_same_targets():
     targets = set(re.findall(r"^([a-z-]+):.*## ", (ROOT / "Makefile").read_text(), re.MULTILINE)) - {"help"}
     named = set(re.findall(r"(?:^|`|=\S+ )make ([a-z-]+)", (ROOT / "README.md").read_text(), re.MULTILINE))
     assert targets == named
+
+
+def test_the_readme_s_tables_of_parameters_and_alarms_are_the_template_s():
+    template = yaml_parse((ROOT / "template.yaml").read_text())
+    readme = (ROOT / "README.md").read_text()
+    rows = [
+        f"| `{name}` | {given['Default'] if given['Default'] != '' else '–'} | {given['Description']} |"
+        for name, given in template["Parameters"].items()
+    ] + [
+        f"| {name} | {found['Properties']['AlarmDescription']} |"
+        for name, found in template["Resources"].items()
+        if found["Type"] == "AWS::CloudWatch::Alarm"
+    ]
+    for row in rows:
+        assert row in readme.splitlines(), row
+    assert len(re.findall(r"^\| \w+Alarm \|", readme, re.MULTILINE)) == 9
+    given = re.findall(r"(\w+)=\S+", " ".join(re.findall(r'PARAMETERS="(.*?)"', readme)))
+    assert set(given) - {"Name"} <= set(template["Parameters"])
 
 
 def test_the_readme_s_table_of_variables_is_that_of_the_function():

@@ -1,0 +1,341 @@
+"""The pipeline: its template is sound, its roles are narrow, and its buildspec runs in the order that it should.
+
+Not covered, since none of it runs outside AWS: CodeBuild's image and what is installed in it, its cache, the webhook,
+the connection to the Git host, and whether the roles' permissions are enough for a deployment.
+"""
+
+import fnmatch
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+
+import pytest
+import yaml
+from conftest import NO_AWS_ACCOUNT, ROOT
+from samtranslator.yaml_helper import yaml_parse
+
+TEMPLATE = ROOT / "infra/pipeline.yaml"
+BUILDSPEC = "infra/buildspec.yml"
+ROLES = ["BuildRole", "DeployRole"]
+
+
+# --- the template -----------------------------------------------------------------------------------------------------
+
+
+def test_cfn_lint_finds_nothing():
+    linted = subprocess.run(
+        [f"{sys.prefix}/bin/cfn-lint", TEMPLATE],
+        env=os.environ | NO_AWS_ACCOUNT,
+        capture_output=True,
+        text=True,
+    )
+    assert linted.returncode == 0, linted.stdout + linted.stderr
+
+
+def resources():
+    return yaml_parse(TEMPLATE.read_text())["Resources"]
+
+
+def listed(value):
+    return value if isinstance(value, list) else [value]
+
+
+def statements(role):
+    """All that a role is allowed, inside of it and beside it."""
+    policies = [policy["PolicyDocument"] for policy in resources()[role]["Properties"]["Policies"]]
+    policies += [
+        resource["Properties"]["PolicyDocument"]
+        for resource in resources().values()
+        if resource["Type"] == "AWS::IAM::Policy" and {"Ref": role} in resource["Properties"]["Roles"]
+    ]
+    found = [statement for policy in policies for statement in listed(policy["Statement"])]
+    assert found
+    return found
+
+
+def actions(role):
+    return {action for statement in statements(role) for action in listed(statement["Action"])}
+
+
+def test_these_roles_are_all_there_is():
+    of_iam = {name: resource["Type"] for name, resource in resources().items() if "::IAM::" in resource["Type"]}
+    assert of_iam == {
+        "BuildRole": "AWS::IAM::Role",
+        "BuildMayDeploy": "AWS::IAM::Policy",
+        "DeployRole": "AWS::IAM::Role",
+    }
+    for role in ROLES:
+        assert "ManagedPolicyArns" not in resources()[role]["Properties"]
+        assert all(statement["Effect"] in ("Allow", "Deny") for statement in statements(role))
+        assert not [s for s in statements(role) if {"NotAction", "NotResource", "NotPrincipal"} & set(s)]
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_each_action_is_named(role):
+    for action in actions(role):
+        assert re.fullmatch(r"[a-z0-9-]+:[A-Za-z]+", action), action
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_no_one_reads_or_overwrites_the_key(role):
+    assert not actions(role) & {
+        "secretsmanager:BatchGetSecretValue",
+        "secretsmanager:GetSecretValue",
+        "secretsmanager:PutResourcePolicy",
+        "secretsmanager:PutSecretValue",
+        "secretsmanager:UpdateSecret",
+    }
+
+
+def test_the_build_knows_no_secret():
+    assert not [action for action in actions("BuildRole") if action.startswith(("secretsmanager:", "ssm:", "kms:"))]
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_no_one_gives_a_permission(role):
+    """Of all that IAM can do, reading, passing on and taking away."""
+    of_iam = {action for action in actions(role) if action.startswith(("iam:", "sts:"))}
+    assert of_iam <= {
+        "iam:DeleteRole",
+        "iam:DeleteRolePolicy",
+        "iam:DetachRolePolicy",
+        "iam:GetRole",
+        "iam:GetRolePolicy",
+        "iam:ListAttachedRolePolicies",
+        "iam:ListRolePolicies",
+        "iam:PassRole",
+    }
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_a_role_is_passed_to_one_service_only(role):
+    passing = [statement for statement in statements(role) if "iam:PassRole" in listed(statement["Action"])]
+    assert passing
+    for statement in passing:
+        assert statement["Action"] == "iam:PassRole"
+        assert isinstance(statement["Resource"], dict), "one role, or roles of one name"
+        assert isinstance(statement["Condition"]["StringEquals"]["iam:PassedToService"], str)
+
+
+def test_the_build_deploys_under_the_deployment_role_only():
+    [passing] = [statement for statement in statements("BuildRole") if statement["Action"] == "iam:PassRole"]
+    assert passing["Resource"] == {"Fn::GetAtt": ["DeployRole", "Arn"]}
+    assert passing["Condition"] == {"StringEquals": {"iam:PassedToService": "cloudformation.amazonaws.com"}}
+
+    changing = [s for s in statements("BuildRole") if "cloudformation:CreateChangeSet" in listed(s["Action"])]
+    for statement in changing:
+        if "transform/Serverless-2016-10-31" not in statement["Resource"]["Fn::Sub"]:
+            assert statement["Resource"]["Fn::Sub"].endswith(":stack/${StackName}/*")
+            assert statement["Condition"] == {
+                "ArnEquals": {"cloudformation:RoleArn": {"Fn::GetAtt": ["DeployRole", "Arn"]}}
+            }
+    assert len(changing) == 2
+    # What would go past the change set, and so past its condition.
+    assert not actions("BuildRole") & {f"cloudformation:{verb}Stack" for verb in ("Create", "Update", "Delete")}
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_each_resource_belongs_to_the_stack(role):
+    """To the stack, to this template, or to AWS; the rest is a bare star."""
+    ours = re.compile(r"\$\{(StackName|ApiId)\}|/aws-sam-cli-managed-default/|:aws:transform/|:CodeDeployDefault\.")
+    for statement in statements(role):
+        for resource in listed(statement["Resource"]):
+            if isinstance(resource, str):
+                assert resource == "*"
+            elif "Fn::Sub" in resource:
+                assert ours.search(resource["Fn::Sub"]), resource
+            elif "Ref" in resource:
+                assert resource["Ref"] in ("ConnectionArn", "SecretArn")
+            else:
+                assert resource["Fn::GetAtt"][0] in ("BuildLogs", *ROLES)
+
+
+# What CloudFormation makes out of a logical name, and the action without which nothing can be deployed.
+NAMES = {
+    "AWS::Serverless::Function": ("lambda:UpdateFunctionCode", "lambda:{}:function:{}-{}-1A2B"),
+    "AWS::Serverless::Application": ("cloudformation:UpdateStack", "cloudformation:{}:stack/{}-{}-1A2B/1-2-3"),
+    "AWS::Logs::LogGroup": ("logs:PutRetentionPolicy", "logs:{}:log-group:{}-{}-1A2B"),
+    "AWS::CloudWatch::Alarm": ("cloudwatch:PutMetricAlarm", "cloudwatch:{}:alarm:{}-{}-1A2B"),
+    "AWS::SNS::Topic": ("sns:SetTopicAttributes", "sns:{}:{}-{}-1A2B"),
+}
+
+
+def may(action, arn, stack="token-mint"):
+    """Whether a deployment of the stack may do this, as IAM decides: an explicit Deny wins."""
+    effects = set()
+    for statement in statements("DeployRole"):
+        if action in listed(statement["Action"]):
+            for resource in listed(statement["Resource"]):
+                pattern = resource["Fn::Sub"].replace("${AWS::Partition}", "aws").replace("${StackName}", stack)
+                pattern = pattern.replace("${AWS::Region}", "eu-west-1").replace("${AWS::AccountId}", "123456789012")
+                if fnmatch.fnmatchcase(arn, pattern):
+                    effects.add(statement["Effect"])
+    return effects == {"Allow"}
+
+
+def test_a_deployment_reaches_each_resource_of_its_stack_and_none_of_another():
+    checked = set()
+    for name, resource in yaml_parse((ROOT / "template.yaml").read_text())["Resources"].items():
+        if resource["Type"] in NAMES:
+            action, arn = NAMES[resource["Type"]]
+            place = "eu-west-1:123456789012"
+            assert may(action, f"arn:aws:{arn.format(place, 'token-mint', name)}"), name
+            assert not may(action, f"arn:aws:{arn.format(place, 'token-mint-prod', name)}"), name
+            checked.add(resource["Type"])
+    assert checked >= set(NAMES) - {"AWS::Serverless::Application"}
+
+
+def test_a_reason_stands_beside_each_bare_star():
+    bare = [line for line in TEMPLATE.read_text().splitlines() if re.search(r"""["']\*["']""", line)]
+    assert len(bare) == sum("*" in listed(s["Resource"]) for role in ROLES for s in statements(role))
+    for line in bare:
+        assert re.search(r"""["']\*["'] # \w+ \w+""", line), line
+
+
+def test_only_its_own_service_assumes_a_role():
+    for role, service in zip(ROLES, ["codebuild.amazonaws.com", "cloudformation.amazonaws.com"]):
+        [trust] = resources()[role]["Properties"]["AssumeRolePolicyDocument"]["Statement"]
+        assert (trust["Principal"], trust["Action"]) == ({"Service": service}, "sts:AssumeRole")
+
+
+def test_an_inline_policy_fits():
+    """IAM takes 10,240 characters for all policies in a role, blanks not counted; a reference stands for an ARN."""
+    for role in ROLES:
+        document = re.sub(r"\s", "", str(statements(role)).replace("${AWS::Partition}", "aws-us-gov"))
+        document = document.replace("${AWS::Region}", "ap-southeast-1").replace("${AWS::AccountId}", "123456789012")
+        document = document.replace("${StackName}", "x" * 28).replace("${ApiId}", "x" * 10)
+        document = re.sub(r"\{'(Ref|Fn::GetAtt)':[^{}]*\}", "x" * 120, document)
+        assert len(document) < 10_240, role
+
+
+def test_only_a_push_to_the_branch_starts_a_build():
+    project = resources()["Project"]["Properties"]
+    assert project["Source"]["BuildSpec"] == BUILDSPEC
+    assert project["Triggers"] == {
+        "Webhook": True,
+        "FilterGroups": [
+            [
+                {"Type": "EVENT", "Pattern": "PUSH"},
+                {
+                    "Type": "HEAD_REF",
+                    "Pattern": {
+                        "Fn::Sub": [
+                            "^refs/heads/${Name}$",
+                            {"Name": {"Fn::Join": [r"\.", {"Fn::Split": [".", {"Ref": "Branch"}]}]}},
+                        ]
+                    },
+                },
+            ]
+        ],
+    }
+
+
+# --- the buildspec ----------------------------------------------------------------------------------------------------
+
+PHASES = ["install", "pre_build", "build", "post_build"]
+
+# Stands in for make: writes down what it was asked for and where, and fails for the target named in FAILING.
+MAKE = """#!/bin/sh
+echo "$1 stack=$STACK role=$DEPLOY_ROLE_ARN ci=$CI at=$PWD" >>"$CALLS"
+[ "$1" != "$FAILING" ]
+"""
+
+
+class CodeBuild:
+    """Runs the buildspec as CodeBuild would: in a clean clone, phase after phase, all in one shell.
+
+    The shell's only program is the stand-in, so that a wrong command does nothing here. The clone is of what is
+    committed; the two files that this is about are taken as they are, so that their changes are tested before.
+
+    A failed command ends its phase. A failed build phase is still followed by post_build, any other by nothing
+    (docs.aws.amazon.com/codebuild/latest/userguide/view-build-details-phases.html).
+    """
+
+    def __init__(self, folder):
+        self.source, self.calls = folder / "source", folder / "calls"
+        subprocess.run(["git", "clone", "--quiet", "--no-hardlinks", ROOT, self.source], check=True)
+        for file in (BUILDSPEC, "Makefile"):
+            (self.source / file).parent.mkdir(exist_ok=True)
+            shutil.copyfile(ROOT / file, self.source / file)
+        self.spec = yaml.safe_load((self.source / BUILDSPEC).read_text())
+        tools = folder / "tools"
+        tools.mkdir()
+        (tools / "make").write_text(MAKE)
+        (tools / "make").chmod(0o755)
+        self.path = str(tools)
+
+    def run(self, failing=""):
+        """Whether the build succeeded, and what it asked of make."""
+        variables = {
+            "PATH": self.path,
+            "CALLS": str(self.calls),
+            "FAILING": failing,
+            "STACK": "token-mint",
+            "DEPLOY_ROLE_ARN": "arn:aws:iam::123456789012:role/deploy",
+            "CODEBUILD_SRC_DIR": str(self.source),
+        } | {name: str(value) for name, value in self.spec.get("env", {}).get("variables", {}).items()}
+        self.calls.write_text("")
+        with subprocess.Popen(
+            [shutil.which("bash")],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            cwd=self.source,
+            env=variables,
+            text=True,
+        ) as shell:
+            succeeded = self.phases(shell)
+        return succeeded, self.calls.read_text().splitlines()
+
+    def phases(self, shell):
+        failed = None
+        for name in PHASES:
+            if failed and (failed, name) != ("build", "post_build"):
+                break
+            for command in self.spec["phases"].get(name, {}).get("commands", []):
+                print(f"eval {shlex.quote(command)} </dev/null >&2; echo $?", file=shell.stdin, flush=True)
+                if shell.stdout.readline() != "0\n":
+                    failed = failed or name
+                    break
+        return failed is None
+
+
+@pytest.fixture
+def codebuild(tmp_path):
+    return CodeBuild(tmp_path)
+
+
+def test_a_push_is_tested_built_and_deployed_in_that_order(codebuild):
+    succeeded, calls = codebuild.run()
+    assert succeeded
+    where = f"at={codebuild.source}"
+    what = "stack=token-mint role=arn:aws:iam::123456789012:role/deploy ci=true"
+    assert calls == [f"{target} {what} {where}" for target in ("toolchain", "lint", "rust-tests", "build", "deploy")]
+
+
+@pytest.mark.parametrize("failing", ["toolchain", "lint", "rust-tests", "build"])
+def test_nothing_is_deployed_after_a_failure(codebuild, failing):
+    succeeded, calls = codebuild.run(failing)
+    assert not succeeded
+    targets = [call.split()[0] for call in calls]
+    assert targets == ["toolchain", "lint", "rust-tests", "build"][: len(targets)] and targets[-1] == failing
+
+
+def test_a_failed_deployment_fails_the_build(codebuild):
+    succeeded, calls = codebuild.run("deploy")
+    assert not succeeded and calls[-1].startswith("deploy ")
+
+
+def test_the_buildspec_says_nothing_that_was_not_run_here(codebuild):
+    """Each command is a target of the Makefile, and there is no key whose effect the runner above does not know."""
+    spec = codebuild.spec
+    assert spec["version"] == 0.2
+    assert set(spec) == {"version", "env", "phases", "cache"} and set(spec["env"]) == {"variables"}
+    targets = re.findall(r"^([a-z][a-z-]*):", (codebuild.source / "Makefile").read_text(), re.MULTILINE)
+    for name, phase in spec["phases"].items():
+        assert name in PHASES and set(phase) <= {"runtime-versions", "commands"}
+        for command in phase["commands"]:
+            make, target = command.split()
+            assert make == "make" and target in targets, command

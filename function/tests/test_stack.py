@@ -1,0 +1,259 @@
+"""The life of a stack, with the commands of the README, against ministack as AWS.
+
+ministack makes every type of resource that a deployment with these parameters has; what it does not do is said where it
+matters: metric math in alarms (replaced below), and CodeDeploy, CodeConnections, permissions, throttling and reserved
+concurrency, which test_template.py and test_pipeline.py check in the templates instead."""
+
+import json
+import os
+import pty
+import re
+import shutil
+import subprocess
+import time
+
+import boto3
+import pytest
+from conftest import NO_AWS_ACCOUNT, ROOT, TOOLCHAIN, post
+from samtranslator.yaml_helper import yaml_parse
+
+EVENT = (ROOT / "function/events/http-api.json").read_bytes()
+KEY = "sk-proj-0123456789-of-the-tests"
+
+
+@pytest.fixture
+def with_nested_stacks(built, aws):
+    """The built template, such that ministack can make it: it knows no alarm on a metric computed of two."""
+    template = built / "template.yaml"
+    original = template.read_text()
+    changed = yaml_parse(original)
+    alarm = changed["Resources"]["ApiErrorsAlarm"]["Properties"]
+    errors = next(query["MetricStat"] for query in alarm.pop("Metrics") if query["Id"] == "errors")
+    alarm |= errors["Metric"] | {"Period": errors["Period"], "Statistic": errors["Stat"]}
+    template.write_text(json.dumps(changed))
+    yield aws[0]
+    template.write_text(original)
+
+
+@pytest.fixture
+def stand_in(built, with_nested_stacks):
+    """Without nested stacks besides: `sam delete` knows their templates' addresses on amazonaws.com only."""
+    template = built / "template.yaml"
+    changed = json.loads(template.read_text())
+    resources = changed["Resources"]
+    changed["Resources"] = {name: one for name, one in resources.items() if one["Type"] != "AWS::Serverless::Application"}
+    assert len(changed["Resources"]) < len(resources)
+    template.write_text(json.dumps(changed))
+    return with_nested_stacks
+
+
+class Operator:
+    """Types make commands, as the README has them."""
+
+    def __init__(self, endpoint, simulator, architecture):
+        self.environment = TOOLCHAIN | NO_AWS_ACCOUNT | {"AWS_ENDPOINT_URL": endpoint, "CI": "true"}
+        self.session = boto3.Session("test", "test", region_name="eu-west-1")
+        self.endpoint = endpoint
+        self.parameters = {
+            "Architecture": architecture,
+            "OpenAIBaseUrl": f"{simulator}/v1",
+            "AllowedOrigins": "https://app.example.com",
+            "AlarmEmail": "operator@example.com",
+            "QuietMinutesAlarm": "30",
+        }
+
+    def make(self, target, *arguments, stdin="", fails=False):
+        ran = subprocess.run(
+            ["make", "--no-print-directory", target, *arguments],
+            input=stdin, capture_output=True, text=True, cwd=ROOT, env=self.environment, timeout=300,
+        )  # fmt: skip
+        said = ran.stdout + ran.stderr
+        assert (ran.returncode != 0) is fails, f"make {target}: {said}"
+        assert KEY not in said
+        return said
+
+    def deploy(self, **parameters):
+        self.parameters |= parameters
+        return self.make("deploy", "PARAMETERS=" + " ".join(f"{name}={value}" for name, value in self.parameters.items()))
+
+    def client(self, service):
+        return self.session.client(service, endpoint_url=self.endpoint)
+
+    def outputs(self):
+        stack = self.client("cloudformation").describe_stacks(StackName="token-mint")["Stacks"][0]
+        return {output["OutputKey"]: output["OutputValue"] for output in stack["Outputs"]}
+
+    def secret(self):
+        secret = self.client("secretsmanager").get_secret_value(SecretId=self.outputs()["SecretArn"])
+        return json.loads(secret["SecretString"])
+
+    def mint(self):
+        """Asks the deployed function through its alias; the version that answered, and its answer."""
+        answered = self.client("lambda").invoke(FunctionName=self.outputs()["FunctionName"], Qualifier="live", Payload=EVENT)
+        assert "FunctionError" not in answered
+        answer = json.load(answered["Payload"])
+        return int(answered["ExecutedVersion"]), answer["statusCode"], json.loads(answer["body"])
+
+    def ours(self):
+        """Everything there is in this AWS that bears the stack's name."""
+        listed = {
+            "functions": self.client("lambda").list_functions()["Functions"],
+            "secrets": self.client("secretsmanager").list_secrets()["SecretList"],
+            "logs": self.client("logs").describe_log_groups()["logGroups"],
+            "apis": self.client("apigatewayv2").get_apis()["Items"],
+            "alarms": self.client("cloudwatch").describe_alarms()["MetricAlarms"],
+            "topics": self.client("sns").list_topics()["Topics"],
+            "roles": self.client("iam").list_roles()["Roles"],
+        }
+        return {kind: [one for one in found if "token-mint" in json.dumps(one, default=str)] for kind, found in listed.items()}
+
+
+def test_the_life_of_a_stack(stand_in, simulator, in_lambda, architecture):
+    operator = Operator(stand_in, simulator, architecture)
+    said = operator.make("key", stdin=f"{KEY}\n", fails=True)
+    assert "There is no stack token-mint in eu-west-1" in said
+
+    said = operator.deploy()
+    assert "Successfully created/updated stack" in said
+    resources = operator.client("cloudformation").describe_stack_resources(StackName="token-mint")["StackResources"]
+    assert len(resources) > 20
+    for resource in resources:
+        assert resource.get("PhysicalResourceId") and resource["ResourceStatus"] == "CREATE_COMPLETE", resource
+    assert all(operator.ours().values()), operator.ours()
+    outputs = operator.outputs()
+    assert set(outputs) == {"TokenUrl", "FunctionName", "SecretArn", "DashboardUrl", "LogGroup"}
+    assert re.fullmatch(r"https://\w+\.execute-api\.eu-west-1\.amazonaws\.com/token", outputs["TokenUrl"])
+
+    # The key: refused, unproved, proved.
+    version, status, body = operator.mint()
+    assert (version, status, body["code"]) == (1, 503, "key_unavailable")
+    made = operator.secret()
+    assert made["OPENAI_API_KEY"] == "not set yet, run make key" and len(made["SAFETY_IDENTIFIER_KEY"]) == 64
+    for wrong in ["\n", "sk-short\n", "sk-proj-0123456789 with spaces\n", "0123456789-0123456789 no prefix\n"]:
+        assert "nothing is changed" in operator.make("key", stdin=wrong, fails=True)
+    post(f"{simulator}/simulator/faults", b'{"fault": "unauthorized"}')
+    said = operator.make("key", stdin=f"{KEY}\n", fails=True)
+    assert "OpenAI answers 401 to this key. Nothing is changed." in said
+    assert operator.secret() == made
+    said = operator.make("key", stdin=f"  {KEY}\n")
+    assert "OpenAI mints with this key." in said and "The key is stored." in said
+    assert operator.secret() == made | {"OPENAI_API_KEY": KEY}
+
+    # The deployed function mints: through its alias, through its API, and the built binary in Lambda's emulator.
+    assert operator.mint()[:2] == (1, 200)
+    host = outputs["TokenUrl"].split("/")[2].split(".")[0] + ".execute-api.localhost"
+    status, _, text = post(f"{stand_in}/token", b"{}", {"Host": host, "Origin": "https://app.example.com"})
+    assert status == 200 and json.loads(text)["value"].startswith("ek_")
+    status, _, text = post(f"{stand_in}/token", b"{}", {"Host": host, "Origin": "https://evil.example"})
+    assert (status, json.loads(text)["code"]) == (403, "origin_not_allowed")
+    _, invoke = in_lambda(
+        bootstrap=ROOT / ".aws-sam/build/MintFunction/bootstrap",
+        OPENAI_BASE_URL=f"{simulator}/v1", OPENAI_SECRET_ARN=outputs["SecretArn"], AWS_ENDPOINT_URL_SECRETS_MANAGER=stand_in,
+    )  # fmt: skip
+    assert json.loads(invoke(EVENT))["statusCode"] == 200
+    said = operator.make("logs", "FOLLOW=no")
+    assert "key_unavailable" in said and "ek_" not in said
+
+    # Without a test mint, where OpenAI cannot be asked from here.
+    post(f"{simulator}/simulator/faults", b'{"fault": "reset", "times": 9}')
+    assert "could not be asked" in operator.make("key", stdin=f"{KEY}\n", fails=True)
+    assert "The key is stored." in operator.make("key", "PROVE=no", stdin=f"{KEY}2\n")
+    assert operator.secret()["OPENAI_API_KEY"] == f"{KEY}2"
+    post(f"{simulator}/simulator/faults", None, method="DELETE")
+
+    # Versions: by hand, back, and not further back than the first.
+    assert "Version 2 is live, before it was 1." in operator.make("update-code")
+    assert operator.mint()[:2] == (2, 200)
+    assert "Version 1 is live, before it was 2." in operator.make("rollback")
+    assert operator.mint()[:2] == (1, 200)
+    assert "Version 1 is the first there is" in operator.make("rollback", fails=True)
+
+    # The brake. ministack stores the concurrency of 0, but runs the function all the same.
+    concurrency = operator.client("lambda").get_function_concurrency
+    operator.make("pause")
+    assert concurrency(FunctionName=outputs["FunctionName"])["ReservedConcurrentExecutions"] == 0
+    operator.make("resume")
+    assert "ReservedConcurrentExecutions" not in concurrency(FunctionName=outputs["FunctionName"])
+
+    # Again without a change, then with one.
+    said = operator.deploy()
+    assert "No changes to deploy" in said and "is live" not in said and operator.mint()[0] == 1
+    operator.deploy(TokenTtlSeconds="60", ReservedConcurrency="7", LogLevel="DEBUG")
+    version, status, body = operator.mint()
+    assert version > 2 and status == 200
+    assert 50 <= body["expiresAt"] - time.time() <= 60
+    assert operator.secret()["OPENAI_API_KEY"] == f"{KEY}2", "a deployment does not touch the secret"
+    operator.make("pause")
+    assert "up to 7 mints at once" in operator.make("resume")
+    assert concurrency(FunctionName=outputs["FunctionName"])["ReservedConcurrentExecutions"] == 7
+
+    operator.make("delete", "FLAGS=--no-prompts")
+    left = operator.ours()
+    assert not any(left.values()), left
+
+
+def test_the_nested_stacks_are_made_too(with_nested_stacks, simulator, architecture):
+    operator = Operator(with_nested_stacks, simulator, architecture)
+    operator.deploy()
+    cloudformation = operator.client("cloudformation")
+    nested = [
+        resource["PhysicalResourceId"]
+        for resource in cloudformation.describe_stack_resources(StackName="token-mint")["StackResources"]
+        if resource["ResourceType"] == "AWS::CloudFormation::Stack"
+    ]
+    made = [
+        resource
+        for stack in nested
+        for resource in cloudformation.describe_stack_resources(StackName=stack)["StackResources"]
+    ]
+    assert [resource["ResourceType"] for resource in made] == ["AWS::CloudWatch::Dashboard"], "no pipeline by default"
+    assert all(resource["PhysicalResourceId"] for resource in made)
+    body = operator.client("cloudwatch").get_dashboard(DashboardName="token-mint")["DashboardBody"]
+    assert operator.outputs()["FunctionName"] in body and len(json.loads(body)["widgets"]) == 8
+    assert len(json.loads(body)["widgets"][0]["properties"]["alarms"]) == 8
+
+
+def test_the_key_is_asked_for_without_an_echo(stand_in, simulator, architecture):
+    operator = Operator(stand_in, simulator, architecture)
+    operator.deploy()
+    terminal, other_end = pty.openpty()
+    process = subprocess.Popen(
+        ["make", "--no-print-directory", "key"],
+        stdin=other_end, stdout=other_end, stderr=other_end, cwd=ROOT, env=operator.environment, start_new_session=True,
+        preexec_fn=lambda: __import__("fcntl").ioctl(0, __import__("termios").TIOCSCTTY, 0),
+    )  # fmt: skip
+    os.close(other_end)
+    shown = b""
+    while b"(not shown): " not in shown:
+        shown += os.read(terminal, 1024)
+    os.write(terminal, f"{KEY}\n".encode())
+    try:
+        while chunk := os.read(terminal, 1024):
+            shown += chunk
+    except OSError:
+        pass  # how Linux says that the other end is closed
+    os.close(terminal)
+    assert process.wait(timeout=30) == 0, shown
+    assert b"The key is stored." in shown and KEY.encode() not in shown
+    assert operator.secret()["OPENAI_API_KEY"] == KEY
+
+
+def test_the_guided_deployment_asks_for_each_parameter_by_a_name_that_says_it(stand_in, tmp_path):
+    # In a copy, since it writes the answers into samconfig.toml.
+    shutil.copy(ROOT / "samconfig.toml", tmp_path)
+    shutil.copytree(ROOT / ".aws-sam/build", tmp_path / ".aws-sam/build")
+    ran = subprocess.run(
+        [ROOT / ".venv/tools/bin/sam", "deploy", "--guided"],
+        input="\n" * 60, capture_output=True, text=True, cwd=tmp_path, timeout=120,
+        env=TOOLCHAIN | NO_AWS_ACCOUNT | {"AWS_ENDPOINT_URL": stand_in, "SAM_CLI_TELEMETRY": "0"},
+    )  # fmt: skip
+    said = ran.stdout + ran.stderr
+    asked = re.findall(r"Parameter (\w+) \[(.*?)\]: ", said)
+    template = yaml_parse((ROOT / "template.yaml").read_text())
+    assert asked == [(name, str(parameter["Default"])) for name, parameter in template["Parameters"].items()], said
+    # These prompts show no description: what is counted says in what.
+    for name, default in asked:
+        if default.isdigit():
+            assert re.search(r"Seconds|Days|Milliseconds|PerMinute|Limit", name), name
+    # Enter to everything is a deployment with the defaults, and allowed to make what is nested.
+    assert "CAPABILITY_AUTO_EXPAND" in said and "Deploy this changeset? [y/N]" in said
