@@ -18,6 +18,9 @@ export STACK
 PARAMETERS ?=
 overrides = $(if $(PARAMETERS),--parameter-overrides $(PARAMETERS))
 
+# The event of `make invoke`.
+EVENT ?= function/events/http-api.json
+
 # Further flags for the SAM CLI.
 FLAGS ?=
 
@@ -25,7 +28,7 @@ SAM := PATH="$(CURDIR)/.venv/tools/bin:$$PATH" SAM_CLI_TELEMETRY=0 sam
 OPERATE := .venv/tools/bin/python infra/operate.py
 TOOLS := .venv/tools/ready
 
-.PHONY: help demo test lint rust-tests python-tests toolchain build deploy key logs update-code rollback pause resume delete
+.PHONY: help demo test lint rust-tests python-tests toolchain invoke local-api build deploy key logs update-code rollback pause resume delete
 
 help: ## say what there is
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /make \1|/' | column -t -s '|'
@@ -52,6 +55,12 @@ python-tests: .venv/tools/ready .venv/ministack/ready .venv/checkov/ready ## the
 toolchain: ## install Rust where there is none, as on a build machine
 	command -v cargo >/dev/null || curl --fail --silent --show-error --proto '=https' https://sh.rustup.rs | \
 		sh -s -- -y --profile minimal --component clippy --component rustfmt
+
+invoke: $(TOOLS) ## run the function in Docker on an event, with a simulated OpenAI (EVENT=file)
+	@PARAMETERS="$(PARAMETERS)" infra/local invoke MintFunction --event $(EVENT) $(FLAGS)
+
+local-api: $(TOOLS) ## run the API in Docker, with a simulated OpenAI (PORT=8080)
+	@PARAMETERS="$(PARAMETERS)" infra/local start-api --port $(PORT) --warm-containers EAGER $(FLAGS)
 
 build: $(TOOLS) ## build the function and the templates as they will be deployed
 	$(SAM) build --config-env $(ENV) $(overrides) $(FLAGS)

@@ -118,9 +118,10 @@ def test_the_readme_s_commands_do_what_it_says(demo):
     curls = [command for command in commands if command.startswith("curl ")]
     # Like the first, but with a key or a port of the reader's own.
     demos = [command for command in commands if re.fullmatch(r"([A-Z_]+=\S+ )*make demo( PORT=\d+)?", command)]
-    # Run with a stack, in test_stack.py.
-    stack = [command for command in commands if re.fullmatch(r"make (build|deploy|key)( PARAMETERS=\".+\")?", command)]
-    assert set(commands) == {*curls, *demos, *stack, "make test"}, "no command that no test runs"
+    # Run with a stack, in test_stack.py, and in Docker, in test_sam_local.py.
+    elsewhere = r"make (build|deploy|key|invoke|local-api)( PARAMETERS=\".+\")?"
+    others = [command for command in commands if re.fullmatch(elsewhere, command)]
+    assert set(commands) == {*curls, *demos, *others, "make test"}, "no command that no test runs"
 
     program, port = demo()
     openai = re.search(r"http://127\.0\.0\.1:\d+(?=/v1)", program.log.read_text())[0]

@@ -1,7 +1,7 @@
 //! OpenAI's Realtime side, offline.
 //!
 //! It mints client secrets as OpenAI's schema says, refuses what OpenAI would refuse, and fails on
-//! demand in every way that a client has to survive. It listens on loopback only.
+//! demand in every way that a client has to survive. It listens on loopback unless it is told otherwise.
 //!
 //! As a library it serves tests, as the program `openai-simulator` it serves people:
 //!

@@ -30,7 +30,7 @@ use tokio_rustls::{TlsAcceptor, rustls::HandshakeKind};
 
 use crate::{Fault, SeenRequest, client_secrets, fault, models, refusal::Refusal, state::State, tls};
 
-/// A running stand-in for OpenAI on a port of loopback. It stops when it is dropped.
+/// A running stand-in for OpenAI. It stops when it is dropped.
 #[derive(Debug)]
 pub struct Simulator {
     address: SocketAddr,
@@ -55,7 +55,16 @@ impl Simulator {
     /// # Errors
     /// If the port is taken.
     pub async fn start_on(port: u16) -> io::Result<Self> {
-        Self::serve(port, None).await
+        Self::start_at((Ipv4Addr::LOCALHOST, port).into()).await
+    }
+
+    /// Listens on `address`, which others may reach too: containers, on the bridge between them and
+    /// this machine.
+    ///
+    /// # Errors
+    /// If the address is not this machine's or its port is taken.
+    pub async fn start_at(address: SocketAddr) -> io::Result<Self> {
+        Self::serve(address, None).await
     }
 
     /// Listens on a free port and speaks TLS, with a certificate that [`Self::ca_pem`] signed.
@@ -63,11 +72,11 @@ impl Simulator {
     /// # Errors
     /// If loopback has no free port.
     pub async fn start_tls() -> io::Result<Self> {
-        Self::serve(0, Some(tls::acceptor()?)).await
+        Self::serve((Ipv4Addr::LOCALHOST, 0).into(), Some(tls::acceptor()?)).await
     }
 
-    async fn serve(port: u16, tls: Option<(TlsAcceptor, String)>) -> io::Result<Self> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await?;
+    async fn serve(address: SocketAddr, tls: Option<(TlsAcceptor, String)>) -> io::Result<Self> {
+        let listener = TcpListener::bind(address).await?;
         let address = listener.local_addr()?;
         let state = Arc::new(State::default());
         let (close, closing) = watch::channel(0);

@@ -1,0 +1,77 @@
+"""`make invoke` and `make local-api`: the function as it is deployed, in Docker, without an AWS account or a key."""
+
+import json
+import os
+import shutil
+import subprocess
+
+import pytest
+from conftest import ROOT, TOOLCHAIN, free_port, post, skip
+
+EVENTS = sorted((ROOT / "function/events").glob("*.json"))
+ENVIRONMENT = TOOLCHAIN | {name: value for name, value in os.environ.items() if name.startswith("DOCKER_")}
+# The image is there, or the tests would not run; AWS's registry may be out of reach.
+NO_PULL = "FLAGS=--skip-pull-image"
+# A first build compiles the AWS SDK, which takes minutes on a small machine.
+BUILD_SECONDS = 1200
+
+
+def run(*command, **environment):
+    return subprocess.run(
+        command, cwd=ROOT, env=ENVIRONMENT | environment, capture_output=True, text=True, timeout=BUILD_SECONDS
+    )
+
+
+@pytest.fixture(scope="module")
+def image(architecture):
+    """The image that SAM runs the function in; with it, a Docker engine."""
+    image = f"public.ecr.aws/lambda/provided:al2023-{architecture}"
+    if not shutil.which("docker") or run("docker", "info").returncode:
+        skip("no Docker engine answers")
+    if run("docker", "image", "inspect", image).returncode:
+        skip(f"there is no image {image}: pull it, or run .ci/lambda-base-image")
+    return image
+
+
+@pytest.mark.parametrize("event", EVENTS, ids=lambda event: event.stem)
+def test_make_invoke_answers_every_kind_of_event_with_a_token(image, event):
+    ran = run("make", "invoke", f"EVENT={event}", NO_PULL)
+    assert ran.returncode == 0, ran.stderr
+    answer = json.loads(ran.stdout)
+    assert answer["statusCode"] == 200, answer
+    token = json.loads(answer["body"])
+    assert token["ephemeralToken"].startswith("ek_") and token["model"] == "gpt-realtime-2.1"
+    assert "sk-simulated" not in ran.stdout + ran.stderr
+
+
+def test_make_local_api_serves_what_the_api_would(image, start):
+    port = free_port()
+    program = start(["make", "local-api", f"PORT={port}", "PARAMETERS=Voice=cedar", NO_PULL], "api", **ENVIRONMENT)
+    program.wait_until(lambda: f"Running on http://127.0.0.1:{port}" in program.log.read_text(), "no API", BUILD_SECONDS)
+    url = f"http://127.0.0.1:{port}/token"
+
+    status, headers, text = post(url)
+    assert (status, headers["Cache-Control"]) == (200, "no-store"), text
+    token = json.loads(text)
+    assert token["ephemeralToken"].startswith("ek_") and token["voice"] == "cedar"
+    status, _, text = post(url, b'{"voice": "marin"}', {"Content-Type": "application/json"})
+    assert (status, json.loads(text)["voice"]) == (200, "marin")
+    status, _, text = post(url, b'{"vioce": "marin"}')
+    assert (status, json.loads(text)["code"]) == (400, "invalid_request")
+
+    # What does not reach the function: it would answer 405, and as JSON.
+    status, _, text = post(url, None, method="GET")
+    assert status not in (200, 405) and "ek_" not in text
+    preflight = {"Origin": "https://app.example.com", "Access-Control-Request-Method": "POST"}
+    status, _, text = post(url, None, preflight, "OPTIONS")
+    assert (status, text) == (200, "")
+
+    program.stop()
+    assert run("docker", "ps", "--quiet", "--filter", f"ancestor={image}").stdout == "", "a container is left behind"
+
+
+@pytest.mark.parametrize("target", ["invoke", "local-api"])
+def test_without_docker_they_say_so_and_what_else_there_is(target, tmp_path):
+    ran = run("make", target, DOCKER_HOST=f"unix://{tmp_path}/nothing")
+    assert ran.returncode == 2
+    assert ran.stderr.splitlines()[0] == "No Docker engine answers. Start one, or use `make demo`, which needs none."
