@@ -339,3 +339,22 @@ def test_the_buildspec_says_nothing_that_was_not_run_here(codebuild):
         for command in phase["commands"]:
             make, target = command.split()
             assert make == "make" and target in targets, command
+
+
+def test_the_toolchain_is_installed_where_there_is_none_and_left_alone_where_there_is_one(tmp_path):
+    """The installer itself comes from the network and is not run; what would be run is."""
+    (tmp_path / "curl").write_text("#!/bin/sh\necho 'echo \"installs $*\"'\n")
+    (tmp_path / "curl").chmod(0o755)
+    for tool in ("bash", "sh", "make", "sed"):
+        (tmp_path / tool).symlink_to(shutil.which(tool))
+
+    def toolchain(path):
+        environment = {"PATH": path, "HOME": str(tmp_path)}
+        ran = subprocess.run(
+            ["make", "--silent", "toolchain"], cwd=ROOT, env=environment, capture_output=True, text=True, check=True
+        )
+        return ran.stdout.strip()
+
+    assert toolchain(str(tmp_path)) == "installs -y --profile minimal --component clippy --component rustfmt"
+    (tmp_path / "cargo").symlink_to(shutil.which("cargo"))
+    assert toolchain(str(tmp_path)) == ""
