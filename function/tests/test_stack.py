@@ -108,6 +108,13 @@ class Operator:
         return {kind: [one for one in found if "token-mint" in json.dumps(one, default=str)] for kind, found in listed.items()}
 
 
+def test_what_is_built_runs_on_amazon_linux(built):
+    """By its symbols; the machine itself is not to be had here. Amazon Linux 2023 has glibc 2.34."""
+    command = ["readelf", "--version-info", built / "MintFunction/bootstrap"]
+    wanted = re.findall(r"GLIBC_2\.(\d+)", subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    assert 0 < max(map(int, wanted)) <= 34
+
+
 def test_the_life_of_a_stack(stand_in, simulator, in_lambda, architecture):
     operator = Operator(stand_in, simulator, architecture)
     said = operator.make("key", stdin=f"{KEY}\n", fails=True)
