@@ -60,7 +60,12 @@ def test_cors_is_answered_as_the_deployed_api_answers_it(demo):
     assert status == 204
     assert headers["Access-Control-Allow-Origin"] == "https://app.example.com"
     assert (headers["Access-Control-Allow-Methods"], headers["Access-Control-Allow-Headers"]) == ("POST", "content-type")
+    # What else a browser is told is what the template has API Gateway tell it.
+    cors = yaml_parse((ROOT / "template.yaml").read_text())["Resources"]["Api"]["Properties"]["CorsConfiguration"]["Fn::If"][1]
+    assert headers["Access-Control-Max-Age"] == str(cors["MaxAge"])
+    assert cors["AllowMethods"] == ["POST"] and cors["AllowHeaders"] == ["content-type"]
     status, headers, _ = post(url, b"", allowed)
+    assert headers["Access-Control-Expose-Headers"] == ",".join(cors["ExposeHeaders"])
     assert (status, headers["Access-Control-Allow-Origin"]) == (200, "https://app.example.com")
 
     assert "Access-Control-Allow-Origin" not in post(url, None, {**preflight, **foreign}, "OPTIONS")[1]

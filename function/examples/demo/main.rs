@@ -112,7 +112,12 @@ fn cors(allowed: &Origins) -> CorsLayer {
             AllowOrigin::list(origins.iter().filter_map(|origin| HeaderValue::from_str(origin).ok()))
         }
     };
-    CorsLayer::new().allow_origin(origins).allow_methods([Method::POST]).allow_headers([header::CONTENT_TYPE])
+    CorsLayer::new()
+        .allow_origin(origins)
+        .allow_methods([Method::POST])
+        .allow_headers([header::CONTENT_TYPE])
+        .expose_headers([header::RETRY_AFTER])
+        .max_age(Duration::from_secs(3600))
 }
 
 /// API Gateway answers a preflight with 204.
