@@ -1,4 +1,5 @@
-//! `POST /v1/realtime/client_secrets`: a session document in, an ephemeral key out.
+//! `POST /v1/realtime/client_secrets`, and the same for translations: a session document in, an
+//! ephemeral key out.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -16,19 +17,31 @@ use crate::{models, refusal::Refusal, rules};
 /// its example: a client secret of 600 s by default, the session filled up with its defaults, and
 /// `session.expires_at` 0.
 pub(crate) fn mint(request: &Value) -> Response {
-    match try_mint(request) {
+    let minted = rules::session_of(request).and_then(|asked| {
+        let defaults = match asked["type"].as_str() {
+            Some("transcription") => transcription_defaults(),
+            _ => realtime_defaults(),
+        };
+        secret(request, asked, defaults)
+    });
+    answer(minted)
+}
+
+/// The same for `POST /v1/realtime/translations/client_secrets`.
+pub(crate) fn mint_for_translation(request: &Value) -> Response {
+    answer(rules::translation_of(request).and_then(|asked| secret(request, asked, translation_defaults())))
+}
+
+fn answer(minted: Result<Value, Refusal>) -> Response {
+    match minted {
         Ok(secret) => Json(secret).into_response(),
         Err(refusal) => refusal.into_response(),
     }
 }
 
-fn try_mint(request: &Value) -> Result<Value, Refusal> {
-    let asked = rules::session_of(request)?;
+fn secret(request: &Value, asked: &Value, defaults: Value) -> Result<Value, Refusal> {
     let seconds = request["expires_after"]["seconds"].as_u64().unwrap_or(600);
-    let mut session = match asked["type"].as_str() {
-        Some("transcription") => transcription_defaults(),
-        _ => realtime_defaults(),
-    };
+    let mut session = defaults;
     merge(&mut session, asked);
     session["id"] = format!("sess_{}", random(21)).into();
     if let Some(model) = session["model"].as_str()
@@ -92,6 +105,15 @@ fn transcription_defaults() -> Value {
                 }
             }
         }
+    })
+}
+
+fn translation_defaults() -> Value {
+    json!({
+        "type": "translation",
+        "id": null,
+        "expires_at": 0,
+        "audio": {"input": {"transcription": null, "noise_reduction": null}, "output": {"language": "en"}}
     })
 }
 

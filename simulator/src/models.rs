@@ -20,7 +20,7 @@ const fn model(id: &'static str, created: u64, shutdown_date: Option<&'static st
     Model { id, created, shutdown_date }
 }
 
-const MODELS: [Model; 10] = [
+const MODELS: [Model; 12] = [
     model("gpt-realtime-2.1", 1_785_542_400, None),
     model("gpt-realtime-2.1-mini", 1_785_542_400, None),
     model("gpt-realtime-2", 1_777_593_600, None),
@@ -30,7 +30,9 @@ const MODELS: [Model; 10] = [
     model("gpt-realtime-2025-08-28", 1_756_339_200, Some("2027-01-20")),
     model("gpt-realtime-mini-2025-10-06", 1_759_708_800, Some("2027-01-20")),
     model("gpt-realtime-mini-2025-12-15", 1_765_756_800, Some("2027-01-20")),
-    model("gpt-4o-transcribe", 1_742_428_800, None),
+    model("gpt-realtime-translate", 1_777_593_600, None),
+    model("gpt-live-transcribe", 1_787_702_400, None),
+    model("gpt-4o-transcribe", 1_742_428_800, Some("2027-02-26")),
 ];
 
 pub(crate) fn exists(id: &str) -> bool {

@@ -1,6 +1,7 @@
 //! Which session documents OpenAI takes, as data.
 //!
-//! Source: `RealtimeCreateClientSecretRequest` of OpenAI's OpenAPI description (2026-08-21). Where
+//! Source: `RealtimeCreateClientSecretRequest` of OpenAI's OpenAPI description (2026-08-21), and for
+//! translations `RealtimeTranslationSessionCreateRequest` of its Python SDK 3.54. Where
 //! that description leaves a value open and the service does not, as with voices, the service is
 //! followed.
 
@@ -155,11 +156,46 @@ const TRANSCRIPTION_SESSION: Rule = Object(&[
     may("include", INCLUDE),
 ]);
 
+const TRANSLATION_SESSION: Rule = Object(&[
+    must("model", Text),
+    may(
+        "audio",
+        Object(&[
+            may(
+                "input",
+                Object(&[
+                    may("transcription", Either(&[Null, Object(&[must("model", Text)])])),
+                    may(
+                        "noise_reduction",
+                        Either(&[
+                            Null,
+                            Object(&[
+                                must("type", Choice(&["near_field", "far_field"])),
+                                may("strength", Number(0.0, f64::MAX)),
+                            ]),
+                        ]),
+                    ),
+                ]),
+            ),
+            may("output", Object(&[may("language", Text)])),
+        ]),
+    ),
+]);
+
 const EXPIRES_AFTER: Rule = Object(&[may("anchor", Choice(&["created_at"])), may("seconds", Whole(10, 7_200))]);
+
+const ENVELOPE: Rule = Object(&[may("expires_after", EXPIRES_AFTER), may("session", Map)]);
+
+/// A request for a translation as OpenAI would judge it. Its session, if it is taken.
+pub(crate) fn translation_of(request: &Value) -> Result<&Value, Refusal> {
+    check(request, &ENVELOPE, "")?;
+    let session = request.get("session").ok_or_else(|| missing("session"))?;
+    check(session, &TRANSLATION_SESSION, "session")?;
+    Ok(session)
+}
 
 /// The request as OpenAI would judge it. Its session, if it is taken.
 pub(crate) fn session_of(request: &Value) -> Result<&Value, Refusal> {
-    const ENVELOPE: Rule = Object(&[may("expires_after", EXPIRES_AFTER), may("session", Map)]);
     check(request, &ENVELOPE, "")?;
     let session = request.get("session").unwrap_or(&Value::Null);
     let rule = match session.get("type").and_then(Value::as_str) {
@@ -293,6 +329,21 @@ mod tests {
                 "transcription": {"model": "gpt-4o-transcribe", "language": "en"}}}}}),
         ] {
             assert!(session_of(&request).is_ok(), "{request}");
+        }
+    }
+
+    #[test]
+    fn a_translation_needs_a_model_and_has_no_type() {
+        let taken = json!({"session": {"model": "gpt-realtime-translate", "audio": {"output": {"language": "es"}}}});
+        assert!(translation_of(&taken).is_ok());
+        for (request, param) in [
+            (json!({}), "session"),
+            (json!({"session": {"audio": {}}}), "session.model"),
+            (json!({"session": {"model": "x", "type": "translation"}}), "session.type"),
+            (json!({"session": {"model": "x", "audio": {"output": {"voice": "ash"}}}}), "session.audio.output.voice"),
+        ] {
+            let refusal = format!("{:?}", translation_of(&request).expect_err("OpenAI would refuse this"));
+            assert!(refusal.contains(&format!("param: Some(\"{param}\")")), "{request}: {refusal}");
         }
     }
 

@@ -272,6 +272,7 @@ where
 fn routes(state: Arc<State>, wire: Wire) -> Router {
     Router::new()
         .route("/v1/realtime/client_secrets", post(client_secrets_route))
+        .route("/v1/realtime/translations/client_secrets", post(client_secrets_route))
         .route("/v1/models", get(models_route))
         .route("/simulator/faults", post(plan_faults).delete(clear_faults))
         .route("/simulator/requests", get(list_requests))
@@ -296,6 +297,8 @@ async fn client_secrets_route(
         Refusal::bad_key(bearer).into_response()
     } else if request.is_null() {
         Refusal::new(400, "We could not parse the JSON body of your request.", None, "invalid_json").into_response()
+    } else if uri.path().contains("/translations/") {
+        client_secrets::mint_for_translation(&request)
     } else {
         client_secrets::mint(&request)
     };
