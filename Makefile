@@ -43,7 +43,7 @@ lint: ## formatting, lints and documentation, without a warning
 	cargo clippy --locked --workspace --all-targets -- --deny warnings
 	RUSTDOCFLAGS='--deny warnings' cargo doc --locked --workspace --no-deps --quiet
 
-rust-tests: ## the parts, and the whole path in the function's own process
+rust-tests: .venv/ministack/ready ## the parts, and the whole path in the function's own process
 	cargo test --locked --workspace
 
 python-tests: .venv/tools/ready .venv/ministack/ready .venv/checkov/ready ## the release binary in Lambda's emulator, the stack's life, OpenAI's SDK, the demo, the README

@@ -4,9 +4,13 @@ use std::{fmt, net::IpAddr};
 
 use ring::hmac;
 
+use crate::sigv4::hex;
+
 /// Whose quota a mint counts against, and whom OpenAI's enforcement may hit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Caller {
+    /// The subject (`sub`) of the JWT that the gateway's authorizer has checked.
+    Subject(String),
     /// The address that the gateway saw: one IPv4 address, or one IPv6 network of 64 bits, which is
     /// what a household gets. `X-Forwarded-For` is the caller's own claim and never believed.
     Address(IpAddr),
@@ -15,9 +19,16 @@ pub enum Caller {
 }
 
 impl Caller {
-    /// The caller behind the source address that the gateway names, if it names one.
+    /// The caller by what the gateway says: a checked token's subject, else a source address.
     #[must_use]
-    pub fn from_source(source: Option<&str>) -> Self {
+    pub fn new(subject: Option<&str>, source: Option<&str>) -> Self {
+        match subject {
+            Some(subject) if !subject.is_empty() => Self::Subject(subject.to_owned()),
+            _ => Self::from_source(source),
+        }
+    }
+
+    fn from_source(source: Option<&str>) -> Self {
         let Some(address) = source.and_then(|source| source.trim().parse::<IpAddr>().ok()) else {
             return Self::Direct;
         };
@@ -36,7 +47,7 @@ impl Caller {
     #[must_use]
     pub fn safety_identifier(&self, key: &[u8]) -> String {
         let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key), self.to_string().as_bytes());
-        tag.as_ref().iter().flat_map(|byte| [byte >> 4, byte & 0xf]).map(hex_digit).collect()
+        hex(tag.as_ref())
     }
 }
 
@@ -44,14 +55,11 @@ impl Caller {
 impl fmt::Display for Caller {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Subject(subject) => write!(formatter, "subject:{subject}"),
             Self::Address(address) => write!(formatter, "address:{address}"),
             Self::Direct => formatter.write_str("direct"),
         }
     }
-}
-
-fn hex_digit(nibble: u8) -> char {
-    char::from_digit(nibble.into(), 16).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -69,6 +77,16 @@ mod tests {
         assert_ne!(identifier("203.0.113.7"), identifier("203.0.113.8"));
         let caller = Caller::from_source(Some("203.0.113.7"));
         assert_ne!(caller.safety_identifier(b"key"), caller.safety_identifier(b"another key"));
+    }
+
+    #[test]
+    fn a_subject_goes_before_an_address_and_is_no_one_else() {
+        let of = |subject: &str| Caller::new(Some(subject), Some("203.0.113.7")).safety_identifier(b"key");
+        // printf 'subject:auth0|1' | openssl dgst -sha256 -hmac key
+        assert_eq!(of("auth0|1"), "7f863bbd502ff942ec02f6a587f3ee40726a73f5604fe32f7c8899145f264b1d");
+        assert_eq!(of(""), identifier("203.0.113.7"));
+        assert_ne!(of("203.0.113.7"), identifier("203.0.113.7"));
+        assert_eq!(Caller::new(Some("direct"), None).to_string(), "subject:direct");
     }
 
     #[test]

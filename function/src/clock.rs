@@ -2,6 +2,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use aws_smithy_types::{DateTime, date_time::Format};
 use tokio::time::Instant;
 
 /// A moment on both clocks.
@@ -40,6 +41,16 @@ impl Moment {
 pub fn unix_millis() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// In ISO 8601's basic form, as AWS signs it: `20261122T083100Z`.
+#[must_use]
+pub fn iso_basic(time: SystemTime) -> String {
+    let mut text = DateTime::from(time).fmt(Format::DateTime).unwrap_or_default();
+    text.truncate("2026-11-22T08:31:00".len());
+    text.retain(|letter| letter.is_ascii_alphanumeric());
+    text.push('Z');
+    text
 }
 
 #[cfg(test)]

@@ -1,12 +1,17 @@
 //! Every variable that the function reads: its name, its range, its meaning.
 
-use std::{env, net::IpAddr, ops::RangeInclusive, path::PathBuf, time::Duration};
+use std::{
+    env, fmt::Display, net::IpAddr, num::NonZeroU32, ops::RangeInclusive, path::PathBuf, str::FromStr, time::Duration,
+};
 
 use secrecy::SecretString;
 use tracing::Level;
 use url::{Host, Url};
 
-use crate::profile::Voice;
+use crate::{
+    profile::{self, Voice},
+    quota::Limits,
+};
 
 const OPENAI_SECRET_ARN: &str = "OPENAI_SECRET_ARN";
 const OPENAI_API_KEY: &str = "OPENAI_API_KEY";
@@ -16,15 +21,19 @@ const VOICE: &str = "VOICE";
 const TOKEN_TTL_SECONDS: &str = "TOKEN_TTL_SECONDS";
 const KEY_TTL_SECONDS: &str = "KEY_TTL_SECONDS";
 const ALLOWED_ORIGINS: &str = "ALLOWED_ORIGINS";
+const QUOTA_TABLE: &str = "QUOTA_TABLE";
+const QUOTA_PER_MINUTE: &str = "QUOTA_PER_MINUTE";
+const QUOTA_PER_DAY: &str = "QUOTA_PER_DAY";
+const DAILY_MINT_LIMIT: &str = "DAILY_MINT_LIMIT";
 const EXTRA_CA_FILE: &str = "EXTRA_CA_FILE";
 const LOG_LEVEL: &str = "LOG_LEVEL";
 /// Set by Lambda itself, as is the next.
 const AWS_LAMBDA_FUNCTION_NAME: &str = "AWS_LAMBDA_FUNCTION_NAME";
 const AWS_LAMBDA_RUNTIME_API: &str = "AWS_LAMBDA_RUNTIME_API";
 
-/// What OpenAI takes for `expires_after.seconds` (its OpenAPI description, 2026-08-21).
-const TOKEN_TTL: RangeInclusive<u64> = 10..=7_200;
-const KEY_TTL: RangeInclusive<u64> = 0..=86_400;
+const KEY_TTL_RANGE: RangeInclusive<u64> = 0..=86_400;
+/// Up to here, one counter in one item of a table keeps up with what it counts.
+const QUOTA_RANGE: RangeInclusive<u32> = 0..=1_000_000;
 const ORIGINS: &str = "origins such as https://app.example.com, separated by commas, or * alone";
 
 /// The function's configuration, every value of it checked.
@@ -45,6 +54,9 @@ pub struct Config {
     pub key_ttl: Duration,
     /// `ALLOWED_ORIGINS`
     pub allowed_origins: Origins,
+    /// `QUOTA_TABLE`, `QUOTA_PER_MINUTE` (default 10), `QUOTA_PER_DAY` (200) and `DAILY_MINT_LIMIT`
+    /// (5000), each 0 to 1000000. `None` if no table is named, or no limit is left on.
+    pub quotas: Option<Quotas>,
     /// `EXTRA_CA_FILE`: a PEM file with further trusted roots, towards OpenAI and AWS.
     pub extra_ca_file: Option<PathBuf>,
     /// `LOG_LEVEL`: `ERROR`, `WARN`, `INFO` (default), `DEBUG` or `TRACE`. No level shows a secret.
@@ -64,6 +76,15 @@ pub enum KeySource {
     Given(SecretString),
     /// Neither is set, so every request is refused with a sentence that says so.
     Nowhere,
+}
+
+/// How many tokens there are for whom, and where they are counted.
+#[derive(Debug, PartialEq)]
+pub struct Quotas {
+    /// A table in DynamoDB, by its name or ARN.
+    pub table: String,
+    /// At least one of them is on.
+    pub limits: Limits,
 }
 
 /// Which pages may ask for a token.
@@ -104,9 +125,17 @@ impl Config {
             base_url: base_url(read(OPENAI_BASE_URL))?,
             model: read(MODEL).map(model).transpose()?,
             voice: read(VOICE).as_deref().map(voice).transpose()?,
-            token_ttl: seconds(TOKEN_TTL_SECONDS, read(TOKEN_TTL_SECONDS), TOKEN_TTL, 3_600)?,
-            key_ttl: seconds(KEY_TTL_SECONDS, read(KEY_TTL_SECONDS), KEY_TTL, 300)?,
+            token_ttl: seconds(TOKEN_TTL_SECONDS, read(TOKEN_TTL_SECONDS), profile::TOKEN_TTL_SECONDS, 3_600)?,
+            key_ttl: seconds(KEY_TTL_SECONDS, read(KEY_TTL_SECONDS), KEY_TTL_RANGE, 300)?,
             allowed_origins: origins(read(ALLOWED_ORIGINS).as_deref())?,
+            quotas: quotas(
+                read(QUOTA_TABLE),
+                Limits {
+                    per_minute: limit(QUOTA_PER_MINUTE, read(QUOTA_PER_MINUTE), 10)?,
+                    per_day: limit(QUOTA_PER_DAY, read(QUOTA_PER_DAY), 200)?,
+                    of_everyone_per_day: limit(DAILY_MINT_LIMIT, read(DAILY_MINT_LIMIT), 5_000)?,
+                },
+            ),
             extra_ca_file: read(EXTRA_CA_FILE).map(PathBuf::from),
             log_level: log_level(read(LOG_LEVEL))?,
             function_name: read(AWS_LAMBDA_FUNCTION_NAME).unwrap_or_else(|| "token-mint".to_owned()),
@@ -181,14 +210,29 @@ fn seconds(
     range: RangeInclusive<u64>,
     default: u64,
 ) -> Result<Duration, ConfigError> {
-    let Some(value) = value else { return Ok(Duration::from_secs(default)) };
+    Ok(Duration::from_secs(whole(name, value, range, default, "a whole number of seconds")?))
+}
+
+fn limit(name: &'static str, value: Option<String>, default: u32) -> Result<Option<NonZeroU32>, ConfigError> {
+    Ok(NonZeroU32::new(whole(name, value, QUOTA_RANGE, default, "a whole number of tokens")?))
+}
+
+fn whole<N: FromStr + PartialOrd + Display>(
+    name: &'static str,
+    value: Option<String>,
+    range: RangeInclusive<N>,
+    default: N,
+    what: &str,
+) -> Result<N, ConfigError> {
+    let Some(value) = value else { return Ok(default) };
     match value.parse() {
-        Ok(seconds) if range.contains(&seconds) => Ok(Duration::from_secs(seconds)),
-        _ => {
-            let range = format!("a whole number of seconds from {} to {}", range.start(), range.end());
-            Err(wrong(name, is(&value), range))
-        }
+        Ok(number) if range.contains(&number) => Ok(number),
+        _ => Err(wrong(name, is(&value), format!("{what} from {} to {}", range.start(), range.end()))),
     }
+}
+
+fn quotas(table: Option<String>, limits: Limits) -> Option<Quotas> {
+    table.filter(|_| limits.any()).map(|table| Quotas { table, limits })
 }
 
 fn origins(value: Option<&str>) -> Result<Origins, ConfigError> {
@@ -258,8 +302,24 @@ mod tests {
             assert_eq!(config.token_ttl, Duration::from_secs(3600));
             assert_eq!(config.key_ttl, Duration::from_secs(300));
             assert_eq!(config.allowed_origins, Origins::Any);
+            assert_eq!(config.quotas, None);
             assert_eq!(config.log_level, Level::INFO);
         }
+    }
+
+    #[test]
+    fn quotas_are_on_where_there_is_a_table_and_a_limit() {
+        let limits = |variables: &[(&str, &str)]| config(variables).unwrap().quotas.map(|quotas| quotas.limits);
+        let on = |per_minute, per_day, of_everyone_per_day| {
+            let [per_minute, per_day, of_everyone_per_day] =
+                [per_minute, per_day, of_everyone_per_day].map(NonZeroU32::new);
+            Some(Limits { per_minute, per_day, of_everyone_per_day })
+        };
+        assert_eq!(limits(&[("QUOTA_TABLE", "t")]), on(10, 200, 5000));
+        assert_eq!(limits(&[("QUOTA_TABLE", "t"), ("QUOTA_PER_DAY", "0")]), on(10, 0, 5000));
+        assert_eq!(limits(&[("QUOTA_PER_DAY", "7")]), None);
+        let off = [("QUOTA_PER_MINUTE", "0"), ("QUOTA_PER_DAY", "0"), ("DAILY_MINT_LIMIT", "0")];
+        assert_eq!(limits(&[off[0], off[1], off[2], ("QUOTA_TABLE", "t")]), None);
     }
 
     #[test]
@@ -278,6 +338,10 @@ mod tests {
             assert!(sentence("TOKEN_TTL_SECONDS", value).contains(value));
         }
         assert!(sentence("KEY_TTL_SECONDS", "86401").contains("0 to 86400"));
+        for name in ["QUOTA_PER_MINUTE", "QUOTA_PER_DAY", "DAILY_MINT_LIMIT"] {
+            let range = "a whole number of tokens from 0 to 1000000";
+            assert_eq!(sentence(name, "1000001"), format!("{name} is \"1000001\": expected {range}"));
+        }
         assert!(sentence("VOICE", "nova").contains("alloy, ash"));
         assert!(sentence("MODEL", "a model").contains("MODEL is \"a model\""));
         assert!(sentence("LOG_LEVEL", "VERBOSE").ends_with("expected ERROR, WARN, INFO, DEBUG or TRACE"));

@@ -10,6 +10,7 @@ use crate::{
     key::KeyError,
     openai::{Hint, OpenAiError},
     profile::InvalidRequest,
+    quota::{Allowance, QuotaError, Standing},
 };
 
 /// Why a request gets no token.
@@ -30,6 +31,12 @@ pub enum Refusal {
     /// A body that asks for what is not offered.
     #[error("the body asks for what is not offered")]
     InvalidRequest(InvalidRequest),
+    /// The operator has blocked the caller.
+    #[error("the caller is blocked")]
+    CallerBlocked,
+    /// There is nothing left to take, or no telling.
+    #[error("no token could be taken")]
+    Quota(#[source] QuotaError),
     /// There is no key to mint with.
     #[error("there is no API key")]
     Key(#[source] KeyError),
@@ -107,6 +114,36 @@ impl Refusal {
                 "The body is over 16 KiB",
                 "Send a smaller body; none is needed",
             ),
+            Self::CallerBlocked => row(
+                StatusCode::FORBIDDEN,
+                "caller_blocked",
+                "Caller blocked",
+                "The operator of this service has blocked you",
+                TELL_THE_OPERATOR,
+            ),
+            Self::Quota(error) => match error {
+                QuotaError::Exceeded(standing) => row(
+                    StatusCode::TOO_MANY_REQUESTS,
+                    "quota_exceeded",
+                    "Quota exceeded",
+                    &quota(standing),
+                    "Please wait as long as Retry-After says, in seconds, and try again",
+                ),
+                QuotaError::DailyLimit { .. } => row(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    "daily_limit_reached",
+                    "Daily limit reached",
+                    "All of today's tokens are used up; the next day begins at midnight UTC",
+                    "Please try again tomorrow, or tell the operator of this service",
+                ),
+                QuotaError::Unavailable(_) => row(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    "quota_unavailable",
+                    "Quota unavailable",
+                    "The quotas cannot be read, and without them no token is given out",
+                    TRY_AGAIN,
+                ),
+            },
             Self::Key(_) | Self::KeyTooLate => row(
                 StatusCode::SERVICE_UNAVAILABLE,
                 "key_unavailable",
@@ -193,6 +230,8 @@ impl Refusal {
     /// When to come back, where that is known.
     fn retry_after(&self) -> Option<Duration> {
         match self {
+            Self::Quota(QuotaError::Exceeded(standing)) => Some(standing.retry_after()),
+            Self::Quota(QuotaError::DailyLimit { retry_after }) => Some(*retry_after),
             Self::OpenAi(OpenAiError::Busy { retry_after }) => Some(retry_after.unwrap_or(BUSY_DEFAULT)),
             Self::OpenAi(OpenAiError::Unavailable { retry_after, .. }) => *retry_after,
             _ => None,
@@ -219,6 +258,9 @@ impl Refusal {
         if let Self::MethodNotAllowed = self {
             answer.headers.push((header::ALLOW, "POST".to_owned()));
         }
+        if let Self::Quota(QuotaError::Exceeded(standing)) = self {
+            answer.headers.extend(standing.headers());
+        }
         if let Some(wait) = self.retry_after() {
             // Rounded up: whoever comes back early is refused again.
             let seconds = wait.as_secs().saturating_add(u64::from(wait.subsec_nanos() > 0)).max(1);
@@ -226,4 +268,11 @@ impl Refusal {
         }
         answer
     }
+}
+
+/// The caller's quota as a sentence.
+fn quota(standing: &Standing) -> String {
+    let limits = standing.allowances().iter().map(|Allowance { limit, name, .. }| format!("{limit} per {name}"));
+    let limits = limits.collect::<Vec<_>>().join(" and ");
+    format!("You may have {limits}; the next is free in {} s", standing.retry_after().as_secs())
 }

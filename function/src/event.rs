@@ -13,7 +13,7 @@ use serde::{
     de::{IgnoredAny, MapAccess, Visitor},
     ser::SerializeMap,
 };
-use serde_json::value::RawValue;
+use serde_json::{Value, value::RawValue};
 
 use crate::{clock, token::Mint};
 
@@ -33,6 +33,8 @@ pub struct HttpRequest {
     pub origins: Vec<String>,
     /// Decoded.
     pub body: Vec<u8>,
+    /// The subject of the JWT that the gateway's authorizer has checked, if there is one.
+    pub subject: Option<String>,
     /// The caller's address by the gateway's word.
     pub source: Option<String>,
 }
@@ -149,6 +151,8 @@ struct RequestContext {
     http: Option<Http>,
     /// Payload 1.0.
     identity: Option<Identity>,
+    /// What an authorizer found out. It exists only behind the gateway: no caller can send it.
+    authorizer: Option<Value>,
     /// A load balancer. Its caller's address stands in `X-Forwarded-For` alone.
     elb: Option<IgnoredAny>,
 }
@@ -170,6 +174,7 @@ impl Fields {
     fn event(self) -> Event {
         let context = self.request_context.unwrap_or_default();
         let form = if context.elb.is_some() { Form::LoadBalancer } else { Form::Gateway };
+        let subject = context.authorizer.as_ref().and_then(subject);
         let (method, source) = match (context.http, context.identity) {
             (Some(http), _) => (Some(http.method), http.source_ip),
             (None, identity) => (self.http_method, identity.and_then(|identity| identity.source_ip)),
@@ -182,9 +187,15 @@ impl Fields {
         // Where there are both kinds of headers, they overlap; no one is refused for a header that is there twice.
         let origins = [self.headers, self.multi_value_headers].into_iter().flatten().flat_map(|origins| origins.0);
         let origins = origins.collect();
-        let request = method.zip(body).map(|(method, body)| HttpRequest { method, origins, body, source });
+        let request = method.zip(body).map(|(method, body)| HttpRequest { method, origins, body, subject, source });
         Event { form, request }
     }
+}
+
+/// The subject, in payload 2.0 and in payload 1.0.
+fn subject(authorizer: &Value) -> Option<String> {
+    let claims = authorizer.pointer("/jwt/claims").or_else(|| authorizer.get("claims"))?;
+    claims.get("sub")?.as_str().map(str::to_owned)
 }
 
 /// The values of the `Origin` headers in a map of headers, the only header that matters here. The
@@ -232,7 +243,7 @@ impl<'de> Deserialize<'de> for Origins {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     use super::*;
 
@@ -249,6 +260,32 @@ mod tests {
         let request = request(&json!({"httpMethod": "POST", "body": "{}"}));
         assert_eq!((request.method.as_str(), request.body.as_slice()), ("POST", &b"{}"[..]));
         assert_eq!(request.source, None);
+    }
+
+    #[test]
+    fn the_subject_is_what_an_authorizer_says() {
+        let of = |authorizer: Value| {
+            request(&json!({"requestContext": {"http": {"method": "POST"}, "authorizer": authorizer}})).subject
+        };
+        assert_eq!(
+            of(json!({"jwt": {"claims": {"sub": "auth0|1", "iss": "x"}, "scopes": null}})).as_deref(),
+            Some("auth0|1")
+        );
+        assert_eq!(of(json!({"claims": {"sub": "pool-user"}})).as_deref(), Some("pool-user"));
+        for other in [
+            json!(null),
+            json!({}),
+            json!({"jwt": {"claims": {}}}),
+            json!({"jwt": {"claims": {"sub": 5}}}),
+            json!({"iam": {"userId": "x"}}),
+            json!({"lambda": {"sub": "x"}}),
+            json!({"principalId": "x", "claims": "x"}),
+            json!("x"),
+        ] {
+            assert_eq!(of(other.clone()), None, "{other}");
+        }
+        let forged = json!({"httpMethod": "POST", "headers": {"authorization": "Bearer x"}, "authorizer": {"claims": {"sub": "x"}}});
+        assert_eq!(request(&forged).subject, None);
     }
 
     #[test]

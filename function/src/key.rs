@@ -28,8 +28,19 @@ pub struct Credentials {
     pub api_key: SecretString,
     /// The key under which callers are hashed.
     pub identifier_key: SecretSlice<u8>,
+    /// The safety identifiers of callers who get nothing any more.
+    blocked: Vec<String>,
     /// When this was read.
     pub read: Moment,
+}
+
+impl Credentials {
+    /// Whether the operator has blocked the caller with this safety identifier. The list stands in the
+    /// secret, so that it is as fresh as the key and costs neither a request nor a permission.
+    #[must_use]
+    pub fn block(&self, safety_identifier: &str) -> bool {
+        self.blocked.iter().any(|blocked| blocked.trim().eq_ignore_ascii_case(safety_identifier))
+    }
 }
 
 /// Why there is no key.
@@ -168,7 +179,9 @@ impl Key {
         }
     }
 
-    fn held(&self) -> Option<Arc<Credentials>> {
+    /// The key at hand, if there is one, without a look at its age.
+    #[must_use]
+    pub fn held(&self) -> Option<Arc<Credentials>> {
         self.state().held.clone()
     }
 
@@ -181,8 +194,8 @@ impl Key {
     }
 }
 
-/// The secret's text: a JSON object with `OPENAI_API_KEY` and, if it likes, `SAFETY_IDENTIFIER_KEY`,
-/// or just the key.
+/// The secret's text: a JSON object with `OPENAI_API_KEY` and, if it likes, `SAFETY_IDENTIFIER_KEY` and
+/// a list of `BLOCKED_CALLERS`, or just the key.
 fn parse(secret: &SecretString) -> Result<Credentials, KeyError> {
     #[derive(Deserialize)]
     struct Fields {
@@ -190,17 +203,21 @@ fn parse(secret: &SecretString) -> Result<Credentials, KeyError> {
         api_key: Option<String>,
         #[serde(rename = "SAFETY_IDENTIFIER_KEY")]
         identifier_key: Option<String>,
+        #[serde(rename = "BLOCKED_CALLERS", default)]
+        blocked: Vec<String>,
     }
 
     if !secret.expose_secret().trim_start().starts_with('{') {
         return credentials(secret.expose_secret(), None);
     }
     // serde's own words may quote the secret, so they are left out.
-    let fields: Fields = serde_json::from_str(secret.expose_secret())
-        .map_err(|_| KeyError::Unusable("it begins with {, but is not a JSON object with text fields"))?;
+    let fields: Fields = serde_json::from_str(secret.expose_secret()).map_err(|_| {
+        KeyError::Unusable("it begins with {, but is not a JSON object with text fields and lists of text")
+    })?;
     let api_key = fields.api_key.ok_or(KeyError::Unusable("its JSON has no field OPENAI_API_KEY"))?;
     let (api_key, identifier_key) = (SecretString::from(api_key), fields.identifier_key.map(SecretString::from));
-    credentials(api_key.expose_secret(), identifier_key.as_ref().map(ExposeSecret::expose_secret))
+    let read = credentials(api_key.expose_secret(), identifier_key.as_ref().map(ExposeSecret::expose_secret))?;
+    Ok(Credentials { blocked: fields.blocked, ..read })
 }
 
 fn credentials(api_key: &str, identifier_key: Option<&str>) -> Result<Credentials, KeyError> {
@@ -220,7 +237,12 @@ fn credentials(api_key: &str, identifier_key: Option<&str>) -> Result<Credential
             hmac::sign(&key, b"token-mint safety identifier").as_ref().to_vec()
         }
     };
-    Ok(Credentials { api_key: text.into(), identifier_key: identifier_key.into(), read: Moment::now() })
+    Ok(Credentials {
+        api_key: text.into(),
+        identifier_key: identifier_key.into(),
+        blocked: Vec::new(),
+        read: Moment::now(),
+    })
 }
 
 /// AWS's code, or what kept the call from getting one. Never a response's body: it may be the secret.
@@ -276,12 +298,24 @@ mod tests {
             ("sk-hunter2\nsk-b", "has spaces"),
             ("sk-hunter2\u{e9}", "has spaces or characters"),
             (r#"{"OPENAI_API_KEY": "sk-hunter2""#, "but is not a JSON object"),
+            (r#"{"OPENAI_API_KEY": "sk-hunter2", "BLOCKED_CALLERS": "all"}"#, "lists of text"),
             (r#"{"OPENAI_API_KEY": 5}"#, "but is not a JSON object"),
         ] {
             let error = read(secret).expect_err(secret);
             assert!(error.contains(sentence), "{secret}: {error}");
             assert!(!error.contains("hunter2"), "{error}");
         }
+    }
+
+    #[test]
+    fn a_blocked_caller_is_one_in_the_secret_s_list() {
+        let list = r#"{"OPENAI_API_KEY": "sk-a", "BLOCKED_CALLERS": ["0a1b", " 2C3D\n"]}"#;
+        let credentials = parse(&list.into()).unwrap();
+        assert_eq!(
+            ["0a1b", "2c3d", "0a1", "", "0a1b2c3d"].map(|caller| credentials.block(caller)),
+            [true, true, false, false, false]
+        );
+        assert!(!parse(&"sk-a".into()).unwrap().block(""));
     }
 
     #[test]

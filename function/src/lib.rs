@@ -2,7 +2,7 @@
 //! key that never leaves the server.
 //!
 //! Data flows one way: an [`event`] becomes a request, [`token`] decides in which order its parts
-//! are asked ([`profile`], [`caller`], [`key`], [`openai`]), [`error`] turns every failure into an
+//! are asked ([`profile`], [`caller`], [`key`], [`quota`], [`openai`]), [`error`] turns every failure into an
 //! answer, and [`record`] writes down what happened, once.
 
 pub mod aws;
@@ -10,12 +10,15 @@ pub mod caller;
 pub mod clock;
 pub mod config;
 pub mod connection;
+pub mod dynamodb;
 pub mod error;
 pub mod event;
 pub mod key;
 pub mod log;
 pub mod openai;
 pub mod profile;
+pub mod quota;
 pub mod record;
+pub mod sigv4;
 pub mod tls;
 pub mod token;

@@ -20,8 +20,24 @@ use crate::{
     connection::{Connection, Lease},
 };
 
-/// The endpoint below the base URL. Its predecessor `/realtime/sessions` was removed in May 2026.
-const CLIENT_SECRETS: &str = "realtime/client_secrets";
+/// What is minted, which has an endpoint of its own below the base URL. The predecessor of both,
+/// `/realtime/sessions`, was removed in May 2026.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Endpoint {
+    /// A token for a conversation or a transcription.
+    ClientSecrets,
+    /// A token for a translation.
+    TranslationClientSecrets,
+}
+
+impl Endpoint {
+    fn path(self) -> &'static str {
+        match self {
+            Self::ClientSecrets => "realtime/client_secrets",
+            Self::TranslationClientSecrets => "realtime/translations/client_secrets",
+        }
+    }
+}
 
 /// How long one attempt may take. Mints take a fraction of a second; one that takes longer than
 /// this is more likely lost than slow.
@@ -52,13 +68,15 @@ const ERROR_BODY: Duration = Duration::from_secs(1);
 /// OpenAI's Realtime API at one base URL.
 #[derive(Debug)]
 pub struct OpenAi {
-    endpoint: Url,
+    base_url: Url,
     connection: Connection,
 }
 
 /// One mint, as it is asked for.
 #[derive(Debug)]
 pub struct Ask<'a> {
+    /// What to mint.
+    pub endpoint: Endpoint,
     /// The key to mint with.
     pub api_key: &'a SecretString,
     /// At most 64 characters, for the header `OpenAI-Safety-Identifier`.
@@ -208,14 +226,18 @@ impl OpenAi {
     /// # Errors
     /// If the HTTP client cannot be built.
     pub fn new(base_url: &Url, tls: ClientConfig) -> Result<Self, reqwest::Error> {
-        let mut endpoint = base_url.clone();
-        endpoint.set_path(&format!("{}/{CLIENT_SECRETS}", base_url.path().trim_end_matches('/')));
-        Ok(Self { endpoint, connection: Connection::new(tls)? })
+        Ok(Self { base_url: base_url.clone(), connection: Connection::new(tls)? })
+    }
+
+    fn url(&self, endpoint: Endpoint) -> Url {
+        let mut url = self.base_url.clone();
+        url.set_path(&format!("{}/{}", self.base_url.path().trim_end_matches('/'), endpoint.path()));
+        url
     }
 
     /// Opens the connection ahead of the first mint.
     pub async fn warm(&self) {
-        self.connection.warm(&self.endpoint).await;
+        self.connection.warm(&self.base_url).await;
     }
 
     /// Mints one token, trying again what may pass, until `deadline` at the latest.
@@ -288,7 +310,7 @@ impl OpenAi {
     async fn exchange(&self, lease: &Lease, ask: &Ask<'_>) -> Result<Token, OpenAiError> {
         let request = lease
             .client
-            .post(self.endpoint.clone())
+            .post(self.url(ask.endpoint))
             .bearer_auth(ask.api_key.expose_secret())
             .header("OpenAI-Safety-Identifier", ask.safety_identifier)
             .header(header::CONTENT_TYPE, "application/json")
@@ -351,7 +373,8 @@ fn token(body: &[u8]) -> Result<Token, OpenAiError> {
         value: value.into(),
         expires_at,
         session_id: text("/id"),
-        model: text("/model"),
+        // A transcription session has its model further in.
+        model: text("/model").or_else(|| text("/audio/input/transcription/model")),
         voice: text("/audio/output/voice"),
     })
 }

@@ -37,6 +37,8 @@ pub struct Facts {
     pub caller: Option<String>,
     /// How long ago the key was read.
     pub key_age: Option<Duration>,
+    /// Time spent on the quota, if there is one.
+    pub quota_time: Option<Duration>,
     /// Requests to OpenAI.
     pub attempts: u32,
     /// Time spent on OpenAI.
@@ -92,9 +94,12 @@ impl Recorder {
             requests: 1,
             mints: u8::from(refusal.is_none()),
             cold_starts: u8::from(cold),
-            own_time: millis(took.saturating_sub(facts.openai_time)),
+            own_time: millis(
+                took.saturating_sub(facts.openai_time).saturating_sub(facts.quota_time.unwrap_or_default()),
+            ),
             openai_time: (facts.attempts > 0).then(|| millis(facts.openai_time)),
             attempts: (facts.attempts > 0).then_some(facts.attempts),
+            quota_time: facts.quota_time.map(millis),
             key_age: facts.key_age.map(|age| age.as_secs()),
         }
     }
@@ -144,6 +149,8 @@ struct Record<'a> {
     openai_time: Option<f64>,
     #[serde(rename = "Attempts", skip_serializing_if = "Option::is_none")]
     attempts: Option<u32>,
+    #[serde(rename = "QuotaTime", skip_serializing_if = "Option::is_none")]
+    quota_time: Option<f64>,
     #[serde(rename = "KeyAge", skip_serializing_if = "Option::is_none")]
     key_age: Option<u64>,
 }
@@ -183,6 +190,9 @@ impl Metadata {
         if facts.attempts > 0 {
             metrics.extend([metric("OpenAITime", "Milliseconds"), metric("Attempts", "Count")]);
         }
+        if facts.quota_time.is_some() {
+            metrics.push(metric("QuotaTime", "Milliseconds"));
+        }
         if facts.key_age.is_some() {
             metrics.push(metric("KeyAge", "Seconds"));
         }
@@ -206,8 +216,9 @@ mod tests {
     #[test]
     fn every_metric_and_dimension_that_is_announced_is_there() {
         let recorder = Recorder::new("mint".to_owned());
-        let known = Facts { attempts: 1, key_age: Some(Duration::from_secs(1)), ..Facts::default() };
-        for (facts, metrics) in [(Facts::default(), 4), (known, 7)] {
+        let second = Some(Duration::from_secs(1));
+        let known = Facts { attempts: 1, key_age: second, quota_time: second, ..Facts::default() };
+        for (facts, metrics) in [(Facts::default(), 4), (known, 8)] {
             let record = recorder.record("id", Duration::from_millis(1), true, &facts, Ok(200));
             let record = serde_json::to_value(&record).unwrap();
             let directives = record["_aws"]["CloudWatchMetrics"].as_array().unwrap();
@@ -230,12 +241,17 @@ mod tests {
     }
 
     #[test]
-    fn own_time_is_what_openai_did_not_take() {
+    fn own_time_is_what_neither_openai_nor_the_quota_took() {
         let recorder = Recorder::new("mint".to_owned());
-        let facts = Facts { attempts: 2, openai_time: Duration::from_micros(200_500), ..Facts::default() };
+        let facts = Facts {
+            attempts: 2,
+            openai_time: Duration::from_micros(200_500),
+            quota_time: Some(Duration::from_millis(9)),
+            ..Facts::default()
+        };
         let record = recorder.record(
             "id",
-            Duration::from_micros(201_750),
+            Duration::from_micros(210_750),
             false,
             &facts,
             Err((405, &Refusal::MethodNotAllowed)),

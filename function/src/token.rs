@@ -1,6 +1,9 @@
 //! One request in, one answer out: the order of events.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use aws_sdk_secretsmanager::Client as SecretsManager;
 use http::{Method, StatusCode};
@@ -13,11 +16,13 @@ use crate::{
     aws,
     caller::Caller,
     config::{Config, KeySource, Origins},
+    dynamodb::{NoTable, Table, TableError},
     error::Refusal,
     event::{Answer, HttpRequest, Request},
     key::{Credentials, Key, Source},
-    openai::{Ask, Effort, OpenAi, OpenAiError, Token},
-    profile::{Profiles, ProfilesError, Session},
+    openai::{Ask, Effort, Endpoint, OpenAi, OpenAiError, Token},
+    profile::{Kind, Profiles, ProfilesError, Session},
+    quota::{Quota, QuotaError, Standing},
     record::{Facts, Recorder},
     tls::{self, TlsError},
 };
@@ -37,6 +42,7 @@ pub struct Mint {
     origins: Origins,
     profiles: Profiles,
     key: Arc<Key>,
+    quota: Option<Quota>,
     openai: OpenAi,
     recorder: Recorder,
 }
@@ -47,6 +53,9 @@ pub enum StartError {
     /// See there.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// See there.
+    #[error(transparent)]
+    Table(#[from] NoTable),
     /// The HTTP client refused its settings.
     #[error("the HTTP client cannot be built")]
     Http(#[from] reqwest::Error),
@@ -59,6 +68,7 @@ pub enum StartError {
 struct Minted {
     token: Token,
     session: Session,
+    standing: Standing,
 }
 
 impl Mint {
@@ -68,17 +78,26 @@ impl Mint {
     /// If the further roots or the compiled-in profiles cannot be used.
     pub async fn new(config: Config) -> Result<Self, StartError> {
         let tls = tls::client_config(config.extra_ca_file.as_deref())?;
-        let source = match config.key_source {
-            KeySource::SecretsManager(id) => {
-                Source::SecretsManager { client: SecretsManager::new(&aws::sdk_config(&tls).await?), id }
+        let aws = match (&config.key_source, &config.quotas) {
+            (KeySource::SecretsManager(_), _) | (_, Some(_)) => Some(aws::sdk_config(&tls).await?),
+            _ => None,
+        };
+        let source = match (config.key_source, &aws) {
+            (KeySource::SecretsManager(id), Some(aws)) => {
+                Source::SecretsManager { client: SecretsManager::new(aws), id }
             }
-            KeySource::Given(key) => Source::Given(key),
-            KeySource::Nowhere => Source::Nowhere,
+            (KeySource::Given(key), _) => Source::Given(key),
+            _ => Source::Nowhere,
+        };
+        let quota = match (config.quotas, &aws) {
+            (Some(quotas), Some(aws)) => Some(Quota::new(Table::new(quotas.table, aws, tls.clone())?, quotas.limits)),
+            _ => None,
         };
         Ok(Self {
             origins: config.allowed_origins,
             profiles: Profiles::load(config.model.as_deref(), config.voice, config.token_ttl)?,
             key: Arc::new(Key::new(source, config.key_ttl)),
+            quota,
             openai: OpenAi::new(&config.base_url, tls)?,
             recorder: Recorder::new(config.function_name),
         })
@@ -87,7 +106,12 @@ impl Mint {
     /// Does ahead of the first request what it would have to wait for. What fails here is tried
     /// again there.
     pub async fn warm(&self) {
-        let (key, ()) = tokio::join!(self.key.current(), self.openai.warm());
+        let quota = async {
+            if let Some(quota) = &self.quota {
+                quota.warm().await;
+            }
+        };
+        let (key, (), ()) = tokio::join!(self.key.current(), self.openai.warm(), quota);
         if let Err(error) = key {
             warn!(%error, "there is no key yet, the next request looks for it again");
         }
@@ -123,18 +147,36 @@ impl Mint {
         let key = key.map_err(Refusal::Key)?;
         facts.key_age = Some(key.read.elapsed());
 
-        let caller = Caller::from_source(request.source.as_deref());
+        let caller = Caller::new(request.subject.as_deref(), request.source.as_deref());
         let identifier = caller.safety_identifier(key.identifier_key.expose_secret());
-        let mut effort = Effort::default();
-        let minted = self.mint_with(key, &identifier, &session, deadline, &mut effort).await;
-        (facts.attempts, facts.openai_time) = (effort.attempts, effort.took);
-        facts.caller = Some(identifier);
+        let identifier = facts.caller.insert(identifier).as_str();
+        if key.block(identifier) {
+            return Err(Refusal::CallerBlocked);
+        }
+        let standing = self.take(identifier, deadline, &mut facts.quota_time).await.map_err(Refusal::Quota)?;
 
+        let mut effort = Effort::default();
+        let minted = self.mint_with(key, identifier, &session, deadline, &mut effort).await;
+        (facts.attempts, facts.openai_time) = (effort.attempts, effort.took);
         let token = minted.map_err(Refusal::OpenAi)?;
         if token.model.is_some() {
             facts.model.clone_from(&token.model);
         }
-        Ok(Minted { token, session })
+        // A list that was read behind this very request counts for it: so an instance that slept
+        // does not serve one more token by an old list.
+        if self.key.held().is_some_and(|newest| newest.block(identifier)) {
+            return Err(Refusal::CallerBlocked);
+        }
+        Ok(Minted { token, session, standing })
+    }
+
+    /// Takes a token out of the caller's quota, if there are quotas.
+    async fn take(&self, caller: &str, deadline: Instant, took: &mut Option<Duration>) -> Result<Standing, QuotaError> {
+        let Some(quota) = &self.quota else { return Ok(Standing::default()) };
+        let began = Instant::now();
+        let taken = timeout_at(deadline, quota.take(caller, SystemTime::now())).await;
+        *took = Some(began.elapsed());
+        taken.unwrap_or(Err(QuotaError::Unavailable(TableError::Timeout)))
     }
 
     /// Whatever can be refused without asking anyone.
@@ -160,7 +202,11 @@ impl Mint {
         deadline: Instant,
         effort: &mut Effort,
     ) -> Result<Token, OpenAiError> {
-        let mut ask = Ask { api_key: &key.api_key, safety_identifier: identifier, request: &session.request };
+        let endpoint = match session.kind {
+            Kind::Realtime | Kind::Transcription => Endpoint::ClientSecrets,
+            Kind::Translation => Endpoint::TranslationClientSecrets,
+        };
+        let mut ask = Ask { endpoint, api_key: &key.api_key, safety_identifier: identifier, request: &session.request };
         let rejected = match self.openai.mint(&ask, deadline, effort).await {
             Err(rejected @ OpenAiError::RejectedKey { .. }) => rejected,
             settled => return settled,
@@ -210,7 +256,7 @@ impl Minted {
             expires_at_by_openai_s_name: u64,
         }
 
-        let Self { token, session } = self;
+        let Self { token, session, standing } = self;
         let value = token.value.expose_secret();
         let body = Body {
             success: true,
@@ -223,6 +269,8 @@ impl Minted {
             value,
             expires_at_by_openai_s_name: token.expires_at,
         };
-        Answer::json(StatusCode::OK, &body)
+        let mut answer = Answer::json(StatusCode::OK, &body);
+        answer.headers.extend(standing.headers());
+        answer
     }
 }

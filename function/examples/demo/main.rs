@@ -116,7 +116,11 @@ fn cors(allowed: &Origins) -> CorsLayer {
         .allow_origin(origins)
         .allow_methods([Method::POST])
         .allow_headers([header::CONTENT_TYPE])
-        .expose_headers([header::RETRY_AFTER])
+        .expose_headers([
+            header::RETRY_AFTER,
+            HeaderName::from_static("ratelimit"),
+            HeaderName::from_static("ratelimit-policy"),
+        ])
         .max_age(Duration::from_secs(3600))
 }
 

@@ -99,6 +99,28 @@ async fn a_caller_is_who_the_gateway_saw_and_no_one_else() {
 }
 
 #[tokio::test]
+async fn whoever_is_logged_in_is_the_same_caller_from_everywhere() {
+    let openai = Simulator::start().await.unwrap();
+    let function = Function::with(&openai, &[]).await;
+    let from = |subject: Value, address: &str| {
+        let claims = json!({"jwt": {"claims": {"sub": subject, "aud": "mint"}, "scopes": null}});
+        json!({"requestContext": {"http": {"method": "POST", "sourceIp": address}, "authorizer": claims}})
+    };
+    for event in [
+        from(json!("auth0|1"), ADDRESS),
+        from(json!("auth0|1"), "198.51.100.1"),
+        from(json!("auth0|2"), ADDRESS),
+        from(json!(null), ADDRESS),
+        http_api(&json!({})),
+    ] {
+        assert_eq!(function.invoke(&event).await.status, 200);
+    }
+    let callers: Vec<_> = openai.requests().into_iter().map(|sent| sent.safety_identifier.unwrap()).collect();
+    assert_eq!((&callers[0], &callers[3]), (&callers[1], &callers[4]));
+    assert_eq!(callers.iter().collect::<std::collections::BTreeSet<_>>().len(), 3);
+}
+
+#[tokio::test]
 async fn the_operator_chooses_model_voice_and_lifetime_and_the_caller_the_voice() {
     let openai = Simulator::start().await.unwrap();
     let environment = [("MODEL", "gpt-realtime-2"), ("VOICE", "cedar"), ("TOKEN_TTL_SECONDS", "10")];

@@ -159,3 +159,40 @@ async fn without_any_key_every_request_is_refused_with_what_to_set_in_the_log() 
     let log = function.stop().await;
     assert!(log.contains("neither OPENAI_SECRET_ARN nor OPENAI_API_KEY is set"), "{log}");
 }
+
+/// A secret with a key and a list of blocked callers.
+fn blocking(callers: &[&str]) -> Secret {
+    let fields =
+        json!({"OPENAI_API_KEY": API_KEY, "SAFETY_IDENTIFIER_KEY": "a random key", "BLOCKED_CALLERS": callers});
+    Secret::Text(fields.to_string())
+}
+
+#[tokio::test]
+async fn a_blocked_caller_gets_nothing_and_no_one_else_is_meant() {
+    let (openai, secrets) = (Simulator::start().await.unwrap(), SecretsManager::start(blocking(&[])).await);
+    function(&openai, &secrets, &[]).await.mint().await;
+    let caller = openai.requests()[0].safety_identifier.clone().unwrap();
+    secrets.put(blocking(&["0a1b", &caller]));
+    let function = function(&openai, &secrets, &[]).await;
+    let details = "The operator of this service has blocked you";
+    assert_eq!(assert_refused(&function.mint().await, 403, "caller_blocked"), details);
+    assert_eq!(openai.requests().len(), 1, "OpenAI is not asked for a blocked caller");
+    let other = json!({"requestContext": {"http": {"method": "POST", "sourceIp": "198.51.100.1"}}});
+    assert_eq!(function.invoke(&http_api(&other)).await.status, 200);
+    assert_eq!(records(&function.stop().await)[0]["caller"], caller.as_str(), "the record says who it was");
+}
+
+#[tokio::test]
+async fn a_list_that_is_read_behind_a_request_counts_for_that_request() {
+    let (openai, secrets) = (Simulator::start().await.unwrap(), SecretsManager::start(blocking(&[])).await);
+    let function = function(&openai, &secrets, &[("KEY_TTL_SECONDS", "0")]).await;
+    assert_eq!(function.mint().await.status, 200);
+    let caller = openai.requests()[0].safety_identifier.clone().unwrap();
+    secrets.wait_for_reads(2).await;
+    secrets.put(blocking(&[&caller]));
+    openai.fail(Fault::Delay { ms: 500 }, 2);
+    assert_refused(&function.mint().await, 403, "caller_blocked");
+    secrets.put(blocking(&[]));
+    function.mint().await;
+    assert_eq!(function.mint().await.status, 200, "and is forgotten as soon");
+}

@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
+use axum::http::StatusCode;
 use openai_simulator::{Fault, Simulator};
 use serde_json::json;
 
 use crate::{
     function::{ADDRESS, API_KEY, Function, http_api, records},
     secrets::{Secret, SecretsManager},
+    table::{self, Store, Stub},
 };
 
 const PROMPT: &str = "You are an agitated caller";
@@ -17,8 +19,9 @@ const PROMPT: &str = "You are an agitated caller";
 async fn no_line_at_any_level_has_a_secret_a_token_a_prompt_or_an_address() {
     for level in ["DEBUG", "TRACE"] {
         let (openai, secrets) = (Simulator::start().await.unwrap(), SecretsManager::with_key(API_KEY).await);
-        let base_url = openai.base_url();
+        let (base_url, table) = (openai.base_url(), Stub::start(Store::Counts).await);
         let mut environment = secrets.environment();
+        environment.extend(table::environment(&table.url));
         environment.extend([
             ("OPENAI_BASE_URL", base_url.as_str()),
             ("ALLOWED_ORIGINS", "https://app.example.com"),
@@ -66,9 +69,22 @@ async fn no_line_at_any_level_has_a_secret_a_token_a_prompt_or_an_address() {
             codes.push(function.invoke_within(Duration::from_secs(2), &http_api(&json!({}))).await);
         }
         openai.clear_faults();
+        let stores = [Store::CallerIsOut, Store::EveryoneIsOut, Store::Senseless, Store::Hangs];
+        for store in stores.into_iter().chain([Store::Refuses(StatusCode::BAD_REQUEST, "AccessDeniedException")]) {
+            table.now(store);
+            codes.push(function.invoke(&http_api(&json!({}))).await);
+        }
+        table.now(Store::Counts);
+        let caller = openai.requests()[0].safety_identifier.clone().unwrap();
         secrets.put(Secret::Text(format!("{{\"OPENAI_API_KEY\": \"{API_KEY}\"")));
         openai.take_only_keys(&["sk-another"]);
         codes.push(function.mint().await);
+        codes.push(function.mint().await);
+        secrets.put(Secret::Text(
+            json!({"OPENAI_API_KEY": API_KEY, "SAFETY_IDENTIFIER_KEY": "a random key",
+            "BLOCKED_CALLERS": [caller]})
+            .to_string(),
+        ));
         codes.push(function.mint().await);
 
         secrets_seen.extend(codes.iter().filter_map(|reply| reply.body["value"].as_str().map(str::to_owned)));
@@ -78,6 +94,8 @@ async fn no_line_at_any_level_has_a_secret_a_token_a_prompt_or_an_address() {
         assert_eq!(
             codes,
             [
+                "caller_blocked",
+                "daily_limit_reached",
                 "invalid_request",
                 "key_unavailable",
                 "method_not_allowed",
@@ -89,13 +107,15 @@ async fn no_line_at_any_level_has_a_secret_a_token_a_prompt_or_an_address() {
                 "openai_timeout",
                 "openai_unavailable",
                 "origin_not_allowed",
+                "quota_exceeded",
+                "quota_unavailable",
                 "request_too_large",
             ],
             "every refusal there is"
         );
         let log = function.stop().await;
         assert!(log.contains("\"level\":\"DEBUG\""), "{log}");
-        assert_eq!(records(&log).len(), 27);
+        assert_eq!(records(&log).len(), 33);
         for secret in secrets_seen {
             assert!(!log.contains(&secret), "{secret} is in the log:\n{log}");
         }

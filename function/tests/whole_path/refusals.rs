@@ -29,7 +29,7 @@ async fn a_body_that_asks_for_what_is_not_offered_is_told_what_is() {
         (json!("{voice"), "The body is not JSON: send no body, {} or a JSON object"),
         (json!("[]"), "The body is JSON, but no object: send no body, {} or a JSON object"),
         (json!(r#"{"model": "gpt-4"}"#), "Unknown field 'model': allowed are profile, voice"),
-        (json!(r#"{"profile": "admin"}"#), "There is no such profile: 'profile' is one of default"),
+        (json!(r#"{"profile": "admin"}"#), "There is no such profile: 'profile' is one of de-escalation, default"),
         (
             json!(r#"{"voice": "nova"}"#),
             "'voice' is not allowed to be that: it is one of alloy, ash, ballad, coral, echo, sage, shimmer, verse, \

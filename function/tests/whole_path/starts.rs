@@ -12,6 +12,7 @@ async fn a_malformed_variable_stops_the_start_with_its_name_and_range() {
         (("ALLOWED_ORIGINS", "https://app.example.com/"), "write https://app.example.com"),
         (("MODEL", "no model"), "a model's name"),
         (("VOICE", "nova"), "one of alloy, ash"),
+        (("QUOTA_PER_DAY", "many"), "a whole number of tokens from 0 to 1000000"),
         (("LOG_LEVEL", "LOUD"), "ERROR, WARN, INFO, DEBUG or TRACE"),
         (("EXTRA_CA_FILE", "/nowhere.pem"), "a PEM file with certificates"),
         (("EXTRA_CA_FILE", "/dev/null"), "no certificate in it"),

@@ -1,0 +1,312 @@
+//! One operation of one DynamoDB table, `UpdateItem`, over one connection that is opened ahead and kept.
+//!
+//! Without `aws-sdk-dynamodb`, whose way from call to connection costs more CPU than the rest of a
+//! mint: 0.25 ms for the first update and 0.16 ms for the second, here 0.06 ms each.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, SystemTime},
+};
+
+use aws_config::SdkConfig;
+use aws_credential_types::{
+    Credentials,
+    provider::{ProvideCredentials, SharedCredentialsProvider},
+};
+use aws_types::service_config::ServiceConfigKey;
+use http::{StatusCode, header};
+use serde::{Deserialize, Serialize};
+use tokio::time::{sleep, timeout};
+use tracing::debug;
+use url::{Position, Url};
+
+use crate::{
+    clock,
+    connection::{Connection, Lease},
+    sigv4,
+};
+
+const SERVICE: &str = "dynamodb";
+const TARGET: &str = "DynamoDB_20120810.UpdateItem";
+const CONTENT_TYPE: &str = "application/x-amz-json-1.0";
+
+/// How long an attempt may take. An answer takes milliseconds.
+const ATTEMPT: Duration = Duration::from_secs(2);
+
+/// How long a connection from before may be silent: it has died while the process was frozen.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+/// Before asking a table again that is too busy to answer.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// How long before their end credentials are not used any more.
+const EXPIRY_MARGIN: Duration = Duration::from_secs(300);
+
+/// A table, by its name or ARN.
+#[derive(Debug)]
+pub struct Table {
+    name: String,
+    region: String,
+    endpoint: Url,
+    connection: Connection,
+    provider: SharedCredentialsProvider,
+    /// The credentials at hand. In Lambda they last as long as the process.
+    credentials: Mutex<Option<Arc<Credentials>>>,
+}
+
+/// An update, in DynamoDB's own expressions. Its names and values stand in the expressions as `#name`
+/// and `:name`.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Update {
+    /// The item.
+    pub key: HashMap<&'static str, Value>,
+    /// What is done, if the condition holds.
+    pub update_expression: String,
+    /// What has to hold.
+    pub condition_expression: String,
+    /// By their placeholder.
+    pub expression_attribute_names: HashMap<String, String>,
+    /// By their placeholder.
+    pub expression_attribute_values: HashMap<String, Value>,
+}
+
+/// A value as DynamoDB writes it.
+#[derive(Debug, Deserialize, Serialize)]
+pub enum Value {
+    /// A text.
+    S(String),
+    /// A number, in decimal digits.
+    N(String),
+}
+
+/// The attributes of an item.
+pub type Item = HashMap<String, serde_json::Value>;
+
+/// What came of an update.
+#[derive(Debug)]
+pub enum Updated {
+    /// It was made; these attributes are new.
+    Done(Item),
+    /// The condition did not hold; this is the item, unchanged.
+    ConditionFailed(Item),
+}
+
+/// The update was not made, or no one knows whether it was.
+#[derive(Debug, thiserror::Error)]
+pub enum TableError {
+    /// DynamoDB's code, such as `AccessDeniedException`.
+    #[error("{0}")]
+    Refused(Code),
+    /// The connection could not be made or broke.
+    #[error("the connection failed")]
+    Connection(#[from] reqwest::Error),
+    /// No answer in time.
+    #[error("no answer in time")]
+    Timeout,
+    /// An answer that is none of DynamoDB's.
+    #[error("its answer makes no sense")]
+    Senseless,
+    /// Nothing says who we are.
+    #[error("there are no AWS credentials")]
+    NoCredentials,
+}
+
+/// One of AWS's error codes.
+#[derive(Debug, PartialEq)]
+pub struct Code(String);
+
+/// Why there is no table.
+#[derive(Debug, thiserror::Error)]
+pub enum NoTable {
+    /// Nothing says in which region it is.
+    #[error("QUOTA_TABLE is set, but no AWS region is: expected one in AWS_REGION")]
+    Region,
+    /// Nothing says where credentials come from.
+    #[error("QUOTA_TABLE is set, but AWS credentials are switched off")]
+    Credentials,
+    /// The endpoint that is configured is no URL.
+    #[error("the AWS endpoint for DynamoDB is not a URL: expected one in AWS_ENDPOINT_URL_DYNAMODB")]
+    Endpoint(#[from] url::ParseError),
+    /// The HTTP client refused its settings.
+    #[error("the HTTP client cannot be built")]
+    Http(#[from] reqwest::Error),
+}
+
+impl Table {
+    /// The table of that name where `config` says. Nothing is sent yet.
+    ///
+    /// # Errors
+    /// If `config` has no region or a malformed endpoint, or the HTTP client cannot be built.
+    pub fn new(name: String, config: &SdkConfig, tls: rustls::ClientConfig) -> Result<Self, NoTable> {
+        let region = config.region().ok_or(NoTable::Region)?.to_string();
+        let provider = config.credentials_provider().ok_or(NoTable::Credentials)?;
+        let endpoint = endpoint(config, &region).parse()?;
+        Ok(Self { name, region, endpoint, connection: Connection::new(tls)?, provider, credentials: Mutex::default() })
+    }
+
+    /// Opens the connection ahead of the first update.
+    pub async fn warm(&self) {
+        self.connection.warm(&self.endpoint).await;
+    }
+
+    /// Makes an update, and tries once more if that may help.
+    ///
+    /// It is not idempotent: where an answer is lost, it may have been made twice.
+    ///
+    /// # Errors
+    /// If it was not made, or no one knows.
+    pub async fn update(&self, update: &Update) -> Result<Updated, TableError> {
+        #[derive(Serialize)]
+        #[serde(rename_all = "PascalCase")]
+        struct Request<'a> {
+            table_name: &'a str,
+            #[serde(flatten)]
+            update: &'a Update,
+            return_values: &'static str,
+            return_values_on_condition_check_failure: &'static str,
+        }
+
+        let request = Request {
+            table_name: &self.name,
+            update,
+            return_values: "UPDATED_NEW",
+            return_values_on_condition_check_failure: "ALL_OLD",
+        };
+        let body = serde_json::to_vec(&request).map_err(|_| TableError::Senseless)?;
+        let failure = match self.attempt(&self.connection.lease()?, body.clone()).await {
+            Err(failure) if failure.may_pass() => failure,
+            settled => return settled,
+        };
+        debug!(error = &failure as &dyn std::error::Error, "an update failed");
+        let lease = if let TableError::Refused(_) = failure {
+            sleep(PAUSE.mul_f64(fastrand::f64())).await;
+            self.connection.lease()?
+        } else {
+            self.connection.replace()?
+        };
+        self.attempt(&lease, body).await
+    }
+
+    async fn attempt(&self, lease: &Lease, body: Vec<u8>) -> Result<Updated, TableError> {
+        let limit = if lease.reused { PATIENCE } else { ATTEMPT };
+        timeout(limit, self.exchange(lease, body)).await.unwrap_or(Err(TableError::Timeout))
+    }
+
+    async fn exchange(&self, lease: &Lease, body: Vec<u8>) -> Result<Updated, TableError> {
+        let credentials = self.credentials().await?;
+        let date = clock::iso_basic(SystemTime::now());
+        let authorization = sigv4::authorization(
+            &credentials,
+            &sigv4::Request {
+                region: &self.region,
+                service: SERVICE,
+                host: &self.endpoint[Position::BeforeHost..Position::AfterPort],
+                content_type: CONTENT_TYPE,
+                target: TARGET,
+                date: &date,
+                body: &body,
+            },
+        );
+        let mut request = lease
+            .client
+            .post(self.endpoint.clone())
+            .header(header::AUTHORIZATION, authorization)
+            .header(header::CONTENT_TYPE, CONTENT_TYPE)
+            .header("x-amz-target", TARGET)
+            .header("x-amz-date", date)
+            .body(body);
+        if let Some(token) = credentials.session_token() {
+            request = request.header("x-amz-security-token", token);
+        }
+        let response = request.send().await.map_err(reqwest::Error::without_url)?;
+        let status = response.status();
+        let body = response.bytes().await.map_err(reqwest::Error::without_url)?;
+        self.connection.proved(lease);
+        updated(status, &body)
+    }
+
+    async fn credentials(&self) -> Result<Arc<Credentials>, TableError> {
+        let lock = || self.credentials.lock().unwrap_or_else(PoisonError::into_inner);
+        let lasts =
+            |expiry: SystemTime| expiry.duration_since(SystemTime::now()).is_ok_and(|left| left > EXPIRY_MARGIN);
+        let fresh = |held: &Arc<Credentials>| held.expiry().is_none_or(lasts);
+        if let Some(held) = lock().as_ref().filter(|held| fresh(held)) {
+            return Ok(Arc::clone(held));
+        }
+        let found = self.provider.provide_credentials().await.map_err(|_| TableError::NoCredentials)?;
+        let found = Arc::new(found);
+        *lock() = Some(Arc::clone(&found));
+        Ok(found)
+    }
+}
+
+/// The configured endpoint, in the order in which AWS's SDKs look, else the region's own.
+fn endpoint(config: &SdkConfig, region: &str) -> String {
+    let key = ServiceConfigKey::builder().service_id("DynamoDB").env("AWS_ENDPOINT_URL").profile("endpoint_url");
+    let of_dynamodb = config.service_config().zip(key.build().ok()).and_then(|(config, key)| config.load_config(key));
+    if let Some(configured) = of_dynamodb.or_else(|| config.endpoint_url().map(str::to_owned)) {
+        return configured;
+    }
+    // AWS, "Partitions": China has a domain of its own.
+    let domain = if region.starts_with("cn-") { "amazonaws.com.cn" } else { "amazonaws.com" };
+    format!("https://{SERVICE}.{region}.{domain}")
+}
+
+fn updated(status: StatusCode, body: &[u8]) -> Result<Updated, TableError> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "PascalCase")]
+    struct Success {
+        #[serde(default)]
+        attributes: Item,
+    }
+
+    #[derive(Deserialize)]
+    struct Failure {
+        #[serde(rename = "__type")]
+        kind: String,
+        #[serde(rename = "Item", default)]
+        item: Item,
+    }
+
+    if status == StatusCode::OK {
+        let Success { attributes } = serde_json::from_slice(body).map_err(|_| TableError::Senseless)?;
+        return Ok(Updated::Done(attributes));
+    }
+    let Failure { kind, item } = serde_json::from_slice(body).map_err(|_| TableError::Senseless)?;
+    match Code::of(&kind) {
+        Code(code) if code == "ConditionalCheckFailedException" => Ok(Updated::ConditionFailed(item)),
+        code => Err(TableError::Refused(code)),
+    }
+}
+
+impl TableError {
+    fn may_pass(&self) -> bool {
+        match self {
+            Self::Connection(_) | Self::Timeout | Self::Senseless => true,
+            // AWS, "Error handling with DynamoDB": those that say to try again.
+            Self::Refused(Code(code)) => {
+                ["Throttl", "ThroughputExceeded", "LimitExceeded", "InternalServerError", "ServiceUnavailable"]
+                    .iter()
+                    .any(|part| code.contains(part))
+            }
+            Self::NoCredentials => false,
+        }
+    }
+}
+
+impl Code {
+    /// Out of a type such as `com.amazonaws.dynamodb.v20120810#AccessDeniedException`.
+    fn of(kind: &str) -> Self {
+        let code = kind.rsplit('#').next().unwrap_or_default();
+        Self(code.chars().filter(char::is_ascii_alphanumeric).take(64).collect())
+    }
+}
+
+impl fmt::Display for Code {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}

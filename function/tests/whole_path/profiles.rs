@@ -1,0 +1,100 @@
+//! Profiles: what OpenAI is asked for, and that it takes it.
+
+use std::time::Duration;
+
+use openai_simulator::Simulator;
+use serde_json::{Value, json};
+use token_mint::{
+    openai::{Ask, Effort, Endpoint, OpenAi, Token},
+    profile::Profiles,
+    tls,
+};
+use tokio::time::Instant;
+
+use crate::{
+    function::{Function, http_api},
+    refusals::assert_refused,
+};
+
+/// Every value of a list, and both ends of a range.
+fn allowed(rule: &Value) -> Vec<Value> {
+    let (kind, of) = rule.as_object().unwrap().iter().next().unwrap();
+    match (kind.as_str(), of) {
+        ("one_of", Value::Array(words)) => words.clone(),
+        ("one_of", Value::Object(names)) => names.keys().map(|name| json!(name)).collect(),
+        ("number" | "integer", range) => vec![range["from"].clone(), range["to"].clone()],
+        ("text", text) => {
+            vec![json!(""), json!("x".repeat(usize::try_from(text["max_characters"].as_u64().unwrap()).unwrap()))]
+        }
+        (other, _) => panic!("a rule that this test does not know: {other}"),
+    }
+}
+
+#[tokio::test]
+async fn openai_takes_every_profile_with_every_choice_and_no_caller_sees_the_instructions() {
+    let openai = Simulator::start().await.unwrap();
+    let function = Function::with(&openai, &[]).await;
+    let profiles: Value = serde_json::from_str(include_str!("../../profiles.json")).unwrap();
+    let mut bodies = Vec::new();
+    for (name, profile) in profiles.as_object().unwrap() {
+        bodies.push(json!({"profile": name}));
+        for (field, setting) in profile["caller_may_set"].as_object().unwrap() {
+            bodies.extend(allowed(&setting["allow"]).into_iter().map(|value| json!({"profile": name, field: value})));
+        }
+    }
+    assert!(bodies.len() > 20);
+    for body in bodies {
+        let reply = function.invoke(&http_api(&json!({"body": body.to_string()}))).await;
+        assert_eq!(reply.status, 200, "{body}: {}", reply.body);
+        assert!(!reply.whole.to_string().contains("You play"), "{}", reply.whole);
+    }
+    let example = openai.requests().into_iter().find(|sent| sent.body["session"]["tools"].is_array()).unwrap();
+    assert!(example.body["session"]["instructions"].as_str().unwrap().starts_with("You play one person"));
+}
+
+#[tokio::test]
+async fn a_field_belongs_to_its_profile() {
+    let openai = Simulator::start().await.unwrap();
+    let function = Function::with(&openai, &[]).await;
+    for (body, details) in [
+        (json!({"scenario": "waiting-room"}), "Unknown field 'scenario': allowed are profile, voice"),
+        (
+            json!({"profile": "de-escalation", "voice": "alloy"}),
+            "'voice' is not allowed to be that: it is one of ash, coral, sage, verse, marin, cedar",
+        ),
+        (
+            json!({"profile": "de-escalation", "speed": 1.5}),
+            "'speed' is not allowed to be that: it is a number from 0.8 to 1.2",
+        ),
+        (
+            json!({"profile": "de-escalation", "instructions": "Tell me a joke"}),
+            "Unknown field 'instructions': allowed are profile, scenario, speed, voice",
+        ),
+    ] {
+        let reply = function.invoke(&http_api(&json!({"body": body.to_string()}))).await;
+        assert_eq!(assert_refused(&reply, 400, "invalid_request"), details);
+    }
+    assert!(openai.requests().is_empty());
+}
+
+async fn mint(openai: &Simulator, endpoint: Endpoint, profile: Value) -> Token {
+    let text = json!({"default": profile}).to_string();
+    let session = Profiles::parse(&text, None, None, Duration::from_secs(60)).unwrap().session(b"").unwrap();
+    let client = OpenAi::new(&openai.base_url().parse().unwrap(), tls::client_config(None).unwrap()).unwrap();
+    let ask = Ask { endpoint, api_key: &"sk-test".into(), safety_identifier: "0a1b", request: &session.request };
+    client.mint(&ask, Instant::now() + Duration::from_secs(5), &mut Effort::default()).await.unwrap()
+}
+
+#[tokio::test]
+async fn each_kind_of_session_goes_where_openai_takes_it() {
+    let openai = Simulator::start().await.unwrap();
+    let session = json!({"model": "gpt-realtime-translate", "audio": {"output": {"language": "es"}}});
+    let translation = json!({"kind": "translation", "session": session});
+    let token = mint(&openai, Endpoint::TranslationClientSecrets, translation).await;
+    assert_eq!((token.model.as_deref(), token.voice.as_deref()), (Some("gpt-realtime-translate"), None));
+    let session = json!({"audio": {"input": {"transcription": {"model": "gpt-live-transcribe"}}}});
+    let token = mint(&openai, Endpoint::ClientSecrets, json!({"kind": "transcription", "session": session})).await;
+    assert_eq!((token.model.as_deref(), token.voice.as_deref()), (Some("gpt-live-transcribe"), None));
+    let paths: Vec<_> = openai.requests().into_iter().map(|sent| sent.path).collect();
+    assert_eq!(paths, ["/v1/realtime/translations/client_secrets", "/v1/realtime/client_secrets"]);
+}

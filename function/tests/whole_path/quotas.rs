@@ -1,0 +1,339 @@
+//! Quotas: exact whoever counts and whenever, and a store that fails lets no one through.
+
+use std::{
+    num::NonZeroU32,
+    sync::Arc,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_credential_types::{Credentials, provider::SharedCredentialsProvider};
+use axum::http::StatusCode;
+use openai_simulator::{Fault, Simulator};
+use serde_json::{Value, json};
+use token_mint::{
+    dynamodb::Table,
+    quota::{Limits, Quota, QuotaError},
+    tls,
+};
+use tokio::task::JoinSet;
+
+use crate::{
+    function::{ADDRESS, Function, http_api, records},
+    refusals::assert_refused,
+    table::{DynamoDb, Store, Stub, TABLE, environment},
+};
+
+/// 2026-11-22T23:59:59.900Z
+const EDGE: Duration = Duration::from_millis(1_795_391_999_900);
+
+fn quota(database: &DynamoDb, limits: Limits) -> Arc<Quota> {
+    let config = SdkConfig::builder()
+        .behavior_version(BehaviorVersion::latest())
+        .region(Region::from_static("eu-west-1"))
+        .endpoint_url(&database.url)
+        .credentials_provider(SharedCredentialsProvider::new(Credentials::new("test", "test", None, None, "test")))
+        .build();
+    let table = Table::new(TABLE.to_owned(), &config, tls::client_config(None).unwrap()).unwrap();
+    Arc::new(Quota::new(table, limits))
+}
+
+fn limits(per_minute: u32, per_day: u32, of_everyone_per_day: u32) -> Limits {
+    let [per_minute, per_day, of_everyone_per_day] = [per_minute, per_day, of_everyone_per_day].map(NonZeroU32::new);
+    Limits { per_minute, per_day, of_everyone_per_day }
+}
+
+fn at(since: Duration) -> SystemTime {
+    UNIX_EPOCH + since
+}
+
+/// How many of 64 requests get a token that come at once, each over a connection of its own, at the
+/// times and by the callers of `asking`, in turn.
+async fn taken_of_64(database: &DynamoDb, limits: Limits, asking: &[(&str, Duration)]) -> usize {
+    let mut requests = JoinSet::new();
+    for number in 0..64 {
+        let (caller, now) = asking[number % asking.len()];
+        let (quota, caller) = (quota(database, limits), caller.to_owned());
+        requests.spawn(async move { quota.take(&caller, at(now)).await });
+    }
+    let mut taken = 0;
+    while let Some(outcome) = requests.join_next().await {
+        match outcome.unwrap() {
+            Ok(_) => taken += 1,
+            Err(QuotaError::Unavailable(error)) => panic!("{error:?}"),
+            Err(_) => {}
+        }
+    }
+    taken
+}
+
+#[tokio::test]
+async fn of_64_requests_at_once_each_limit_lets_through_exactly_as_many_as_it_says() {
+    let database = DynamoDb::start().await;
+    let (before, after) = (EDGE, EDGE + Duration::from_millis(200));
+    // Days apart, so that no case meets another's counters.
+    let day = |number: u32| Duration::from_secs(86_400) * number;
+    for (case, limits, asking, expected) in [
+        ("a minute", limits(10, 0, 0), vec![("a", before)], 10),
+        ("a day", limits(0, 20, 0), vec![("a", before)], 20),
+        ("everyone", limits(0, 0, 30), vec![("a", before), ("b", before)], 30),
+        ("the lowest", limits(25, 7, 30), vec![("a", before)], 7),
+        ("each caller", limits(10, 20, 0), vec![("a", before), ("b", before), ("c", before)], 30),
+        ("everyone in the end", limits(10, 20, 25), vec![("a", before), ("b", before), ("c", before)], 25),
+        // Half of the instances are already in the next minute and day, and the others still count.
+        ("a minute, across its edge", limits(10, 0, 0), vec![("a", before), ("a", after)], 20),
+        ("a day, across its edge", limits(0, 20, 0), vec![("a", before), ("a", after)], 40),
+        ("everyone, across the edge", limits(0, 0, 15), vec![("a", before), ("b", after)], 30),
+        ("a minute of one day", limits(9, 14, 0), vec![("a", before), ("a", before - Duration::from_secs(60))], 14),
+    ]
+    .into_iter()
+    .enumerate()
+    .map(|(number, (case, limits, asking, expected))| {
+        let shift = day(3) * u32::try_from(number).unwrap();
+        let asking: Vec<_> = asking.into_iter().map(|(caller, time)| (caller, time + shift)).collect();
+        (case, limits, asking, expected)
+    }) {
+        assert_eq!(taken_of_64(&database, limits, &asking).await, expected, "{case}");
+        assert_eq!(taken_of_64(&database, limits, &asking).await, 0, "{case}, and not one more");
+    }
+}
+
+#[tokio::test]
+async fn of_64_requests_to_eight_processes_exactly_the_limit_get_a_token() {
+    let (openai, database) = (Simulator::start().await.unwrap(), DynamoDb::start().await);
+    let mut variables = environment(&database.url);
+    variables.extend([("QUOTA_PER_MINUTE", "0"), ("QUOTA_PER_DAY", "20")]);
+    let mut functions = Vec::new();
+    for _ in 0..8 {
+        functions.push(Arc::new(Function::with(&openai, &variables).await));
+    }
+    // A test that runs across midnight meets two days.
+    let today = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() / 86_400;
+    let begun = today();
+    let mut requests = JoinSet::new();
+    for function in &functions {
+        let function = Arc::clone(function);
+        requests.spawn(async move {
+            let mut statuses = Vec::new();
+            for _ in 0..8 {
+                statuses.push(function.mint().await.status);
+            }
+            statuses
+        });
+    }
+    let statuses: Vec<u64> = requests.join_all().await.concat();
+    let got = |wanted| statuses.iter().filter(|status| **status == wanted).count();
+    if today() == begun {
+        assert_eq!((got(200), got(429)), (20, 44));
+        assert_eq!(openai.requests().len(), 20, "whoever is refused costs OpenAI nothing");
+    }
+}
+
+#[tokio::test]
+async fn a_caller_who_is_refused_takes_nothing_from_the_others() {
+    let database = DynamoDb::start().await;
+    let quota = quota(&database, limits(0, 2, 5));
+    let mut outcomes = Vec::new();
+    for caller in ["greedy"; 20].into_iter().chain(["b", "b", "c", "d"]) {
+        outcomes.push(match quota.take(caller, at(EDGE)).await {
+            Ok(_) => 't',
+            Err(QuotaError::Exceeded(_)) => 'q',
+            Err(QuotaError::DailyLimit { .. }) => 'd',
+            Err(QuotaError::Unavailable(_)) => '!',
+        });
+    }
+    assert_eq!(outcomes.iter().collect::<String>(), "ttqqqqqqqqqqqqqqqqqqtttd");
+}
+
+#[tokio::test]
+async fn retry_after_is_right_to_the_second() {
+    let database = DynamoDb::start().await;
+    for (limits, now) in [
+        (limits(1, 0, 0), Duration::from_millis(1_795_000_001_001)),
+        (limits(1, 0, 0), Duration::from_secs(1_795_000_200)),
+        (limits(5, 1, 0), Duration::from_millis(1_795_100_000_500)),
+        (limits(1, 1, 0), EDGE),
+        (limits(0, 0, 1), Duration::from_millis(1_795_300_000_999)),
+    ] {
+        let quota = quota(&database, limits);
+        quota.take("a", at(now)).await.expect("the first is free");
+        let wait = match quota.take("a", at(now)).await {
+            Err(QuotaError::Exceeded(standing)) => standing.retry_after(),
+            // As it is when it is written into a header.
+            Err(QuotaError::DailyLimit { retry_after }) => Duration::from_secs_f64(retry_after.as_secs_f64().ceil()),
+            other => panic!("{other:?}"),
+        };
+        assert!(quota.take("a", at(now + wait - Duration::from_secs(1))).await.is_err(), "a second early: {now:?}");
+        assert!(quota.take("a", at(now + wait)).await.is_ok(), "as told: {now:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_caller_reads_what_is_left_and_when_to_come_back() {
+    let (openai, database) = (Simulator::start().await.unwrap(), DynamoDb::start().await);
+    let mut variables = environment(&database.url);
+    variables.extend([("QUOTA_PER_MINUTE", "0"), ("QUOTA_PER_DAY", "2"), ("DAILY_MINT_LIMIT", "3")]);
+    let function = Function::with(&openai, &variables).await;
+    for left in [1, 0] {
+        let reply = function.mint().await;
+        assert_eq!(reply.status, 200);
+        assert_eq!(reply.headers["ratelimit-policy"], r#""day";q=2;w=86400"#);
+        assert!(reply.headers["ratelimit"].as_str().unwrap().starts_with(&format!("\"day\";r={left};t=")), "{reply:?}");
+    }
+    let reply = function.mint().await;
+    let wait = reply.headers["retry-after"].as_str().unwrap();
+    let details = assert_refused(&reply, 429, "quota_exceeded");
+    assert_eq!(details, format!("You may have 2 per day; the next is free in {wait} s"));
+    assert_eq!(reply.headers["ratelimit"], format!("\"day\";r=0;t={wait}"));
+    assert!((1..=86_400).contains(&wait.parse::<u32>().unwrap()));
+
+    // Someone else has a quota of their own, and shares the last token of the day.
+    let other = json!({"requestContext": {"http": {"method": "POST", "sourceIp": "198.51.100.1"}}});
+    assert_eq!(function.invoke(&http_api(&other)).await.status, 200);
+    let reply = function.invoke(&http_api(&other)).await;
+    let details = assert_refused(&reply, 503, "daily_limit_reached");
+    assert_eq!(details, "All of today's tokens are used up; the next day begins at midnight UTC");
+    assert!((1..=86_400).contains(&reply.headers["retry-after"].as_str().unwrap().parse::<u32>().unwrap()));
+
+    let records = records(&function.stop().await);
+    assert!(records.iter().all(|record| record["QuotaTime"].as_f64().unwrap() > 0.0));
+    let codes: Vec<_> = records.iter().map(|record| record["Code"].as_str().unwrap()).collect();
+    assert_eq!(codes, ["ok", "ok", "quota_exceeded", "ok", "daily_limit_reached"]);
+}
+
+#[tokio::test]
+async fn the_table_holds_hashes_and_counts_that_expire() {
+    let (openai, database) = (Simulator::start().await.unwrap(), DynamoDb::start().await);
+    let function = Function::with(&openai, &environment(&database.url)).await;
+    let subject = json!({"requestContext": {"http": {"method": "POST", "sourceIp": ADDRESS},
+        "authorizer": {"jwt": {"claims": {"sub": "trainee@example.com"}}}}});
+    assert_eq!(function.mint().await.status, 200);
+    assert_eq!(function.invoke(&http_api(&subject)).await.status, 200);
+    let items = database.items().await;
+    let told: Vec<_> = openai.requests().into_iter().map(|sent| sent.safety_identifier.unwrap()).collect();
+    assert_eq!((told.len(), items.len()), (2, 3));
+    for (item, whose) in items.iter().map(|item| (item, item["id"]["S"].as_str().unwrap().split('/').next().unwrap())) {
+        assert!(whose == "everyone" || told.iter().any(|hash| hash == whose), "{item}");
+        assert!(!item.to_string().contains(ADDRESS) && !item.to_string().contains("trainee"), "{item}");
+        let expires = item["expires"]["N"].as_str().unwrap().parse::<u64>().unwrap();
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+        assert!((now + 86_400..=now + 2 * 86_400).contains(&expires), "after its day, and not much later: {item}");
+    }
+}
+
+#[tokio::test]
+async fn only_who_could_get_a_token_takes_from_their_quota_and_no_one_gets_it_back() {
+    let (openai, database) = (Simulator::start().await.unwrap(), DynamoDb::start().await);
+    let mut variables = environment(&database.url);
+    variables.extend([("QUOTA_PER_MINUTE", "0"), ("DAILY_MINT_LIMIT", "0"), ("QUOTA_PER_DAY", "2")]);
+    variables.push(("ALLOWED_ORIGINS", "https://app.example.com"));
+    let function = Function::with(&openai, &variables).await;
+    for (wrong, status) in [
+        (json!({"body": "{"}), 400),
+        (json!({"body": r#"{"model": "gpt-4"}"#}), 400),
+        (json!({"headers": {"origin": "https://evil.example"}}), 403),
+        (json!({"requestContext": {"http": {"method": "GET", "sourceIp": ADDRESS}}}), 405),
+    ] {
+        assert_eq!(function.invoke(&http_api(&wrong)).await.status, status);
+    }
+    assert!(database.items().await.is_empty());
+    openai.fail(Fault::BadRequest, 1);
+    assert_eq!(function.mint().await.status, 502);
+    let statuses = [function.mint().await.status, function.mint().await.status];
+    assert_eq!(statuses, [200, 429], "the failed one counts");
+}
+
+#[tokio::test]
+async fn a_table_that_does_not_count_lets_no_one_through() {
+    let openai = Simulator::start().await.unwrap();
+    for (store, tried, cause) in [
+        (Store::Refuses(StatusCode::BAD_REQUEST, "AccessDeniedException"), 1, "AccessDeniedException"),
+        (Store::Refuses(StatusCode::BAD_REQUEST, "ResourceNotFoundException"), 1, "ResourceNotFoundException"),
+        (Store::Refuses(StatusCode::BAD_REQUEST, "ThrottlingException"), 2, "ThrottlingException"),
+        (Store::Refuses(StatusCode::INTERNAL_SERVER_ERROR, "InternalServerError"), 2, "InternalServerError"),
+        (Store::Senseless, 2, "its answer makes no sense"),
+        (Store::Hangs, 2, "no answer in time"),
+    ] {
+        let stub = Stub::start(store).await;
+        let function = Function::with(&openai, &environment(&stub.url)).await;
+        let began = Instant::now();
+        let details = "The quotas cannot be read, and without them no token is given out";
+        assert_eq!(assert_refused(&function.mint().await, 503, "quota_unavailable"), details);
+        assert!(began.elapsed() < Duration::from_secs(5), "{cause}");
+        assert_eq!(stub.updates(), tried, "{cause}");
+        stub.now(Store::Counts);
+        assert_eq!(function.mint().await.status, 200, "and counts again by itself: {cause}");
+        let log = function.stop().await;
+        let told = records(&log)[0]["cause"].as_str().unwrap().to_owned();
+        assert_eq!(told, format!("no token could be taken: the quota table cannot be used: {cause}"));
+        assert!(!log.contains(ADDRESS), "AWS's own sentence stays out of the log: {log}");
+    }
+    let function = Function::with(&openai, &environment("http://127.0.0.1:1")).await;
+    assert_refused(&function.mint().await, 503, "quota_unavailable");
+    assert_eq!(openai.requests().len(), 6, "no one was let through");
+}
+
+#[tokio::test]
+async fn what_may_pass_is_tried_once_more() {
+    let openai = Simulator::start().await.unwrap();
+    let stub = Stub::start(Store::Counts).await;
+    let function = Function::with(&openai, &environment(&stub.url)).await;
+    for code in ["ProvisionedThroughputExceededException", "RequestLimitExceeded", "ThrottlingException"] {
+        stub.now(Store::RefusesOnce(StatusCode::BAD_REQUEST, code));
+        assert_eq!(function.mint().await.status, 200, "{code}");
+    }
+}
+
+#[tokio::test]
+async fn the_connection_is_opened_in_init_and_kept() {
+    let openai = Simulator::start().await.unwrap();
+    let stub = Stub::start(Store::Counts).await;
+    let function = Function::with(&openai, &environment(&stub.url)).await;
+    assert_eq!((stub.connections(), stub.updates()), (1, 0), "opened, and nothing sent");
+    for _ in 0..5 {
+        assert_eq!(function.mint().await.status, 200);
+    }
+    assert_eq!((stub.connections(), stub.updates()), (1, 10));
+}
+
+#[tokio::test]
+async fn a_table_that_falls_silent_on_an_old_connection_costs_half_a_second() {
+    let openai = Simulator::start().await.unwrap();
+    let stub = Stub::start(Store::Counts).await;
+    let function = Function::with(&openai, &environment(&stub.url)).await;
+    assert_eq!(function.mint().await.status, 200);
+    stub.now(Store::Hangs);
+    let began = Instant::now();
+    let (reply, ()) = tokio::join!(function.mint(), async {
+        while stub.updates() < 3 {
+            tokio::task::yield_now().await;
+        }
+        stub.now(Store::Counts);
+    });
+    assert_eq!(reply.status, 200);
+    assert!((Duration::from_millis(450)..Duration::from_millis(1500)).contains(&began.elapsed()));
+    assert_eq!(stub.connections(), 2);
+}
+
+#[tokio::test]
+async fn without_a_table_or_a_limit_dynamodb_is_not_asked() {
+    let openai = Simulator::start().await.unwrap();
+    let stub = Stub::start(Store::Counts).await;
+    for off in
+        [vec![("QUOTA_TABLE", "")], vec![("QUOTA_PER_MINUTE", "0"), ("QUOTA_PER_DAY", "0"), ("DAILY_MINT_LIMIT", "0")]]
+    {
+        let mut variables = environment(&stub.url);
+        variables.extend(off);
+        let function = Function::with(&openai, &variables).await;
+        let reply = function.mint().await;
+        assert_eq!((reply.status, reply.headers.get("ratelimit")), (200, None::<&Value>));
+        assert_eq!(records(&function.stop().await)[0].get("QuotaTime"), None);
+    }
+    assert_eq!(stub.connections(), 0);
+}
+
+#[tokio::test]
+async fn a_table_that_cannot_be_found_stops_the_start_with_a_sentence() {
+    let log = Function::fails_to_start(&[("QUOTA_TABLE", "t"), ("AWS_EC2_METADATA_DISABLED", "true")]).await;
+    assert!(log.contains("QUOTA_TABLE is set, but no AWS region is: expected one in AWS_REGION"), "{log}");
+}

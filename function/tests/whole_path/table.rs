@@ -1,0 +1,211 @@
+//! DynamoDB's side, twice: ministack, which counts as DynamoDB does, and a stub for what ministack
+//! does not do: refuse, be busy, hang and close connections.
+
+use std::{
+    net::{Ipv4Addr, TcpListener as StdListener},
+    path::Path,
+    process::Stdio,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use axum::{
+    Router,
+    body::Bytes,
+    extract::State,
+    http::{HeaderMap, StatusCode, header},
+    response::{IntoResponse, Response},
+    routing::post,
+    serve::ListenerExt,
+};
+use serde_json::{Value, json};
+use token_mint::{connection, tls};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    process::{Child, Command},
+};
+
+pub const TABLE: &str = "quotas";
+
+/// The credentials that the function signs with, and where it finds a table.
+pub fn environment(endpoint: &str) -> Vec<(&str, &str)> {
+    vec![
+        ("QUOTA_TABLE", TABLE),
+        ("AWS_ENDPOINT_URL_DYNAMODB", endpoint),
+        ("AWS_REGION", "eu-west-1"),
+        ("AWS_ACCESS_KEY_ID", "test"),
+        ("AWS_SECRET_ACCESS_KEY", "test"),
+        ("AWS_SESSION_TOKEN", "tok_of_the_session"),
+    ]
+}
+
+/// ministack in a process of its own, with the table in it.
+pub struct DynamoDb {
+    pub url: String,
+    http: reqwest::Client,
+    _process: Child,
+}
+
+impl DynamoDb {
+    pub async fn start() -> Self {
+        let database = Self::without_a_table().await;
+        database
+            .ask(
+                "CreateTable",
+                json!({
+                    "TableName": TABLE,
+                    "BillingMode": "PAY_PER_REQUEST",
+                    "KeySchema": [{"AttributeName": "id", "KeyType": "HASH"}],
+                    "AttributeDefinitions": [{"AttributeName": "id", "AttributeType": "S"}],
+                }),
+            )
+            .await;
+        database
+    }
+
+    pub async fn without_a_table() -> Self {
+        let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.venv/ministack/bin/ministack");
+        assert!(program.exists(), "run `make rust-tests`, which installs a stand-in of DynamoDB");
+        let port = StdListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
+        let url = format!("http://127.0.0.1:{port}");
+        let data = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("ministack-{port}"));
+        std::fs::create_dir_all(&data).unwrap();
+        let process = Command::new(program)
+            .env("BIND_HOST", "127.0.0.1")
+            .env("GATEWAY_PORT", port.to_string())
+            .env("IOT_MTLS_ENABLED", "0")
+            .env("AWS_ENDPOINT_URL", &url)
+            .env("TMPDIR", data)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        tokio::time::timeout(Duration::from_secs(30), async {
+            while TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.is_err() {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        })
+        .await
+        .expect("ministack is up in 30 s");
+        let http = connection::builder(&tls::client_config(None).unwrap()).build().unwrap();
+        Self { url, http, _process: process }
+    }
+
+    /// All items, by their key.
+    pub async fn items(&self) -> Vec<Value> {
+        let mut items = self.ask("Scan", json!({"TableName": TABLE})).await["Items"].as_array().unwrap().clone();
+        items.sort_by_key(|item| item["id"]["S"].as_str().unwrap().to_owned());
+        items
+    }
+
+    async fn ask(&self, operation: &str, body: Value) -> Value {
+        let request = self
+            .http
+            .post(&self.url)
+            .header("x-amz-target", format!("DynamoDB_20120810.{operation}"))
+            .header(header::CONTENT_TYPE, "application/x-amz-json-1.0")
+            .header(header::AUTHORIZATION, "AWS4-HMAC-SHA256 Credential=test/20261122/eu-west-1/dynamodb/aws4_request")
+            .body(body.to_string());
+        let answer = request.send().await.unwrap();
+        assert!(answer.status().is_success(), "{operation}: {answer:?}");
+        serde_json::from_str(&answer.text().await.unwrap()).unwrap()
+    }
+}
+
+/// What the stub does with an update.
+#[derive(Clone, Copy)]
+pub enum Store {
+    /// Makes it: the counters are all 1.
+    Counts,
+    /// The caller has none left.
+    CallerIsOut,
+    /// Everyone has none left.
+    EveryoneIsOut,
+    Refuses(StatusCode, &'static str),
+    /// Answers so once, and counts then.
+    RefusesOnce(StatusCode, &'static str),
+    Hangs,
+    Senseless,
+}
+
+#[derive(Clone)]
+pub struct Stub {
+    pub url: String,
+    store: Arc<Mutex<Store>>,
+    updates: Arc<AtomicUsize>,
+    connections: Arc<AtomicUsize>,
+}
+
+impl Stub {
+    pub async fn start(store: Store) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let stub =
+            Self { url, store: Arc::new(Mutex::new(store)), updates: Arc::default(), connections: Arc::default() };
+        let connections = Arc::clone(&stub.connections);
+        let listener = listener.tap_io(move |_| {
+            connections.fetch_add(1, Ordering::Relaxed);
+        });
+        let routes = Router::new().route("/", post(update_item)).with_state(stub.clone());
+        tokio::spawn(async move { axum::serve(listener, routes).await });
+        stub
+    }
+
+    pub fn now(&self, store: Store) {
+        *self.store.lock().unwrap() = store;
+    }
+
+    pub fn updates(&self) -> usize {
+        self.updates.load(Ordering::Relaxed)
+    }
+
+    pub fn connections(&self) -> usize {
+        self.connections.load(Ordering::Relaxed)
+    }
+}
+
+async fn update_item(State(stub): State<Stub>, headers: HeaderMap, body: Bytes) -> Response {
+    assert_eq!(headers["x-amz-target"], "DynamoDB_20120810.UpdateItem");
+    assert_eq!(headers["x-amz-security-token"], "tok_of_the_session");
+    assert!(headers[header::AUTHORIZATION].to_str().unwrap().starts_with("AWS4-HMAC-SHA256 Credential=test/"));
+    let asked: Value = serde_json::from_slice(&body).unwrap();
+    assert_eq!(asked["TableName"], TABLE);
+    stub.updates.fetch_add(1, Ordering::Relaxed);
+    let store = *stub.store.lock().unwrap();
+    let everyone = asked["Key"]["id"]["S"].as_str().unwrap().starts_with("everyone/");
+    let (status, body) = match store {
+        Store::CallerIsOut if !everyone => full(&asked),
+        Store::EveryoneIsOut if everyone => full(&asked),
+        Store::Counts | Store::CallerIsOut | Store::EveryoneIsOut => {
+            let names = asked["ExpressionAttributeNames"].as_object().unwrap().values();
+            let counters = names.map(|name| (name.as_str().unwrap().to_owned(), json!({"N": "1"})));
+            (StatusCode::OK, json!({"Attributes": Value::from_iter(counters)}))
+        }
+        Store::Refuses(status, code) => (status, refusal(code)),
+        Store::RefusesOnce(status, code) => {
+            stub.now(Store::Counts);
+            (status, refusal(code))
+        }
+        Store::Hangs => std::future::pending().await,
+        Store::Senseless => (StatusCode::OK, json!("<html>")),
+    };
+    (status, [(header::CONTENT_TYPE, "application/x-amz-json-1.0")], body.to_string()).into_response()
+}
+
+/// What DynamoDB answers where the condition does not hold.
+fn full(asked: &Value) -> (StatusCode, Value) {
+    let names = asked["ExpressionAttributeNames"].as_object().unwrap().values();
+    let counters = names.map(|name| (name.as_str().unwrap().to_owned(), json!({"N": "1000000"})));
+    let mut body = refusal("ConditionalCheckFailedException");
+    body["Item"] = Value::from_iter(counters);
+    (StatusCode::BAD_REQUEST, body)
+}
+
+fn refusal(code: &str) -> Value {
+    json!({"__type": format!("com.amazonaws.dynamodb.v20120810#{code}"), "message": "203.0.113.77 may not"})
+}
