@@ -8,9 +8,12 @@ import time
 import openai
 import pytest
 import typing_extensions
-from conftest import TARGET, free_port, post
-from openai.types.realtime import ClientSecretCreateResponse
+from conftest import ROOT, TARGET, free_port, post
+from openai.types.realtime import ClientSecretCreateResponse, RealtimeTranslationClientSecretCreateResponse
 from openai.types.realtime.client_secret_create_params import ClientSecretCreateParams
+from openai.types.realtime.translations.client_secret_create_params import (
+    ClientSecretCreateParams as TranslationClientSecretCreateParams,
+)
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 
@@ -43,10 +46,21 @@ def test_the_sdk_mints(client):
 
 def test_the_sdk_mints_for_transcription(client):
     secret = client.realtime.client_secrets.create(
-        session={"type": "transcription", "audio": {"input": {"transcription": {"model": "gpt-4o-transcribe"}}}}
+        session={"type": "transcription", "audio": {"input": {"transcription": {"model": "gpt-live-transcribe"}}}}
     )
     assert secret.session.type == "transcription"
     assert 598 <= secret.expires_at - time.time() <= 600
+
+
+def test_the_sdk_mints_for_translation(client):
+    secret = client.realtime.translations.client_secrets.create(
+        session={"model": "gpt-realtime-translate", "audio": {"output": {"language": "es"}}}
+    )
+    assert secret.value.startswith("ek_")
+    assert (secret.session.type, secret.session.audio.output.language) == ("translation", "es")
+    with pytest.raises(openai.BadRequestError) as refused:
+        client.realtime.translations.client_secrets.create(session={"audio": {}})
+    assert refused.value.param == "session.model"
 
 
 @pytest.mark.parametrize(
@@ -128,31 +142,42 @@ def test_models_say_when_they_end(client):
 @pytest.fixture(scope="module")
 def strictly_typed():
     """A check that a request has the fields of the SDK's type, all the way down, and no others."""
-    for found in pkgutil.iter_modules(openai.types.realtime.__path__, "openai.types.realtime."):
+    for found in pkgutil.walk_packages(openai.types.realtime.__path__, "openai.types.realtime."):
         for name, kind in vars(importlib.import_module(found.name)).items():
             if typing_extensions.is_typeddict(kind):
                 kind.__pydantic_config__ = ConfigDict(extra="forbid")
-    return TypeAdapter(ClientSecretCreateParams)
+    of_kind = {"realtime": ClientSecretCreateParams, "transcription": ClientSecretCreateParams,
+               "translation": TranslationClientSecretCreateParams}  # fmt: skip
+    return {kind: TypeAdapter(type_) for kind, type_ in of_kind.items()}
 
 
 def test_the_sdk_s_types_accept_what_the_function_sends_and_what_it_gets(start, simulator, strictly_typed):
     port = free_port()
     start([TARGET / "debug/examples/demo"], "demo", PORT=str(port), OPENAI_API_KEY="sk-test",
           OPENAI_BASE_URL=f"{simulator}/v1").wait_for_text("Stop with Ctrl-C.")
-    for body in [b"", b'{"voice": "cedar"}']:
-        assert post(f"http://127.0.0.1:{port}/token", body)[0] == 200
-    sent = [request["body"] for request in json.loads(post(f"{simulator}/simulator/requests", None, method="GET")[2])]
-    assert len(sent) == 2
-    for request in sent:
-        strictly_typed.validate_python(request, strict=True)
+    profiles = json.loads((ROOT / "function/profiles.json").read_text())
+    asked = [{}, {"voice": "cedar"}, *({"profile": name} for name in profiles)]
+    asked += [
+        {"profile": name, field: choice}
+        for name, profile in profiles.items()
+        for field, setting in profile["caller_may_set"].items()
+        for choice in setting["allow"].get("one_of", [])
+    ]
+    for body in asked:
+        assert post(f"http://127.0.0.1:{port}/token", json.dumps(body).encode())[0] == 200, body
+    sent = [(request["path"], request["body"]) for request in json.loads(post(f"{simulator}/simulator/requests", None, method="GET")[2])]
+    assert len(sent) == len(asked) > 20
+    for body, (path, request) in zip(asked, sent):
+        strictly_typed[profiles[body.get("profile", "default")]["kind"]].validate_python(request, strict=True)
         # Untyped, as a client without an SDK would send it, and answered in the SDK's own terms.
         status, _, answer = post(
-            f"{simulator}/v1/realtime/client_secrets",
+            f"{simulator}{path}",
             json.dumps(request).encode(),
             {"Authorization": "Bearer sk-test", "Content-Type": "application/json"},
         )
         assert status == 200
-        ClientSecretCreateResponse.model_validate_json(answer, strict=True)
+        answered = RealtimeTranslationClientSecretCreateResponse if "translations" in path else ClientSecretCreateResponse
+        answered.model_validate_json(answer, strict=True)
     for wrong in [{"voice": "alloy"}, {"session": {"type": "chat"}}, {"session": {"type": "realtime", "voice": "ash"}}]:
         with pytest.raises(ValidationError):
-            strictly_typed.validate_python(wrong, strict=True)
+            strictly_typed["realtime"].validate_python(wrong, strict=True)

@@ -326,7 +326,7 @@ mod tests {
                 "truncation": {"type": "retention_ratio", "retention_ratio": 0.8}, "tracing": null}}),
             json!({"session": {"type": "realtime", "audio": {"output": {"voice": {"id": "voice_1234"}}}}}),
             json!({"session": {"type": "transcription", "audio": {"input": {"turn_detection": null,
-                "transcription": {"model": "gpt-4o-transcribe", "language": "en"}}}}}),
+                "transcription": {"model": "gpt-live-transcribe", "language": "en"}}}}}),
         ] {
             assert!(session_of(&request).is_ok(), "{request}");
         }
