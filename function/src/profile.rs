@@ -533,6 +533,18 @@ mod tests {
     }
 
     #[test]
+    fn the_readme_s_example_is_a_profile() {
+        let readme = include_str!("../../README.md");
+        let section = readme.split("## Profiles").nth(1).unwrap();
+        let example: Value =
+            serde_json::from_str(section.split("```").nth(1).unwrap().trim_start_matches("json")).unwrap();
+        let profiles = parse(&json!({ "default": example })).unwrap();
+        let body = json!({"scenario": "noise", "voice": "coral", "speed": 0.8, "length": 256, "name": "Kim"});
+        let session = &sent(&profiles.session(body.to_string().as_bytes()).unwrap())["session"];
+        assert_eq!(session["instructions"], "You play a caller in an exercise.\n\n…\n\nThe trainee is called\n\nKim");
+    }
+
+    #[test]
     fn a_profile_that_could_not_work_is_refused_with_a_sentence() {
         let with = |change: &dyn Fn(&mut Value)| {
             let mut profiles: Value = serde_json::from_str(PROFILES).unwrap();
