@@ -14,9 +14,9 @@ ENV ?= default
 STACK ?= $(shell sed -n '/^\[$(ENV)\.deploy/,/^$$/s/^stack_name = "\(.*\)"/\1/p' samconfig.toml)
 export STACK
 
-# Template parameters in place of samconfig.toml's, as Name=value Name=value.
+# Template parameters in place of samconfig.toml's, as Name=value Name=value; Name= empties one, which SAM wants quoted.
 PARAMETERS ?=
-overrides = $(if $(PARAMETERS),--parameter-overrides $(PARAMETERS))
+overrides = $(if $(PARAMETERS),--parameter-overrides $(patsubst %=,%=\"\",$(PARAMETERS)))
 
 # The event of `make invoke`.
 EVENT ?= function/events/http-api.json
@@ -59,8 +59,9 @@ toolchain: ## install Rust where there is none, as on a build machine
 invoke: $(TOOLS) ## run the function in Docker on an event, with a simulated OpenAI (EVENT=file)
 	@PARAMETERS="$(PARAMETERS)" infra/local invoke MintFunction --event $(EVENT) $(FLAGS)
 
+# SAM knows no authorizer that checks sign-ins, and stumbles over one that may not be there.
 local-api: $(TOOLS) ## run the API in Docker, with a simulated OpenAI (PORT=8080)
-	@PARAMETERS="$(PARAMETERS)" infra/local start-api --port $(PORT) --warm-containers EAGER $(FLAGS)
+	@PARAMETERS="$(PARAMETERS)" infra/local start-api --port $(PORT) --warm-containers EAGER --disable-authorizer $(FLAGS)
 
 build: $(TOOLS) ## build the function and the templates as they will be deployed
 	$(SAM) build --config-env $(ENV) $(overrides) $(FLAGS)

@@ -95,6 +95,28 @@ def test_the_build_knows_no_secret():
 
 
 @pytest.mark.parametrize("role", ROLES)
+def test_no_one_reads_or_changes_a_count(role):
+    """Of all that DynamoDB can do, what is about the table and not about what is in it."""
+    of_dynamodb = {action.removeprefix("dynamodb:") for action in actions(role) if action.startswith("dynamodb:")}
+    assert of_dynamodb <= {
+        "DeleteTable",
+        "DescribeContinuousBackups",
+        "DescribeContributorInsights",
+        "DescribeKinesisStreamingDestination",
+        "DescribeTable",
+        "DescribeTimeToLive",
+        "GetResourcePolicy",
+        "ListTagsOfResource",
+        "TagResource",
+        "UntagResource",
+        "UpdateContinuousBackups",
+        "UpdateTable",
+        "UpdateTimeToLive",
+    }
+    assert (role == "DeployRole") is bool(of_dynamodb)
+
+
+@pytest.mark.parametrize("role", ROLES)
 def test_no_one_gives_a_permission(role):
     """Of all that IAM can do, reading, passing on and taking away."""
     of_iam = {action for action in actions(role) if action.startswith(("iam:", "sts:"))}
@@ -160,6 +182,16 @@ NAMES = {
     "AWS::Logs::LogGroup": ("logs:PutRetentionPolicy", "logs:{}:log-group:{}-{}-1A2B"),
     "AWS::CloudWatch::Alarm": ("cloudwatch:PutMetricAlarm", "cloudwatch:{}:alarm:{}-{}-1A2B"),
     "AWS::SNS::Topic": ("sns:SetTopicAttributes", "sns:{}:{}-{}-1A2B"),
+    "AWS::DynamoDB::Table": ("dynamodb:UpdateTable", "dynamodb:{}:table/{}-{}-1A2B"),
+}
+
+# What has an ID of AWS's choice in place of a name: a part of the API, and what is saved for the whole account.
+PARTS = {
+    "AWS::ApiGatewayV2::Api": "apis/{}",
+    "AWS::ApiGatewayV2::Authorizer": "apis/{}/authorizers/1a2b3c",
+    "AWS::ApiGatewayV2::Integration": "apis/{}/integrations/1a2b3c",
+    "AWS::ApiGatewayV2::Route": "apis/{}/routes/1a2b3c",
+    "AWS::ApiGatewayV2::Stage": "apis/{}/stages/$default",
 }
 
 
@@ -169,7 +201,11 @@ def may(action, arn, stack="token-mint"):
     for statement in statements("DeployRole"):
         if action in listed(statement["Action"]):
             for resource in listed(statement["Resource"]):
+                if resource == "*":
+                    effects.add(statement["Effect"])
+                    continue
                 pattern = resource["Fn::Sub"].replace("${AWS::Partition}", "aws").replace("${StackName}", stack)
+                pattern = pattern.replace("${ApiId}", "a1b2c3d4e5")
                 pattern = pattern.replace("${AWS::Region}", "eu-west-1").replace("${AWS::AccountId}", "123456789012")
                 if fnmatch.fnmatchcase(arn, pattern):
                     effects.add(statement["Effect"])
@@ -184,8 +220,19 @@ def test_a_deployment_reaches_each_resource_of_its_stack_and_none_of_another():
             place = "eu-west-1:123456789012"
             assert may(action, f"arn:aws:{arn.format(place, 'token-mint', name)}"), name
             assert not may(action, f"arn:aws:{arn.format(place, 'token-mint-prod', name)}"), name
-            checked.add(resource["Type"])
-    assert checked >= set(NAMES) - {"AWS::Serverless::Application"}
+        elif resource["Type"] in PARTS:
+            for action in ("DELETE", "GET", "PATCH", "POST", "PUT"):
+                part = "arn:aws:apigateway:eu-west-1::/" + PARTS[resource["Type"]]
+                assert may(f"apigateway:{action}", part.format("a1b2c3d4e5")), name
+                assert not may(f"apigateway:{action}", part.format("f6a7b8c9d0")), name
+        elif resource["Type"] == "AWS::Logs::QueryDefinition":
+            for action in ("DeleteQueryDefinition", "DescribeQueryDefinitions", "PutQueryDefinition"):
+                assert may(f"logs:{action}", "*")
+        else:
+            # Named by its ARN, part of the function, or changed by hand only.
+            assert name in ("Secret", "ApiMayInvoke", "MintRole"), f"{name}: may a push change it?"
+        checked.add(resource["Type"])
+    assert checked >= {*NAMES, *PARTS} - {"AWS::Serverless::Application"}
 
 
 def test_a_reason_stands_beside_each_bare_star():

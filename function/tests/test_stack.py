@@ -1,8 +1,9 @@
 """The life of a stack, with the commands of the README, against ministack as AWS.
 
 ministack makes every type of resource that a deployment with these parameters has; what it does not do is said where it
-matters: metric math in alarms (replaced below), and CodeDeploy, CodeConnections, permissions, throttling and reserved
-concurrency, which test_template.py and test_pipeline.py check in the templates instead."""
+matters: metric math in alarms (replaced below), the log's saved queries (left out), and CodeDeploy, CodeConnections,
+permissions, throttling and reserved concurrency, which test_template.py and test_pipeline.py check in the templates
+instead."""
 
 import json
 import os
@@ -23,13 +24,19 @@ KEY = "sk-proj-0123456789-of-the-tests"
 
 @pytest.fixture
 def with_nested_stacks(built, aws):
-    """The built template, such that ministack can make it: it knows no alarm on a metric computed of two."""
+    """The built template, such that ministack can make it: it knows no alarm on a metric computed of two, and no saved
+    query, whose text test_template.py reads."""
     template = built / "template.yaml"
     original = template.read_text()
     changed = yaml_parse(original)
     alarm = changed["Resources"]["ApiErrorsAlarm"]["Properties"]
     errors = next(query["MetricStat"] for query in alarm.pop("Metrics") if query["Id"] == "errors")
     alarm |= errors["Metric"] | {"Period": errors["Period"], "Statistic": errors["Stat"]}
+    resources = changed["Resources"]
+    queries = [name for name, found in resources.items() if found["Type"] == "AWS::Logs::QueryDefinition"]
+    assert len(queries) == 4
+    for name in queries:
+        del resources[name]
     template.write_text(json.dumps(changed))
     yield aws[0]
     template.write_text(original)
@@ -72,9 +79,11 @@ class Operator:
         assert KEY not in said
         return said
 
-    def deploy(self, **parameters):
+    def deploy(self, fails=False, **parameters):
+        """Deploys with these parameters besides those of before; None leaves one out."""
         self.parameters |= parameters
-        return self.make("deploy", "PARAMETERS=" + " ".join(f"{name}={value}" for name, value in self.parameters.items()))
+        given = " ".join(f"{name}={value}" for name, value in self.parameters.items() if value is not None)
+        return self.make("deploy", f"PARAMETERS={given}", fails=fails)
 
     def client(self, service):
         return self.session.client(service, endpoint_url=self.endpoint)
@@ -104,6 +113,7 @@ class Operator:
             "alarms": self.client("cloudwatch").describe_alarms()["MetricAlarms"],
             "topics": self.client("sns").list_topics()["Topics"],
             "roles": self.client("iam").list_roles()["Roles"],
+            "tables": self.client("dynamodb").list_tables()["TableNames"],
         }
         return {kind: [one for one in found if "token-mint" in json.dumps(one, default=str)] for kind, found in listed.items()}
 
@@ -217,7 +227,74 @@ def test_the_nested_stacks_are_made_too(with_nested_stacks, simulator, architect
     assert all(resource["PhysicalResourceId"] for resource in made)
     body = operator.client("cloudwatch").get_dashboard(DashboardName="token-mint")["DashboardBody"]
     assert operator.outputs()["FunctionName"] in body and len(json.loads(body)["widgets"]) == 8
-    assert len(json.loads(body)["widgets"][0]["properties"]["alarms"]) == 8
+    assert len(json.loads(body)["widgets"][0]["properties"]["alarms"]) == 12
+
+
+def test_a_deployment_that_would_be_open_by_accident_fails_and_makes_nothing(stand_in, simulator, architecture):
+    operator = Operator(stand_in, simulator, architecture)
+    issuer, audience = "https://login.example.com", "page"
+    who, together = "Say who may ask for tokens", {"AuthIssuer": issuer, "AuthAudience": audience}
+    for sentence, given in [
+        (who, {}),
+        (who, {"AllowedOrigins": "*"}),
+        (who, {"AllowedOrigins": "https://app.example.com,*"}),
+        ("With AuthIssuer, give AuthAudience too", {"AuthIssuer": issuer}),
+        ("With AuthAudience, give AuthIssuer too", {"AuthAudience": audience, "PublicEndpoint": "yes"}),
+    ]:
+        nothing = dict.fromkeys(["AllowedOrigins", "AuthIssuer", "AuthAudience", "PublicEndpoint"])
+        said = operator.deploy(fails=True, **nothing | given)
+        assert sentence in " ".join(said.split()), given
+        assert not any(operator.ours().values()), operator.ours()
+
+    # Each of the three ways to say who may ask is enough; with all limits off there is no table.
+    operator.deploy(**nothing | {"PublicEndpoint": "yes"}, QuotaPerMinute="0", QuotaPerDay="0", DailyMintLimit="0")
+    assert not operator.ours()["tables"]
+    function = operator.outputs()["FunctionName"]
+    variables = operator.client("lambda").get_function_configuration(FunctionName=function)["Environment"]["Variables"]
+    assert variables["QUOTA_TABLE"] == ""
+    codes = {one["Value"] for alarm in operator.ours()["alarms"] for one in alarm["Dimensions"] if one["Name"] == "Code"}
+    assert codes == {"openai_rejected_key", "openai_out_of_quota", "key_unavailable"}
+    operator.deploy(PublicEndpoint="", **together)
+    operator.deploy(AuthIssuer="", AuthAudience="", AllowedOrigins="https://app.example.com", DailyMintLimit="7")
+    [table] = operator.ours()["tables"]
+    variables = operator.client("lambda").get_function_configuration(FunctionName=function)["Environment"]["Variables"]
+    assert (variables["QUOTA_TABLE"], variables["DAILY_MINT_LIMIT"]) == (table, "7")
+
+
+def test_with_an_issuer_only_its_own_signed_in_users_get_tokens(stand_in, simulator, architecture):
+    """ministack checks sign-ins as API Gateway does, and has an issuer of its own, which stands for any."""
+    operator = Operator(stand_in, simulator, architecture)
+    users = operator.client("cognito-idp")
+    pool = users.create_user_pool(PoolName="users")["UserPool"]["Id"]
+
+    def signed_in(application):
+        client = users.create_user_pool_client(UserPoolId=pool, ClientName=application, ExplicitAuthFlows=["ADMIN_NO_SRP_AUTH"])
+        client = client["UserPoolClient"]["ClientId"]
+        given = {"USERNAME": "someone", "PASSWORD": "Passw0rd-of-the-tests"}
+        answered = users.admin_initiate_auth(
+            UserPoolId=pool, ClientId=client, AuthFlow="ADMIN_NO_SRP_AUTH", AuthParameters=given
+        )
+        return client, answered["AuthenticationResult"]["IdToken"]
+
+    users.admin_create_user(UserPoolId=pool, Username="someone")
+    users.admin_set_user_password(UserPoolId=pool, Username="someone", Password="Passw0rd-of-the-tests", Permanent=True)
+    page, token = signed_in("page")
+    _, of_another_application = signed_in("another application")
+
+    issuer = f"https://cognito-idp.eu-west-1.amazonaws.com/{pool}"
+    operator.deploy(AllowedOrigins=None, AuthIssuer=issuer, AuthAudience=page)
+    operator.make("key", stdin=f"{KEY}\n")
+    host = operator.outputs()["TokenUrl"].split("/")[2].split(".")[0] + ".execute-api.localhost"
+
+    def ask(**headers):
+        status, _, text = post(f"{stand_in}/token", b"{}", {"Host": host, **headers})
+        return status, json.loads(text)
+
+    for headers in [{}, {"Authorization": "Bearer x"}, {"Authorization": f"Bearer {of_another_application}"}]:
+        status, answer = ask(**headers)
+        assert status == 401 and "code" not in answer, "the function is not even asked"
+    status, answer = ask(Authorization=f"Bearer {token}")
+    assert status == 200 and answer["value"].startswith("ek_")
 
 
 def test_the_key_is_asked_for_without_an_echo(stand_in, simulator, architecture):
@@ -261,6 +338,8 @@ def test_the_guided_deployment_asks_for_each_parameter_by_a_name_that_says_it(st
     # These prompts show no description: what is counted says in what.
     for name, default in asked:
         if default.isdigit():
-            assert re.search(r"Seconds|Days|Milliseconds|PerMinute|Limit", name), name
-    # Enter to everything is a deployment with the defaults, and allowed to make what is nested.
-    assert "CAPABILITY_AUTO_EXPAND" in said and "Deploy this changeset? [y/N]" in said
+            assert re.search(r"Seconds|Days|Milliseconds|PerMinute|PerDay|Limit", name), name
+    # Enter to everything is a deployment with the defaults, and allowed to make what is nested. But the defaults let no one
+    # in, and so it ends with the sentence that says who may be.
+    assert "CAPABILITY_AUTO_EXPAND" in said
+    assert ran.returncode == 1 and "Say who may ask for tokens: give the pages in AllowedOrigins" in " ".join(said.split())
