@@ -21,6 +21,13 @@ overrides = $(if $(PARAMETERS),--parameter-overrides $(patsubst %=,%=\"\",$(PARA
 # The event of `make invoke`.
 EVENT ?= function/events/http-api.json
 
+# Whom `make caller`, `make block` and `make unblock` are about. A sign-in's subject may hold any character, so these are
+# taken unexpanded and go through the environment, not through a shell's words.
+override SUBJECT := $(value SUBJECT)
+override ADDRESS := $(value ADDRESS)
+override CALLER := $(value CALLER)
+export SUBJECT ADDRESS CALLER
+
 # Further flags for the SAM CLI.
 FLAGS ?=
 
@@ -28,7 +35,7 @@ SAM := PATH="$(CURDIR)/.venv/tools/bin:$$PATH" SAM_CLI_TELEMETRY=0 sam
 OPERATE := .venv/tools/bin/python infra/operate.py
 TOOLS := .venv/tools/ready
 
-.PHONY: help demo test lint rust-tests python-tests toolchain invoke local-api build deploy key logs update-code rollback pause resume delete
+.PHONY: help demo test lint rust-tests python-tests toolchain invoke local-api build deploy key caller block unblock logs update-code rollback pause resume delete
 
 help: ## say what there is
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /make \1|/' | column -t -s '|'
@@ -73,6 +80,15 @@ deploy: $(TOOLS) ## deploy what was built (ENV=prod, PARAMETERS="Name=value …"
 
 key: $(TOOLS) ## set the OpenAI key: asks for it, or reads standard input (PROVE=no: without a test mint)
 	@$(OPERATE) key $(if $(filter no,$(PROVE)),--no-proof)
+
+caller: $(TOOLS) ## say by which identifier OpenAI and the log know a caller (SUBJECT=… or ADDRESS=…)
+	@$(OPERATE) caller
+
+block: $(TOOLS) ## refuse one caller tokens (CALLER=identifier, SUBJECT=… or ADDRESS=…)
+	@$(OPERATE) block
+
+unblock: $(TOOLS) ## undo block
+	@$(OPERATE) unblock
 
 logs: $(TOOLS) ## follow the function's log (FOLLOW=no: what there is)
 	$(SAM) logs --stack-name $(STACK) --name MintFunction $(if $(filter no,$(FOLLOW)),,--tail) $(FLAGS)

@@ -1,15 +1,19 @@
-"""The daily life of a deployed stack: its key, its versions, its brake. `make help` lists the commands.
+"""The daily life of a deployed stack: its key, its callers, its versions, its brake. `make help` lists the commands.
 
-Everything goes through the AWS SDK with the operator's own credentials; which stack is meant stands in STACK.
+Everything goes through the AWS SDK with the operator's own credentials; which stack is meant stands in STACK, and which
+caller in SUBJECT, ADDRESS or CALLER.
 """
 
 import argparse
 import datetime
 import getpass
+import hmac
 import io
+import ipaddress
 import json
 import os
 import pathlib
+import re
 import sys
 import urllib.error
 import urllib.request
@@ -20,6 +24,10 @@ import botocore.exceptions
 
 ALIAS = "live"
 KEY_FIELD = "OPENAI_API_KEY"
+IDENTIFIER_KEY_FIELD = "SAFETY_IDENTIFIER_KEY"
+BLOCKED_FIELD = "BLOCKED_CALLERS"
+# What Secrets Manager takes, in bytes.
+SECRET_LIMIT = 65_536
 
 
 class Refused(Exception):
@@ -47,6 +55,33 @@ class Stack:
     @property
     def function(self):
         return self.outputs["FunctionName"]
+
+    @property
+    def secrets(self):
+        return self.session.client("secretsmanager")
+
+    def secret(self):
+        """The secret's fields. One that is just the key, as plain text, is what the function takes it for."""
+        text = self.secrets.get_secret_value(SecretId=self.outputs["SecretArn"]).get("SecretString")
+        if text is None:
+            raise Refused("The secret is binary, which the function cannot read. Put text into it in the AWS console.")
+        if not text.lstrip().startswith("{"):
+            return {KEY_FIELD: text.strip()}
+        try:
+            return json.loads(text)
+        except ValueError:
+            raise Refused("The secret begins with {, but is not JSON. Mend it in the AWS console.") from None
+
+    def store(self, fields):
+        """Stores the secret's fields; the time after which running instances read them."""
+        text = json.dumps(fields, separators=(",", ":"))
+        if len(text.encode()) > SECRET_LIMIT:
+            raise Refused(
+                f"The secret would be over the {SECRET_LIMIT} bytes that Secrets Manager takes; nothing is changed. "
+                f"{len(blocked(fields))} callers are blocked: make room with `make unblock`."
+            )
+        self.secrets.put_secret_value(SecretId=self.outputs["SecretArn"], SecretString=text)
+        return datetime.datetime.now() + datetime.timedelta(seconds=int(self.parameters["KeyTtlSeconds"]))
 
     def versions(self):
         """The published versions, oldest first."""
@@ -84,14 +119,14 @@ def key(stack, arguments):
         prove(new, base_url)
         print("OpenAI mints with this key.")
 
-    secrets = stack.session.client("secretsmanager")
-    secret = stack.outputs["SecretArn"]
-    fields = json.loads(secrets.get_secret_value(SecretId=secret)["SecretString"])
-    fields[KEY_FIELD] = new
-    secrets.put_secret_value(SecretId=secret, SecretString=json.dumps(fields))
-    until = datetime.datetime.now() + datetime.timedelta(seconds=int(stack.parameters["KeyTtlSeconds"]))
+    fields = stack.secret()
+    renamed = blocked(fields) and not own_identifier_key(fields) and fields.get(KEY_FIELD) != new
+    until = stack.store(fields | {KEY_FIELD: new})
     print("The key is stored. New instances use it at once; running ones read it with their first request after")
     print(f"{until:%H:%M:%S} and use it from the next on, or as soon as OpenAI rejects the old one.")
+    if renamed:
+        print(f"The secret has no {IDENTIFIER_KEY_FIELD}, so a new key makes every caller's identifier another, and the")
+        print(f"{len(blocked(fields))} in {BLOCKED_FIELD} stop no one any more. Block them again by SUBJECT or ADDRESS.")
 
 
 def prove(new, base_url):
@@ -119,6 +154,96 @@ def prove(new, base_url):
 class NoRedirect(urllib.request.HTTPRedirectHandler):
     def redirect_request(self, *_):
         return None
+
+
+def own_identifier_key(fields):
+    """The key under which callers are hashed, if the secret has one of its own."""
+    key = fields.get(IDENTIFIER_KEY_FIELD)
+    return key.strip().encode() if isinstance(key, str) else b""
+
+
+def hashed(fields, who):
+    """The safety identifier of what tells a caller from others, as function/src/caller.rs and key.rs make it."""
+    key = own_identifier_key(fields)
+    if not key:
+        api_key = str(fields.get(KEY_FIELD, "")).strip()
+        if not re.fullmatch("[!-~]+", api_key):
+            raise Refused("The secret holds no OpenAI key yet, without which there are no identifiers. Run `make key` first.")
+        key = hmac.digest(api_key.encode(), b"token-mint safety identifier", "sha256")
+    return hmac.new(key, who, "sha256").hexdigest()
+
+
+def network(text):
+    """What stands for an address: an IPv4 address, or the 64 bits of an IPv6 one that a household gets."""
+    try:
+        address = ipaddress.ip_address(text.strip())
+    except ValueError:
+        raise Refused(f"ADDRESS is {text!r}, no IP address. Give one such as 203.0.113.9 or 2001:db8::1.") from None
+    if address.version == 4:
+        return address
+    return address.ipv4_mapped or ipaddress.IPv6Address(int(address) >> 64 << 64)
+
+
+def named(fields, *ways):
+    """The identifier of the caller that the one of these variables names which is given."""
+    given = [way for way in ways if os.environ.get(way)]
+    if len(given) != 1:
+        raise Refused(f"Say who is meant, in one way: {', or '.join(f'{way}=…' for way in ways)}. Nothing is changed.")
+    value = os.environ[given[0]]
+    if given == ["SUBJECT"]:
+        return hashed(fields, b"subject:" + os.fsencode(value))
+    if given == ["ADDRESS"]:
+        return hashed(fields, f"address:{network(value)}".encode())
+    identifier = value.strip().lower()
+    if not re.fullmatch("[0-9a-f]{64}", identifier):
+        raise Refused("CALLER is no identifier, which is 64 digits from 0 to f as `make caller` prints it. Nothing is changed.")
+    return identifier
+
+
+def blocked(fields):
+    """The identifiers of those who get no token."""
+    found = fields.get(BLOCKED_FIELD, [])
+    if not isinstance(found, list) or not all(isinstance(one, str) for one in found):
+        raise Refused(f"{BLOCKED_FIELD} in the secret is not a list of texts. Mend or remove it in the AWS console.")
+    return found
+
+
+def caller(stack, _):
+    """Prints the safety identifier by which OpenAI and the log know a caller, and what can be done with it."""
+    fields = stack.secret()
+    identifier = named(fields, "SUBJECT", "ADDRESS")
+    print(identifier)
+    print(f"Their records: in CloudWatch under Logs Insights, the saved query {stack.name}/one caller.")
+    if identifier in blocked(fields):
+        print(f"They are blocked. To undo that: make unblock CALLER={identifier}")
+    else:
+        print(f"To refuse them tokens: make block CALLER={identifier}")
+    if os.environ.get("ADDRESS") and stack.parameters.get("AuthIssuer"):
+        print("But AuthIssuer is set, so callers of this stack are known by their sign-in's sub. Give SUBJECT=… instead.")
+    if os.environ.get("SUBJECT") and not stack.parameters.get("AuthIssuer"):
+        print("But AuthIssuer is not set, so callers of this stack are known by their address. Give ADDRESS=… instead.")
+
+
+def block(stack, _):
+    """Refuses a caller tokens, from when instances read the secret again; their tokens that are out stay good."""
+    fields = stack.secret()
+    identifier = named(fields, "CALLER", "SUBJECT", "ADDRESS")
+    if identifier in blocked(fields):
+        raise Refused(f"{identifier} is blocked already; nothing is changed.")
+    until = stack.store(fields | {BLOCKED_FIELD: [*blocked(fields), identifier]})
+    print(f"{identifier} is blocked. New instances refuse them at once; running ones read of it with their first")
+    print(f"request after {until:%H:%M:%S} and refuse them from the next on. `make unblock CALLER={identifier}` undoes it.")
+
+
+def unblock(stack, _):
+    """Undoes a block."""
+    fields = stack.secret()
+    identifier = named(fields, "CALLER", "SUBJECT", "ADDRESS")
+    if identifier not in blocked(fields):
+        raise Refused(f"{identifier} is not blocked; nothing is changed.")
+    until = stack.store(fields | {BLOCKED_FIELD: [one for one in blocked(fields) if one != identifier]})
+    print(f"{identifier} is not blocked any more. New instances serve them at once; running ones read of it with their")
+    print(f"first request after {until:%H:%M:%S} and serve them from the next on.")
 
 
 def update_code(stack, arguments):
@@ -190,7 +315,7 @@ def resume(stack, _):
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     commands = parser.add_subparsers(required=True)
-    for command in (key, settle, update_code, rollback, pause, resume):
+    for command in (key, caller, block, unblock, settle, update_code, rollback, pause, resume):
         added = commands.add_parser(command.__name__.replace("_", "-"), help=command.__doc__)
         added.set_defaults(run=command)
         if command is key:

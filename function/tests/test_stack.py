@@ -5,6 +5,7 @@ matters: metric math in alarms (replaced below), the log's saved queries (left o
 permissions, throttling and reserved concurrency, which test_template.py and test_pipeline.py check in the templates
 instead."""
 
+import hmac
 import json
 import os
 import pty
@@ -69,10 +70,10 @@ class Operator:
             "QuietMinutesAlarm": "30",
         }
 
-    def make(self, target, *arguments, stdin="", fails=False):
+    def make(self, target, *arguments, stdin="", fails=False, **environment):
         ran = subprocess.run(
             ["make", "--no-print-directory", target, *arguments],
-            input=stdin, capture_output=True, text=True, cwd=ROOT, env=self.environment, timeout=300,
+            input=stdin, capture_output=True, text=True, cwd=ROOT, env=self.environment | environment, timeout=300,
         )  # fmt: skip
         said = ran.stdout + ran.stderr
         assert (ran.returncode != 0) is fails, f"make {target}: {said}"
@@ -95,6 +96,14 @@ class Operator:
     def secret(self):
         secret = self.client("secretsmanager").get_secret_value(SecretId=self.outputs()["SecretArn"])
         return json.loads(secret["SecretString"])
+
+    def set_secret(self, text):
+        self.client("secretsmanager").put_secret_value(SecretId=self.outputs()["SecretArn"], SecretString=text)
+
+    def identifier(self, **who):
+        """What `make caller` prints first."""
+        [(name, value)] = who.items()
+        return self.make("caller", f"{name}={value}").splitlines()[0]
 
     def mint(self):
         """Asks the deployed function through its alias; the version that answered, and its answer."""
@@ -171,6 +180,13 @@ def test_the_life_of_a_stack(stand_in, simulator, in_lambda, architecture):
     said = operator.make("logs", "FOLLOW=no")
     assert "key_unavailable" in said and "ek_" not in said
 
+    # Who asked: what the log and OpenAI know them by is what `make caller` makes of their address.
+    address = json.loads(EVENT)["requestContext"]["http"]["sourceIp"]
+    identifier = operator.identifier(ADDRESS=address)
+    assert f'"caller": "{identifier}"' in said
+    seen = json.loads(post(f"{simulator}/simulator/requests", None, method="GET")[2])
+    assert identifier in json.dumps(seen)
+
     # Without a test mint, where OpenAI cannot be asked from here.
     post(f"{simulator}/simulator/faults", b'{"fault": "reset", "times": 9}')
     assert "could not be asked" in operator.make("key", stdin=f"{KEY}\n", fails=True)
@@ -228,6 +244,121 @@ def test_the_nested_stacks_are_made_too(with_nested_stacks, simulator, architect
     body = operator.client("cloudwatch").get_dashboard(DashboardName="token-mint")["DashboardBody"]
     assert operator.outputs()["FunctionName"] in body and len(json.loads(body)["widgets"]) == 8
     assert len(json.loads(body)["widgets"][0]["properties"]["alarms"]) == 12
+
+
+def hashed(key, who):
+    return hmac.new(key, who.encode(), "sha256").hexdigest()
+
+
+def test_a_caller_is_known_by_one_identifier_and_blocked_by_it(stand_in, simulator, architecture):
+    operator = Operator(stand_in, simulator, architecture)
+    operator.deploy()
+    key = operator.secret()["SAFETY_IDENTIFIER_KEY"].encode()
+
+    # Under the stack's own key, before there is an OpenAI key.
+    for address, known_by in [
+        ("203.0.113.9", "203.0.113.9"),
+        ("::ffff:203.0.113.9", "203.0.113.9"),
+        ("2001:0DB8:1:2:ffff::1", "2001:db8:1:2::"),
+        ("2001:db8::1", "2001:db8::"),
+        ("::1", "::"),
+    ]:
+        assert operator.identifier(ADDRESS=address) == hashed(key, f"address:{known_by}"), address
+    for subject in ["auth0|5f7c8ec7c33c6c004bbafe82", "a$b $(shell false) $$ `false` \"'\\ #x;&|<>* ü", "-x"]:
+        assert operator.identifier(SUBJECT=subject) == hashed(key, f"subject:{subject}"), subject
+    said = operator.make("caller", SUBJECT=" in the environment ")
+    identifier = hashed(key, "subject: in the environment ")
+    assert said.startswith(f"{identifier}\n") and f"make block CALLER={identifier}" in said
+    assert "the saved query token-mint/one caller." in said
+    assert "AuthIssuer is not set" in said and "AuthIssuer" not in operator.make("caller", "ADDRESS=203.0.113.9")
+
+    # Who is meant has to be clear.
+    for command, arguments in [
+        ("caller", []),
+        ("caller", ["SUBJECT=a", "ADDRESS=203.0.113.9"]),
+        ("caller", [f"CALLER={identifier}"]),
+        ("block", []),
+        ("block", [f"CALLER={identifier}", "SUBJECT=a"]),
+        ("unblock", []),
+    ]:
+        assert "Say who is meant" in operator.make(command, *arguments, fails=True)
+    for address in ["203.0.113", "203.0.113.9/24", "localhost", "203.0.113.9, 10.0.0.1"]:
+        assert "no IP address" in operator.make("caller", f"ADDRESS={address}", fails=True)
+    for malformed in [identifier[1:], identifier + "0", "g" + identifier[1:]]:
+        assert "CALLER is no identifier" in operator.make("block", f"CALLER={malformed}", fails=True)
+
+    # The list is kept beside all else that the secret holds, and `make key` keeps it.
+    made = operator.secret()
+    said = operator.make("block", f"CALLER={identifier}")
+    assert re.search(r"is blocked\..* request after \d\d:\d\d:\d\d ", said.replace("\n", " "))
+    assert operator.secret() == made | {"BLOCKED_CALLERS": [identifier]}
+    assert f"make unblock CALLER={identifier}" in operator.make("caller", SUBJECT=" in the environment ")
+    other = operator.identifier(ADDRESS="203.0.113.9")
+    operator.make("block", "ADDRESS=203.0.113.9")
+    assert "is blocked already" in operator.make("block", f"CALLER={other.upper()}", fails=True)
+    assert "no one any more" not in operator.make("key", stdin=f"{KEY}\n")
+    assert operator.secret() == made | {"OPENAI_API_KEY": KEY, "BLOCKED_CALLERS": [identifier, other]}
+    operator.make("unblock", f"CALLER={identifier}")
+    assert "is not blocked" in operator.make("unblock", f"CALLER={identifier}", fails=True)
+    assert operator.secret() == made | {"OPENAI_API_KEY": KEY, "BLOCKED_CALLERS": [other]}
+
+    # A secret that is full.
+    full = operator.secret() | {"note": "x" * 65_300}
+    operator.set_secret(json.dumps(full))
+    assert "over the 65536 bytes" in operator.make("block", f"CALLER={identifier}", fails=True)
+    assert operator.secret() == full
+
+
+def test_a_secret_that_is_just_the_key_keeps_its_callers_identifiers(stand_in, simulator, architecture):
+    operator = Operator(stand_in, simulator, architecture)
+    operator.deploy(KeyTtlSeconds="0")
+    operator.set_secret(f" {KEY}\n")
+    derived = hmac.digest(KEY.encode(), b"token-mint safety identifier", "sha256")
+    address = json.loads(EVENT)["requestContext"]["http"]["sourceIp"]
+    identifier = operator.identifier(ADDRESS=address)
+    assert identifier == hashed(derived, f"address:{address}")
+    assert operator.mint()[1] == 200
+    assert f'"caller": "{identifier}"' in operator.make("logs", "FOLLOW=no")
+
+    operator.make("block", "CALLER=" + "0" * 64)
+    assert operator.secret() == {"OPENAI_API_KEY": KEY, "BLOCKED_CALLERS": ["0" * 64]}
+    assert operator.identifier(ADDRESS=address) == identifier
+    assert "no one any more" not in operator.make("key", stdin=f"{KEY}\n")
+    assert "stop no one any more" in operator.make("key", stdin=f"{KEY}2\n")
+    assert operator.secret() == {"OPENAI_API_KEY": f"{KEY}2", "BLOCKED_CALLERS": ["0" * 64]}
+    assert operator.identifier(ADDRESS=address) != identifier
+    operator.set_secret(f"{KEY}\n")
+    operator.make("key", stdin=f"{KEY}2\n")
+    assert operator.secret() == {"OPENAI_API_KEY": f"{KEY}2"}
+
+    for text, sentence in [
+        ("{", "is not JSON"),
+        ('{"OPENAI_API_KEY": "sk-a", "BLOCKED_CALLERS": "x"}', "not a list of texts"),
+        ("not set yet", "no OpenAI key yet"),
+    ]:
+        operator.set_secret(text)
+        assert sentence in operator.make("block", f"ADDRESS={address}", fails=True).replace("\n", " "), text
+
+
+def test_a_blocked_caller_is_refused_until_they_are_unblocked(stand_in, simulator, architecture):
+    operator = Operator(stand_in, simulator, architecture)
+    operator.deploy(KeyTtlSeconds="0")
+    operator.make("key", stdin=f"{KEY}\n")
+
+    def mint_until(wanted):
+        """The first answers may still go by the secret as it was: an instance reads it again behind a request."""
+        answers = []
+        while not answers or answers[-1] != wanted and len(answers) < 5:
+            _, status, body = operator.mint()
+            answers.append((status, body.get("code")))
+        return answers[-1]
+
+    assert mint_until((200, None)) == (200, None)
+    address = json.loads(EVENT)["requestContext"]["http"]["sourceIp"]
+    operator.make("block", f"ADDRESS={address}")
+    assert mint_until((403, "caller_blocked")) == (403, "caller_blocked")
+    operator.make("unblock", f"ADDRESS={address}")
+    assert mint_until((200, None)) == (200, None)
 
 
 def test_a_deployment_that_would_be_open_by_accident_fails_and_makes_nothing(stand_in, simulator, architecture):
@@ -295,6 +426,7 @@ def test_with_an_issuer_only_its_own_signed_in_users_get_tokens(stand_in, simula
         assert status == 401 and "code" not in answer, "the function is not even asked"
     status, answer = ask(Authorization=f"Bearer {token}")
     assert status == 200 and answer["value"].startswith("ek_")
+    assert "AuthIssuer is set" in operator.make("caller", "ADDRESS=203.0.113.9")
 
 
 def test_the_key_is_asked_for_without_an_echo(stand_in, simulator, architecture):
