@@ -232,7 +232,7 @@ def block(stack, _):
         raise Refused(f"{identifier} is blocked already; nothing is changed.")
     until = stack.store(fields | {BLOCKED_FIELD: [*blocked(fields), identifier]})
     print(f"{identifier} is blocked. New instances refuse them at once; running ones read of it with their first")
-    print(f"request after {until:%H:%M:%S} and refuse them from the next on. `make unblock CALLER={identifier}` undoes it.")
+    print(f"request after {until:%H:%M:%S} and refuse them from then on. `make unblock CALLER={identifier}` undoes it.")
 
 
 def unblock(stack, _):

@@ -32,8 +32,8 @@ const AWS_LAMBDA_FUNCTION_NAME: &str = "AWS_LAMBDA_FUNCTION_NAME";
 const AWS_LAMBDA_RUNTIME_API: &str = "AWS_LAMBDA_RUNTIME_API";
 
 const KEY_TTL_RANGE: RangeInclusive<u64> = 0..=86_400;
-/// Up to here, one counter in one item of a table keeps up with what it counts.
 const QUOTA_RANGE: RangeInclusive<u32> = 0..=1_000_000;
+const DAILY_LIMIT_RANGE: RangeInclusive<u32> = 0..=1_000_000_000;
 const ORIGINS: &str = "origins such as https://app.example.com, separated by commas, or * alone";
 
 /// The function's configuration, every value of it checked.
@@ -54,8 +54,9 @@ pub struct Config {
     pub key_ttl: Duration,
     /// `ALLOWED_ORIGINS`
     pub allowed_origins: Origins,
-    /// `QUOTA_TABLE`, `QUOTA_PER_MINUTE` (default 10), `QUOTA_PER_DAY` (200) and `DAILY_MINT_LIMIT`
-    /// (5000), each 0 to 1000000. `None` if no table is named, or no limit is left on.
+    /// `QUOTA_TABLE`, with `QUOTA_PER_MINUTE` and `QUOTA_PER_DAY` (0 to 1000000, default 10 and 200) and
+    /// `DAILY_MINT_LIMIT` (0 to 1000000000, default 5000). `None` if no table is named, or no limit is
+    /// left on.
     pub quotas: Option<Quotas>,
     /// `EXTRA_CA_FILE`: a PEM file with further trusted roots, towards OpenAI and AWS.
     pub extra_ca_file: Option<PathBuf>,
@@ -131,9 +132,9 @@ impl Config {
             quotas: quotas(
                 read(QUOTA_TABLE),
                 Limits {
-                    per_minute: limit(QUOTA_PER_MINUTE, read(QUOTA_PER_MINUTE), 10)?,
-                    per_day: limit(QUOTA_PER_DAY, read(QUOTA_PER_DAY), 200)?,
-                    of_everyone_per_day: limit(DAILY_MINT_LIMIT, read(DAILY_MINT_LIMIT), 5_000)?,
+                    per_minute: limit(QUOTA_PER_MINUTE, read(QUOTA_PER_MINUTE), QUOTA_RANGE, 10)?,
+                    per_day: limit(QUOTA_PER_DAY, read(QUOTA_PER_DAY), QUOTA_RANGE, 200)?,
+                    of_everyone_per_day: limit(DAILY_MINT_LIMIT, read(DAILY_MINT_LIMIT), DAILY_LIMIT_RANGE, 5_000)?,
                 },
             ),
             extra_ca_file: read(EXTRA_CA_FILE).map(PathBuf::from),
@@ -213,8 +214,13 @@ fn seconds(
     Ok(Duration::from_secs(whole(name, value, range, default, "a whole number of seconds")?))
 }
 
-fn limit(name: &'static str, value: Option<String>, default: u32) -> Result<Option<NonZeroU32>, ConfigError> {
-    Ok(NonZeroU32::new(whole(name, value, QUOTA_RANGE, default, "a whole number of tokens")?))
+fn limit(
+    name: &'static str,
+    value: Option<String>,
+    range: RangeInclusive<u32>,
+    default: u32,
+) -> Result<Option<NonZeroU32>, ConfigError> {
+    Ok(NonZeroU32::new(whole(name, value, range, default, "a whole number of tokens")?))
 }
 
 fn whole<N: FromStr + PartialOrd + Display>(
@@ -338,13 +344,35 @@ mod tests {
             assert!(sentence("TOKEN_TTL_SECONDS", value).contains(value));
         }
         assert!(sentence("KEY_TTL_SECONDS", "86401").contains("0 to 86400"));
-        for name in ["QUOTA_PER_MINUTE", "QUOTA_PER_DAY", "DAILY_MINT_LIMIT"] {
-            let range = "a whole number of tokens from 0 to 1000000";
-            assert_eq!(sentence(name, "1000001"), format!("{name} is \"1000001\": expected {range}"));
-        }
+        assert_eq!(
+            sentence("QUOTA_PER_DAY", "-1"),
+            "QUOTA_PER_DAY is \"-1\": expected a whole number of tokens from 0 to 1000000"
+        );
         assert!(sentence("VOICE", "nova").contains("alloy, ash"));
         assert!(sentence("MODEL", "a model").contains("MODEL is \"a model\""));
         assert!(sentence("LOG_LEVEL", "VERBOSE").ends_with("expected ERROR, WARN, INFO, DEBUG or TRACE"));
+    }
+
+    #[test]
+    fn the_template_lets_through_what_the_function_takes_and_nothing_else() {
+        let template = include_str!("../../template.yaml");
+        for (parameter, name) in [
+            ("TokenTtlSeconds", "TOKEN_TTL_SECONDS"),
+            ("KeyTtlSeconds", "KEY_TTL_SECONDS"),
+            ("QuotaPerMinute", "QUOTA_PER_MINUTE"),
+            ("QuotaPerDay", "QUOTA_PER_DAY"),
+            ("DailyMintLimit", "DAILY_MINT_LIMIT"),
+        ] {
+            let section = template.split(&format!("\n  {parameter}:\n")).nth(1).unwrap();
+            let bound = |which: &str| -> i64 {
+                let line = section.lines().find_map(|line| line.trim().strip_prefix(which)).unwrap();
+                line.trim().parse().unwrap()
+            };
+            let (least, most) = (bound("MinValue:"), bound("MaxValue:"));
+            for (value, taken) in [(least - 1, false), (least, true), (most, true), (most + 1, false)] {
+                assert_eq!(config(&[(name, &value.to_string())]).is_ok(), taken, "{name}={value}");
+            }
+        }
     }
 
     #[test]
