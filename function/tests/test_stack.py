@@ -6,6 +6,7 @@ permissions, throttling and reserved concurrency, which test_template.py and tes
 instead."""
 
 import hmac
+import base64
 import json
 import os
 import pty
@@ -427,6 +428,10 @@ def test_with_an_issuer_only_its_own_signed_in_users_get_tokens(stand_in, simula
         assert status == 401 and "code" not in answer, "the function is not even asked"
     status, answer = ask(Authorization=f"Bearer {token}")
     assert status == 200 and answer["value"].startswith("ek_")
+    claims = token.split(".")[1]
+    subject = json.loads(base64.urlsafe_b64decode(claims + "=" * (-len(claims) % 4)))["sub"]
+    told = json.loads(post(f"{simulator}/simulator/requests", None, method="GET")[2])[-1]["safety_identifier"]
+    assert operator.make("caller", f"SUBJECT={subject}").splitlines()[0] == told, "the caller is the token's subject"
     assert "AuthIssuer is set" in operator.make("caller", "ADDRESS=203.0.113.9")
 
 
