@@ -28,6 +28,9 @@ override ADDRESS := $(value ADDRESS)
 override CALLER := $(value CALLER)
 export SUBJECT ADDRESS CALLER
 
+# Seconds for which `make fuzz` feeds each of its three targets.
+SECONDS ?= 300
+
 # Further flags for the SAM CLI.
 FLAGS ?=
 
@@ -35,7 +38,7 @@ SAM := PATH="$(CURDIR)/.venv/tools/bin:$$PATH" SAM_CLI_TELEMETRY=0 sam
 OPERATE := .venv/tools/bin/python infra/operate.py
 TOOLS := .venv/tools/ready
 
-.PHONY: help demo test lint rust-tests python-tests toolchain invoke local-api build deploy key caller block unblock logs update-code rollback pause resume delete
+.PHONY: help demo test lint rust-tests fuzz fuzz-briefly python-tests toolchain invoke local-api build deploy key caller block unblock logs update-code rollback pause resume delete
 
 help: ## say what there is
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /make \1|/' | column -t -s '|'
@@ -43,15 +46,21 @@ help: ## say what there is
 demo: ## run the real handler and a simulated OpenAI on this machine (PORT=8080)
 	@cargo run --locked --package token-mint --example demo
 
-test: lint rust-tests python-tests ## run every check and test
+test: lint rust-tests fuzz-briefly python-tests ## run every check and test
 
 lint: ## formatting, lints and documentation, without a warning
 	cargo fmt --check
-	cargo clippy --locked --workspace --all-targets -- --deny warnings
+	cargo clippy --locked --workspace --all-targets --features token-mint-fuzz/programs -- --deny warnings
 	RUSTDOCFLAGS='--deny warnings' cargo doc --locked --workspace --no-deps --quiet
 
 rust-tests: .venv/ministack/ready ## the parts, and the whole path in the function's own process
 	cargo test --locked --workspace
+
+fuzz: ## look for an event, a body or a profiles.json that breaks what reads it, and keep what is new (SECONDS=300 for each)
+	function/fuzz/run $(SECONDS) keep
+
+fuzz-briefly:
+	function/fuzz/run 5
 
 python-tests: .venv/tools/ready .venv/ministack/ready .venv/checkov/ready ## the release binary in Lambda's emulator, the stack's life, OpenAI's SDK, the demo, the README
 	cargo build --locked --release --package token-mint

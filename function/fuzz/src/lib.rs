@@ -1,0 +1,82 @@
+//! What must hold for any event, any body and any `profiles.json`. Each function panics when it does not, and the code
+//! that it tries may not panic at all.
+#![expect(clippy::expect_used, reason = "a panic is how a finding is reported")]
+
+use std::{collections::BTreeMap, str, sync::LazyLock, time::Duration};
+
+use serde::{Deserialize, de::IgnoredAny};
+use serde_json::Value;
+use token_mint::{
+    event::Event,
+    profile::{Profiles, Voice},
+};
+
+const TOKEN_TTL: Duration = Duration::from_secs(3600);
+
+/// The function's file, read as far as it says what a caller may not have.
+const FILE: &str = include_str!("../../profiles.json");
+
+#[derive(Deserialize)]
+struct Profile {
+    session: Value,
+    #[serde(default)]
+    caller_may_set: BTreeMap<String, Setting>,
+}
+
+#[derive(Deserialize)]
+struct Setting {
+    at: String,
+}
+
+/// Any JSON is an event.
+pub fn event(data: &[u8]) {
+    let event = serde_json::from_slice::<Event>(data);
+    // JSON is UTF-8, which `IgnoredAny` does not look at.
+    if str::from_utf8(data).is_ok_and(|text| serde_json::from_str::<IgnoredAny>(text).is_ok()) {
+        event.expect("any JSON is an event");
+    }
+}
+
+/// A session is its profile's, but for what that lets a caller set; model and instructions are always its own.
+pub fn body(data: &[u8]) {
+    static PROFILES: LazyLock<Profiles> =
+        LazyLock::new(|| Profiles::load(None, None, TOKEN_TTL).expect("profiles.json is usable"));
+    static OWN: LazyLock<BTreeMap<String, Profile>> =
+        LazyLock::new(|| serde_json::from_str(FILE).expect("profiles.json has sessions"));
+
+    let Ok(session) = PROFILES.session(data) else { return };
+    let request: Value = serde_json::from_str(&session.request).expect("the request is JSON");
+    let mut given = request.get("session").cloned().expect("the request has a session");
+    let profile = OWN.get(&session.profile).expect("the profile is one of the file's");
+    let mut own = profile.session.clone();
+    assert_eq!(given.get("model"), own.get("model"), "the model is the profile's");
+    assert_eq!(given.get("instructions"), own.get("instructions"), "the instructions are the profile's");
+    for setting in profile.caller_may_set.values() {
+        remove(&mut given, &setting.at);
+        remove(&mut own, &setting.at);
+    }
+    assert_eq!(given, own, "all else is the profile's");
+}
+
+/// Whatever is written in a `profiles.json`, it is refused or it serves. The bytes are the file and, behind a zero byte,
+/// which no JSON has, a body.
+pub fn profile(data: &[u8]) {
+    let mut parts = data.splitn(2, |byte| *byte == 0);
+    let Some(Ok(file)) = parts.next().map(str::from_utf8) else { return };
+    let body = parts.next().unwrap_or_default();
+    for (model, voice) in [(None, None), (Some("gpt-realtime"), Voice::named("cedar"))] {
+        let Ok(profiles) = Profiles::parse(file, model, voice, TOKEN_TTL) else { continue };
+        for body in [b"", body] {
+            if let Ok(session) = profiles.session(body) {
+                serde_json::from_str::<IgnoredAny>(&session.request).expect("the request is JSON");
+            }
+        }
+    }
+}
+
+fn remove(document: &mut Value, pointer: &str) {
+    let Some((parent, name)) = pointer.rsplit_once('/') else { return };
+    if let Some(Value::Object(fields)) = document.pointer_mut(parent) {
+        fields.remove(&name.replace("~1", "/").replace("~0", "~"));
+    }
+}
