@@ -37,8 +37,13 @@ FLAGS ?=
 SAM := PATH="$(CURDIR)/.venv/tools/bin:$$PATH" SAM_CLI_TELEMETRY=0 sam
 OPERATE := .venv/tools/bin/python infra/operate.py
 TOOLS := .venv/tools/ready
+DENY := target/tools/cargo-deny@0.20.2
+# Not cargo-shear, which asks for a newer compiler than the project does.
+MACHETE := target/tools/cargo-machete@0.9.2
+# macOS has no `timeout`.
+MINUTE := $(if $(shell command -v timeout),timeout 60)
 
-.PHONY: help demo test lint rust-tests fuzz fuzz-briefly python-tests toolchain invoke local-api build deploy key caller block unblock logs update-code rollback pause resume delete
+.PHONY: help demo test supply-chain lint rust-tests fuzz fuzz-briefly python-tests toolchain invoke local-api build deploy key caller block unblock logs update-code rollback pause resume delete
 
 help: ## say what there is
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /make \1|/' | column -t -s '|'
@@ -46,7 +51,15 @@ help: ## say what there is
 demo: ## run the real handler and a simulated OpenAI on this machine (PORT=8080)
 	@cargo run --locked --package token-mint --example demo
 
-test: lint rust-tests fuzz-briefly python-tests ## run every check and test
+test: supply-chain lint rust-tests fuzz-briefly python-tests ## run every check and test
+
+supply-chain: $(DENY)/ready $(MACHETE)/ready ## what is depended on: licences, versions, bans, sources, what no one uses, known holes
+	$(DENY)/bin/cargo-deny --locked check --deny warnings bans licenses sources
+	$(MACHETE)/bin/cargo-machete function simulator
+	@# The one check that is passed over even in CI: its database changes by the day, and only GitHub has it.
+	@if said=$$($(MINUTE) $(DENY)/bin/cargo-deny --locked fetch db 2>&1); then \
+		$(DENY)/bin/cargo-deny --locked check --deny warnings advisories; \
+	else echo "skipped: RustSec's advisories cannot be fetched: $$({ grep . <<<"$$said" || echo no answer; } | tail -n 1)"; fi
 
 lint: ## formatting, lints and documentation, without a warning
 	cargo fmt --check
@@ -116,6 +129,11 @@ resume: $(TOOLS) ## undo pause
 
 delete: $(TOOLS) ## delete the stack, its secret and its logs
 	$(SAM) delete --stack-name $(STACK) $(FLAGS)
+
+# Neither optimised nor for a debugger: a third of the time to build, and a second more to run.
+target/tools/%/ready:
+	CARGO_PROFILE_DEV_DEBUG=false cargo install --quiet --locked --debug --root target/tools/$* $*
+	touch $@
 
 .venv/%/ready: requirements/%.txt
 	python3 -m venv --clear .venv/$*

@@ -1,0 +1,44 @@
+"""Whatever is installed or built is what was locked, to the byte."""
+
+import re
+
+import pytest
+from conftest import ROOT
+
+# What runs commands.
+SCRIPTS = [ROOT / "Makefile", ROOT / "function/fuzz/run", ROOT / "infra/local", ROOT / "infra/buildspec.yml"] + [
+    path for path in (ROOT / ".ci").iterdir()
+]
+COMMANDS = [
+    line
+    for script in SCRIPTS
+    for line in script.read_text().replace("\\\n", " ").splitlines()
+    if not line.lstrip().startswith("#")
+]
+
+
+@pytest.mark.parametrize("locked", sorted((ROOT / "requirements").glob("*.txt")), ids=lambda locked: locked.stem)
+def test_every_python_package_has_one_version_and_its_hashes(locked):
+    assert locked.with_suffix(".in").exists()
+    packages = [
+        line
+        for line in locked.read_text().replace("\\\n", " ").splitlines()
+        if line.strip() and not line.lstrip().startswith("#")
+    ]
+    assert packages
+    for package in packages:
+        assert re.fullmatch(r"[\w.-]+==[\w.]+(\s+--hash=sha256:[0-9a-f]{64})+\s*", package), package
+
+
+def test_pip_takes_nothing_without_a_hash():
+    installs = [command for command in COMMANDS if re.search(r"\bpip3? install\b", command)]
+    assert installs
+    for install in installs:
+        assert {"--require-hashes", "--no-deps"} <= set(install.split()), install
+
+
+def test_cargo_takes_what_is_locked():
+    resolving = [command for command in COMMANDS if re.search(r"\bcargo (?!fmt\b)[a-z]|/cargo-deny ", command)]
+    assert resolving
+    for command in resolving:
+        assert "--locked" in command.split(), command
