@@ -2,7 +2,12 @@
 //! that it tries may not panic at all.
 #![expect(clippy::expect_used, reason = "a panic is how a finding is reported")]
 
-use std::{collections::BTreeMap, str, sync::LazyLock, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    str,
+    sync::LazyLock,
+    time::Duration,
+};
 
 use serde::{Deserialize, de::IgnoredAny};
 use serde_json::Value;
@@ -37,12 +42,15 @@ pub fn event(data: &[u8]) {
     }
 }
 
-/// A session is its profile's, but for what that lets a caller set; model and instructions are always its own.
+/// A session is its profile's, but for what that lets a caller set; its model is always its own, and its instructions
+/// are the file's, whatever the caller chose among them.
 pub fn body(data: &[u8]) {
     static PROFILES: LazyLock<Profiles> =
         LazyLock::new(|| Profiles::load(None, None, TOKEN_TTL).expect("profiles.json is usable"));
     static OWN: LazyLock<BTreeMap<String, Profile>> =
         LazyLock::new(|| serde_json::from_str(FILE).expect("profiles.json has sessions"));
+    static TEXTS: LazyLock<BTreeSet<String>> =
+        LazyLock::new(|| texts(&serde_json::from_str(FILE).expect("profiles.json is JSON")));
 
     let Ok(session) = PROFILES.session(data) else { return };
     let request: Value = serde_json::from_str(&session.request).expect("the request is JSON");
@@ -50,7 +58,14 @@ pub fn body(data: &[u8]) {
     let profile = OWN.get(&session.profile).expect("the profile is one of the file's");
     let mut own = profile.session.clone();
     assert_eq!(given.get("model"), own.get("model"), "the model is the profile's");
-    assert_eq!(given.get("instructions"), own.get("instructions"), "the instructions are the profile's");
+    let instructions = given.get("instructions").and_then(Value::as_str).unwrap_or_default();
+    for paragraph in instructions.split("\n\n").filter(|paragraph| !paragraph.is_empty()) {
+        assert!(TEXTS.contains(paragraph), "the instructions are the file's");
+    }
+    for document in [&mut given, &mut own] {
+        remove(document, "/type");
+        remove(document, "/instructions");
+    }
     for setting in profile.caller_may_set.values() {
         remove(&mut given, &setting.at);
         remove(&mut own, &setting.at);
@@ -71,6 +86,15 @@ pub fn profile(data: &[u8]) {
                 serde_json::from_str::<IgnoredAny>(&session.request).expect("the request is JSON");
             }
         }
+    }
+}
+
+fn texts(value: &Value) -> BTreeSet<String> {
+    match value {
+        Value::String(text) => BTreeSet::from([text.clone()]),
+        Value::Array(items) => items.iter().flat_map(texts).collect(),
+        Value::Object(fields) => fields.values().flat_map(texts).collect(),
+        _ => BTreeSet::new(),
     }
 }
 
