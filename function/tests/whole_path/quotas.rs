@@ -301,18 +301,21 @@ async fn a_table_that_falls_silent_on_an_old_connection_costs_half_a_second() {
     let openai = Simulator::start().await.unwrap();
     let stub = Stub::start(Store::Counts).await;
     let function = Function::with(&openai, &environment(&stub.url)).await;
-    assert_eq!(function.mint().await.status, 200);
-    stub.now(Store::Hangs);
-    let began = Instant::now();
-    let (reply, ()) = tokio::join!(function.mint(), async {
-        while stub.updates() < 3 {
-            tokio::task::yield_now().await;
-        }
-        stub.now(Store::Counts);
-    });
-    assert_eq!(reply.status, 200);
-    assert!((Duration::from_millis(450)..Duration::from_millis(1500)).contains(&began.elapsed()));
-    assert_eq!(stub.connections(), 2);
+    // The second time on the connection that took the place of the first.
+    for connections in [2, 3] {
+        assert_eq!(function.mint().await.status, 200);
+        stub.now(Store::Hangs);
+        let (before, began) = (stub.updates(), Instant::now());
+        let (reply, ()) = tokio::join!(function.mint(), async {
+            while stub.updates() == before {
+                tokio::task::yield_now().await;
+            }
+            stub.now(Store::Counts);
+        });
+        assert_eq!(reply.status, 200);
+        assert!((Duration::from_millis(450)..Duration::from_millis(1500)).contains(&began.elapsed()));
+        assert_eq!(stub.connections(), connections);
+    }
 }
 
 #[tokio::test]
