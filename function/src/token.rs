@@ -202,10 +202,7 @@ impl Mint {
         deadline: Instant,
         effort: &mut Effort,
     ) -> Result<Token, OpenAiError> {
-        let endpoint = match session.kind {
-            Kind::Realtime | Kind::Transcription => Endpoint::ClientSecrets,
-            Kind::Translation => Endpoint::TranslationClientSecrets,
-        };
+        let endpoint = endpoint(session.kind);
         let mut ask = Ask { endpoint, api_key: &key.api_key, safety_identifier: identifier, request: &session.request };
         let rejected = match self.openai.mint(&ask, deadline, effort).await {
             Err(rejected @ OpenAiError::RejectedKey { .. }) => rejected,
@@ -223,6 +220,15 @@ impl Mint {
             }
             Err(_) => Err(rejected),
         }
+    }
+}
+
+/// Where a token for a session of this kind is minted.
+#[must_use]
+pub fn endpoint(kind: Kind) -> Endpoint {
+    match kind {
+        Kind::Realtime | Kind::Transcription => Endpoint::ClientSecrets,
+        Kind::Translation => Endpoint::TranslationClientSecrets,
     }
 }
 

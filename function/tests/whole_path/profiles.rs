@@ -5,9 +5,9 @@ use std::time::Duration;
 use openai_simulator::Simulator;
 use serde_json::{Value, json};
 use token_mint::{
-    openai::{Ask, Effort, Endpoint, OpenAi, Token},
+    openai::{Ask, Effort, OpenAi, Token},
     profile::Profiles,
-    tls,
+    tls, token,
 };
 use tokio::time::Instant;
 
@@ -77,11 +77,16 @@ async fn a_field_belongs_to_its_profile() {
     assert!(openai.requests().is_empty());
 }
 
-async fn mint(openai: &Simulator, endpoint: Endpoint, profile: Value) -> Token {
+async fn mint(openai: &Simulator, profile: Value) -> Token {
     let text = json!({"default": profile}).to_string();
     let session = Profiles::parse(&text, None, None, Duration::from_secs(60)).unwrap().session(b"").unwrap();
     let client = OpenAi::new(&openai.base_url().parse().unwrap(), tls::client_config(None).unwrap()).unwrap();
-    let ask = Ask { endpoint, api_key: &"sk-test".into(), safety_identifier: "0a1b", request: &session.request };
+    let ask = Ask {
+        endpoint: token::endpoint(session.kind),
+        api_key: &"sk-test".into(),
+        safety_identifier: "0a1b",
+        request: &session.request,
+    };
     client.mint(&ask, Instant::now() + Duration::from_secs(5), &mut Effort::default()).await.unwrap()
 }
 
@@ -90,10 +95,10 @@ async fn each_kind_of_session_goes_where_openai_takes_it() {
     let openai = Simulator::start().await.unwrap();
     let session = json!({"model": "gpt-realtime-translate", "audio": {"output": {"language": "es"}}});
     let translation = json!({"kind": "translation", "session": session});
-    let token = mint(&openai, Endpoint::TranslationClientSecrets, translation).await;
+    let token = mint(&openai, translation).await;
     assert_eq!((token.model.as_deref(), token.voice.as_deref()), (Some("gpt-realtime-translate"), None));
     let session = json!({"audio": {"input": {"transcription": {"model": "gpt-live-transcribe"}}}});
-    let token = mint(&openai, Endpoint::ClientSecrets, json!({"kind": "transcription", "session": session})).await;
+    let token = mint(&openai, json!({"kind": "transcription", "session": session})).await;
     assert_eq!((token.model.as_deref(), token.voice.as_deref()), (Some("gpt-live-transcribe"), None));
     let paths: Vec<_> = openai.requests().into_iter().map(|sent| sent.path).collect();
     assert_eq!(paths, ["/v1/realtime/translations/client_secrets", "/v1/realtime/client_secrets"]);
