@@ -1,6 +1,9 @@
 //! Who asks, as far as we may believe it, and what OpenAI is told about them.
 
-use std::{fmt, net::IpAddr};
+use std::{
+    fmt,
+    net::{IpAddr, SocketAddr},
+};
 
 use ring::hmac;
 
@@ -29,9 +32,7 @@ impl Caller {
     }
 
     fn from_source(source: Option<&str>) -> Self {
-        let Some(address) = source.and_then(|source| source.trim().parse::<IpAddr>().ok()) else {
-            return Self::Direct;
-        };
+        let Some(address) = source.map(str::trim).and_then(address) else { return Self::Direct };
         match address.to_canonical() {
             IpAddr::V6(address) => {
                 let network = u128::from(address) & (u128::MAX << 64);
@@ -49,6 +50,11 @@ impl Caller {
         let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key), self.to_string().as_bytes());
         hex(tag.as_ref())
     }
+}
+
+/// An address, which API Gateway gives with a port where a client certificate is checked in front of it.
+fn address(text: &str) -> Option<IpAddr> {
+    text.parse().or_else(|_| text.parse().map(|with_port: SocketAddr| with_port.ip())).ok()
 }
 
 /// What the identifier is made of. The kind stands in front, so that no two kinds can collide.
@@ -98,6 +104,12 @@ mod tests {
     #[test]
     fn an_ipv4_caller_is_the_same_in_either_notation() {
         assert_eq!(identifier("203.0.113.7"), identifier("::ffff:203.0.113.7"));
+    }
+
+    #[test]
+    fn a_port_makes_no_one_else_of_a_caller() {
+        assert_eq!(identifier("203.0.113.7"), identifier("203.0.113.7:32554"));
+        assert_eq!(identifier("2001:db8:1:2::1"), identifier("[2001:db8:1:2::9]:443"));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The connection to OpenAI: opened ahead of the first request, kept between requests, and not
+//! A connection, to OpenAI or DynamoDB: opened ahead of the first request, kept between requests, and not
 //! trusted after a pause, since Lambda freezes the process whenever no request is running.
 
 use std::{

@@ -38,6 +38,17 @@ const ATTEMPT: Duration = Duration::from_secs(2);
 /// How long a connection from before may be silent: it has died while the process was frozen.
 const PATIENCE: Duration = Duration::from_millis(500);
 
+/// Where regions have another domain than `amazonaws.com`, by the start of their name (the partitions of
+/// AWS's SDKs, November 2026).
+const PARTITIONS: [(&str, &str); 6] = [
+    ("cn-", "amazonaws.com.cn"),
+    ("eusc-", "amazonaws.eu"),
+    ("us-iso-", "c2s.ic.gov"),
+    ("us-isob-", "sc2s.sgov.gov"),
+    ("eu-isoe-", "cloud.adc-e.uk"),
+    ("us-isof-", "csp.hci.ic.gov"),
+];
+
 /// Before asking a table again that is too busy to answer.
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -74,7 +85,7 @@ pub struct Update {
 }
 
 /// A value as DynamoDB writes it.
-#[derive(Debug, Deserialize, Serialize)]
+#[derive(Debug, Serialize)]
 pub enum Value {
     /// A text.
     S(String),
@@ -147,14 +158,17 @@ impl Table {
         Ok(Self { name, region, endpoint, connection: Connection::new(tls)?, provider, credentials: Mutex::default() })
     }
 
-    /// Opens the connection ahead of the first update.
+    /// Opens the connection and finds the credentials ahead of the first update, which looks again for
+    /// what is not there.
     pub async fn warm(&self) {
         self.connection.warm(&self.endpoint).await;
+        let _ = self.credentials().await;
     }
 
     /// Makes an update, and tries once more if that may help.
     ///
-    /// It is not idempotent: where an answer is lost, it may have been made twice.
+    /// It is not idempotent: where an answer is lost, it may have been made twice, so that a caller gets
+    /// fewer than the limit, never more.
     ///
     /// # Errors
     /// If it was not made, or no one knows.
@@ -250,8 +264,8 @@ fn endpoint(config: &SdkConfig, region: &str) -> String {
     if let Some(configured) = of_dynamodb.or_else(|| config.endpoint_url().map(str::to_owned)) {
         return configured;
     }
-    // AWS, "Partitions": China has a domain of its own.
-    let domain = if region.starts_with("cn-") { "amazonaws.com.cn" } else { "amazonaws.com" };
+    let partition = PARTITIONS.iter().find(|(prefix, _)| region.starts_with(prefix));
+    let domain = partition.map_or("amazonaws.com", |(_, domain)| domain);
     format!("https://{SERVICE}.{region}.{domain}")
 }
 
@@ -308,5 +322,45 @@ impl Code {
 impl fmt::Display for Code {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use aws_config::{BehaviorVersion, Region};
+
+    use super::*;
+
+    #[test]
+    fn the_endpoint_is_the_configured_one_or_the_region_s_own() {
+        let of = |region: &'static str, configured: Option<&str>| {
+            let mut config =
+                SdkConfig::builder().behavior_version(BehaviorVersion::latest()).region(Region::from_static(region));
+            config.set_endpoint_url(configured.map(str::to_owned));
+            endpoint(&config.build(), region)
+        };
+        assert_eq!(of("eu-west-1", None), "https://dynamodb.eu-west-1.amazonaws.com");
+        assert_eq!(of("us-gov-west-1", None), "https://dynamodb.us-gov-west-1.amazonaws.com");
+        assert_eq!(of("cn-north-1", None), "https://dynamodb.cn-north-1.amazonaws.com.cn");
+        assert_eq!(of("eusc-de-east-1", None), "https://dynamodb.eusc-de-east-1.amazonaws.eu");
+        assert_eq!(of("eu-west-1", Some("http://localhost:4566")), "http://localhost:4566");
+    }
+
+    #[test]
+    fn an_answer_is_an_update_a_refusal_or_nonsense() {
+        let read = |status: u16, body: &str| updated(StatusCode::from_u16(status).unwrap(), body.as_bytes());
+        assert!(
+            matches!(read(200, r#"{"Attributes": {"day": {"N": "3"}}}"#), Ok(Updated::Done(item)) if item["day"]["N"] == "3")
+        );
+        let failed = r#"{"__type": "com.amazonaws.dynamodb.v20120810#ConditionalCheckFailedException",
+            "Item": {"day": {"N": "5"}}, "message": "The conditional request failed"}"#;
+        assert!(matches!(read(400, failed), Ok(Updated::ConditionFailed(item)) if item["day"]["N"] == "5"));
+        let refused = r#"{"__type": "com.amazon.coral.service#AccessDenied<Exception>", "Message": "x"}"#;
+        assert!(
+            matches!(read(400, refused), Err(TableError::Refused(code)) if code.to_string() == "AccessDeniedException")
+        );
+        for (status, body) in [(200, "<html>"), (503, "Service Unavailable"), (400, "{}")] {
+            assert!(matches!(read(status, body), Err(TableError::Senseless)), "{body}");
+        }
     }
 }

@@ -13,7 +13,10 @@ use aws_sdk_secretsmanager::{
 use ring::hmac;
 use secrecy::{ExposeSecret, SecretSlice, SecretString};
 use serde::Deserialize;
-use tokio::sync::{Mutex, OwnedMutexGuard};
+use tokio::{
+    sync::{Mutex, OwnedMutexGuard},
+    time::timeout,
+};
 use tracing::{info, warn};
 
 use crate::clock::Moment;
@@ -126,6 +129,12 @@ impl Key {
         Ok((fresh.api_key.expose_secret() != rejected.api_key.expose_secret()).then_some(fresh))
     }
 
+    /// Waits for a refresh that is running, so that it is not frozen halfway and its list of blocked
+    /// callers counts, but no longer than `patience`.
+    pub async fn settled(&self, patience: Duration) {
+        let _ = timeout(patience, self.fetching.lock()).await;
+    }
+
     async fn fetch_unless_held(&self, rejected: Option<&Arc<Credentials>>) -> Result<Arc<Credentials>, KeyError> {
         let _fetching = self.fetching.lock().await;
         {
@@ -203,8 +212,8 @@ fn parse(secret: &SecretString) -> Result<Credentials, KeyError> {
         api_key: Option<String>,
         #[serde(rename = "SAFETY_IDENTIFIER_KEY")]
         identifier_key: Option<String>,
-        #[serde(rename = "BLOCKED_CALLERS", default)]
-        blocked: Vec<String>,
+        #[serde(rename = "BLOCKED_CALLERS")]
+        blocked: Option<Vec<String>>,
     }
 
     if !secret.expose_secret().trim_start().starts_with('{') {
@@ -217,7 +226,7 @@ fn parse(secret: &SecretString) -> Result<Credentials, KeyError> {
     let api_key = fields.api_key.ok_or(KeyError::Unusable("its JSON has no field OPENAI_API_KEY"))?;
     let (api_key, identifier_key) = (SecretString::from(api_key), fields.identifier_key.map(SecretString::from));
     let read = credentials(api_key.expose_secret(), identifier_key.as_ref().map(ExposeSecret::expose_secret))?;
-    Ok(Credentials { blocked: fields.blocked, ..read })
+    Ok(Credentials { blocked: fields.blocked.unwrap_or_default(), ..read })
 }
 
 fn credentials(api_key: &str, identifier_key: Option<&str>) -> Result<Credentials, KeyError> {
@@ -315,7 +324,9 @@ mod tests {
             ["0a1b", "2c3d", "0a1", "", "0a1b2c3d"].map(|caller| credentials.block(caller)),
             [true, true, false, false, false]
         );
-        assert!(!parse(&"sk-a".into()).unwrap().block(""));
+        for none in ["sk-a", r#"{"OPENAI_API_KEY": "sk-a", "BLOCKED_CALLERS": null}"#] {
+            assert!(!parse(&none.into()).unwrap().block("0a1b"));
+        }
     }
 
     #[test]

@@ -128,6 +128,12 @@ pub enum ProfilesError {
     /// A place in the session document that is not there.
     #[error("profiles.json: {0:?} leads nowhere in its profile's session")]
     NoSuchPlace(String),
+    /// A place that two fields would write to.
+    #[error("profiles.json: two fields go to {0:?} or into it")]
+    SharedPlace(String),
+    /// Instructions that are, or could become, something else than text.
+    #[error("profiles.json: the instructions of {0:?} have to be text, or a list of text")]
+    NoText(String),
     /// A field whose rule no value can follow, or that can never be set.
     #[error("profiles.json: the field {0:?} can never be set")]
     NoSuchField(String),
@@ -254,12 +260,23 @@ impl Profile {
         if self.token_ttl_seconds.is_some_and(|seconds| !TOKEN_TTL_SECONDS.contains(&seconds)) {
             return Err(ProfilesError::TokenTtl(name.to_owned()));
         }
+        let instructions = self.session.get(INSTRUCTIONS).and_then(Value::as_array);
+        if instructions.into_iter().flatten().any(|paragraph| !paragraph.is_string()) {
+            return Err(ProfilesError::NoText(name.to_owned()));
+        }
         for (field, setting) in &self.caller_may_set {
-            if self.session.pointer(&setting.at).is_none() {
+            if setting.at.is_empty() || self.session.pointer(&setting.at).is_none() {
                 return Err(ProfilesError::NoSuchPlace(setting.at.clone()));
             }
             if field == PROFILE_FIELD || setting.allow.is_impossible() {
                 return Err(ProfilesError::NoSuchField(field.clone()));
+            }
+            if setting.at.starts_with("/instructions") && !setting.allow.is_text() {
+                return Err(ProfilesError::NoText(name.to_owned()));
+            }
+            let inside = |other: &Setting| format!("{}/", other.at).starts_with(&format!("{}/", setting.at));
+            if self.caller_may_set.iter().any(|(name, other)| name != field && inside(other)) {
+                return Err(ProfilesError::SharedPlace(setting.at.clone()));
             }
         }
         Ok(())
@@ -315,9 +332,17 @@ impl Rule {
             Self::Integer { from, to } => (*from..=*to).contains(&value.as_i64()?).then(|| value.clone()),
             Self::Text { max_characters } => {
                 let text = value.as_str()?;
-                let fits = text.chars().nth(*max_characters).is_none() && !text.chars().any(char::is_control);
+                let fits = text.chars().nth(*max_characters).is_none() && !text.chars().any(breaks_the_line);
                 fits.then(|| value.clone())
             }
+        }
+    }
+
+    fn is_text(&self) -> bool {
+        match self {
+            Self::OneOf(Choices::Words(_)) | Self::Text { .. } => true,
+            Self::OneOf(Choices::Names(names)) => names.values().all(Value::is_string),
+            Self::Number { .. } | Self::Integer { .. } => false,
         }
     }
 
@@ -330,6 +355,11 @@ impl Rule {
             Self::Text { max_characters } => *max_characters == 0,
         }
     }
+}
+
+/// Control characters, the separators of lines and paragraphs, and those that turn the direction of a text.
+fn breaks_the_line(letter: char) -> bool {
+    letter.is_control() || matches!(letter, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 fn set(document: &mut Value, pointer: &str, value: Value) -> Result<(), ProfilesError> {
@@ -516,6 +546,8 @@ mod tests {
                 "'name' is not allowed to be that: it is a text of up to 4 characters on one line",
             ),
             (json!({"name": "a\nb"}), "'name' is not allowed to be that"),
+            (json!({"name": "a\u{2028}b"}), "'name' is not allowed to be that"),
+            (json!({"name": "\u{202e}ab"}), "'name' is not allowed to be that"),
             (json!({"name": 5}), "'name' is not allowed to be that"),
             (json!({"tokens": 0}), "'tokens' is not allowed to be that: it is a whole number from 1 to 200"),
             (json!({"tokens": 201}), "'tokens' is not allowed"),
@@ -552,9 +584,23 @@ mod tests {
             parse(&profiles).expect_err("this cannot work").to_string()
         };
         type Change = fn(&mut Value);
-        let changes: [(Change, &str); 11] = [
+        let changes: [(Change, &str); 16] = [
             (|all| drop(all.as_object_mut().unwrap().remove("default")), "no profile named default"),
             (|all| all["default"]["kind"] = "chat".into(), "unknown variant `chat`"),
+            (|all| all["default"]["session"]["instructions"] = json!(["a", 1]), "have to be text, or a list of text"),
+            (
+                |all| all["de-escalation"]["caller_may_set"]["speed"]["at"] = "/instructions/2".into(),
+                "have to be text, or a list of text",
+            ),
+            (
+                |all| all["de-escalation"]["caller_may_set"]["speed"]["at"] = "/audio/output/voice".into(),
+                "two fields go to \"/audio/output/voice\"",
+            ),
+            (
+                |all| all["de-escalation"]["caller_may_set"]["speed"]["at"] = "/audio/output".into(),
+                "two fields go to \"/audio/output\" or into it",
+            ),
+            (|all| all["default"]["caller_may_set"]["voice"]["at"] = "".into(), "\"\" leads nowhere"),
             (|all| all["default"]["sessions"] = json!({}), "unknown field `sessions`"),
             (|all| all["default"]["session"] = json!("x"), "the session of \"default\" has to be an object"),
             (|all| all["default"]["session"]["type"] = "realtime".into(), "without a type"),

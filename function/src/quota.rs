@@ -4,6 +4,9 @@
 //! the day and each of its minutes, and one per day for everyone. A window has a name of its own and
 //! nothing is ever reset, so instances whose clocks differ cannot undo each other's counts.
 //!
+//! A caller's item stays below 1 KiB, one unit of DynamoDB's bill, up to some hundred tokens a day; without a
+//! limit per day it may grow to 12 KiB, all minutes of a day.
+//!
 //! A caller's count is one conditional update, exact however many instances make it at once. Everyone's
 //! is a second one, made only for those who are within their own quota: in one transaction, all mints
 //! would conflict over everyone's item, and counted side by side, a caller who is refused would use up

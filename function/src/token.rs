@@ -36,6 +36,9 @@ const BUDGET: Duration = Duration::from_secs(25);
 /// What is kept back of the invocation's own time, to get the answer out.
 const RESERVE: Duration = Duration::from_millis(500);
 
+/// How long a token waits for a secret that is being read. Secrets Manager takes some 20 ms.
+const SETTLE: Duration = Duration::from_millis(250);
+
 /// Everything that outlives a request.
 #[derive(Debug)]
 pub struct Mint {
@@ -162,8 +165,9 @@ impl Mint {
         if token.model.is_some() {
             facts.model.clone_from(&token.model);
         }
-        // A list that was read behind this very request counts for it: so an instance that slept
-        // does not serve one more token by an old list.
+        // A list that is read behind this very request counts for it, so that an instance that slept
+        // does not serve one more token by an old one. It is nearly always here before OpenAI's answer.
+        self.key.settled(SETTLE).await;
         if self.key.held().is_some_and(|newest| newest.block(identifier)) {
             return Err(Refusal::CallerBlocked);
         }

@@ -33,8 +33,14 @@ async fn no_line_at_any_level_has_a_secret_a_token_a_prompt_or_an_address() {
             vec![API_KEY.to_owned(), "a random key".to_owned(), PROMPT.to_owned(), ADDRESS.to_owned()];
         let mut codes = vec![];
 
+        let subject = "trainee@example.com";
+        secrets_seen.push(subject.to_owned());
+        let authorizer = json!({"jwt": {"claims": {"sub": subject, "email": subject}}});
         for event in [
             http_api(&json!({})),
+            http_api(
+                &json!({"requestContext": {"http": {"method": "POST", "sourceIp": ADDRESS}, "authorizer": authorizer}}),
+            ),
             http_api(&json!({"body": json!({"instructions": PROMPT}).to_string()})),
             http_api(&json!({"body": json!({"voice": PROMPT}).to_string()})),
             http_api(&json!({"body": json!({PROMPT: 1}).to_string()})),
@@ -115,7 +121,7 @@ async fn no_line_at_any_level_has_a_secret_a_token_a_prompt_or_an_address() {
         );
         let log = function.stop().await;
         assert!(log.contains("\"level\":\"DEBUG\""), "{log}");
-        assert_eq!(records(&log).len(), 33);
+        assert_eq!(records(&log).len(), 34);
         for secret in secrets_seen {
             assert!(!log.contains(&secret), "{secret} is in the log:\n{log}");
         }
