@@ -93,6 +93,8 @@ local-api: $(TOOLS) ## run the API in Docker, with a simulated OpenAI (PORT=8080
 	@PARAMETERS="$(PARAMETERS)" infra/local start-api --port $(PORT) --warm-containers EAGER --disable-authorizer $(FLAGS)
 
 build: $(TOOLS) ## build the function and the templates as they will be deployed
+	@# SAM cannot hand on --locked, so a lock file that does not fit is told here.
+	@cargo metadata --locked --format-version 1 >/dev/null
 	$(SAM) build --config-env $(ENV) $(overrides) $(FLAGS)
 
 deploy: $(TOOLS) ## deploy what was built (ENV=prod, PARAMETERS="Name=value …")

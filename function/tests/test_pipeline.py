@@ -359,15 +359,15 @@ def test_a_push_is_tested_built_and_deployed_in_that_order(codebuild):
     assert succeeded
     where = f"at={codebuild.source}"
     what = "stack=token-mint role=arn:aws:iam::123456789012:role/deploy ci=true"
-    assert calls == [f"{target} {what} {where}" for target in ("toolchain", "lint", "rust-tests", "build", "deploy")]
+    assert calls == [f"{target} {what} {where}" for target in ("toolchain", "supply-chain", "lint", "rust-tests", "build", "deploy")]
 
 
-@pytest.mark.parametrize("failing", ["toolchain", "lint", "rust-tests", "build"])
+@pytest.mark.parametrize("failing", ["toolchain", "supply-chain", "lint", "rust-tests", "build"])
 def test_nothing_is_deployed_after_a_failure(codebuild, failing):
     succeeded, calls = codebuild.run(failing)
     assert not succeeded
     targets = [call.split()[0] for call in calls]
-    assert targets == ["toolchain", "lint", "rust-tests", "build"][: len(targets)] and targets[-1] == failing
+    assert targets == ["toolchain", "supply-chain", "lint", "rust-tests", "build"][: len(targets)] and targets[-1] == failing
 
 
 def test_a_failed_deployment_fails_the_build(codebuild):

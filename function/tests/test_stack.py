@@ -371,6 +371,7 @@ def test_a_deployment_that_would_be_open_by_accident_fails_and_makes_nothing(sta
         (who, {}),
         (who, {"AllowedOrigins": "*"}),
         (who, {"AllowedOrigins": "https://app.example.com,*"}),
+        ("AllowedOrigins is * alone", {"AllowedOrigins": "https://app.example.com,*", "PublicEndpoint": "yes"}),
         ("With AuthIssuer, give AuthAudience too", {"AuthIssuer": issuer}),
         ("With AuthAudience, give AuthIssuer too", {"AuthAudience": audience, "PublicEndpoint": "yes"}),
     ]:
@@ -379,19 +380,27 @@ def test_a_deployment_that_would_be_open_by_accident_fails_and_makes_nothing(sta
         assert sentence in " ".join(said.split()), given
         assert not any(operator.ours().values()), operator.ours()
 
-    # Each of the three ways to say who may ask is enough; with all limits off there is no table.
-    operator.deploy(**nothing | {"PublicEndpoint": "yes"}, QuotaPerMinute="0", QuotaPerDay="0", DailyMintLimit="0")
-    assert not operator.ours()["tables"]
+    # Each of the three ways to say who may ask is enough.
+    operator.deploy(**nothing | {"PublicEndpoint": "yes"})
     function = operator.outputs()["FunctionName"]
-    variables = operator.client("lambda").get_function_configuration(FunctionName=function)["Environment"]["Variables"]
-    assert variables["QUOTA_TABLE"] == ""
-    codes = {one["Value"] for alarm in operator.ours()["alarms"] for one in alarm["Dimensions"] if one["Name"] == "Code"}
-    assert codes == {"openai_rejected_key", "openai_out_of_quota", "key_unavailable"}
     operator.deploy(PublicEndpoint="", **together)
     operator.deploy(AuthIssuer="", AuthAudience="", AllowedOrigins="https://app.example.com", DailyMintLimit="7")
     [table] = operator.ours()["tables"]
     variables = operator.client("lambda").get_function_configuration(FunctionName=function)["Environment"]["Variables"]
     assert (variables["QUOTA_TABLE"], variables["DAILY_MINT_LIMIT"]) == (table, "7")
+
+
+def test_quotas_hold_through_the_deployed_function_and_can_be_turned_off_and_back(stand_in, simulator, architecture):
+    operator = Operator(stand_in, simulator, architecture)
+    operator.deploy(QuotaPerDay="2")
+    operator.make("key", stdin=f"{KEY}\n")
+    statuses = [operator.mint()[1] for _ in range(3)]
+    assert statuses == [200, 200, 429]
+    operator.deploy(QuotaPerMinute="0", QuotaPerDay="0", DailyMintLimit="0")
+    assert [operator.mint()[1] for _ in range(3)] == [200, 200, 200]
+    operator.make("rollback")
+    _, status, body = operator.mint()
+    assert (status, body["code"]) == (429, "quota_exceeded"), "the version before still finds its table"
 
 
 def test_with_an_issuer_only_its_own_signed_in_users_get_tokens(stand_in, simulator, architecture):
