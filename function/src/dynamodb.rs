@@ -11,13 +11,10 @@ use std::{
 };
 
 use aws_config::SdkConfig;
-use aws_credential_types::{
-    Credentials,
-    provider::{ProvideCredentials, SharedCredentialsProvider},
-};
+use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
 use aws_types::service_config::ServiceConfigKey;
 use http::{StatusCode, header};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 use tokio::time::{sleep, timeout};
 use tracing::debug;
 use url::{Position, Url};
@@ -25,7 +22,7 @@ use url::{Position, Url};
 use crate::{
     clock,
     connection::{Connection, Lease},
-    sigv4,
+    sigv4::{self, Signer},
 };
 
 const SERVICE: &str = "dynamodb";
@@ -63,8 +60,8 @@ pub struct Table {
     endpoint: Url,
     connection: Connection,
     provider: SharedCredentialsProvider,
-    /// The credentials at hand. In Lambda they last as long as the process.
-    credentials: Mutex<Option<Arc<Credentials>>>,
+    /// The signer at hand. In Lambda, credentials last as long as the process.
+    signer: Mutex<Option<Arc<Signer>>>,
 }
 
 /// An update, in DynamoDB's own expressions. Its names and values stand in the expressions as `#name`
@@ -73,15 +70,25 @@ pub struct Table {
 #[serde(rename_all = "PascalCase")]
 pub struct Update {
     /// The item.
-    pub key: HashMap<&'static str, Value>,
+    pub key: Map<Value>,
     /// What is done, if the condition holds.
     pub update_expression: String,
     /// What has to hold.
     pub condition_expression: String,
     /// By their placeholder.
-    pub expression_attribute_names: HashMap<String, String>,
+    pub expression_attribute_names: Map<String>,
     /// By their placeholder.
-    pub expression_attribute_values: HashMap<String, Value>,
+    pub expression_attribute_values: Map<Value>,
+}
+
+/// A handful of fields, for which a table of hashes would cost more than the signature.
+#[derive(Debug)]
+pub struct Map<V>(pub Vec<(&'static str, V)>);
+
+impl<V: Serialize> Serialize for Map<V> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().map(|(name, value)| (name, value)))
+    }
 }
 
 /// A value as DynamoDB writes it.
@@ -155,14 +162,14 @@ impl Table {
         let region = config.region().ok_or(NoTable::Region)?.to_string();
         let provider = config.credentials_provider().ok_or(NoTable::Credentials)?;
         let endpoint = endpoint(config, &region).parse()?;
-        Ok(Self { name, region, endpoint, connection: Connection::new(tls)?, provider, credentials: Mutex::default() })
+        Ok(Self { name, region, endpoint, connection: Connection::new(tls)?, provider, signer: Mutex::default() })
     }
 
     /// Opens the connection and finds the credentials ahead of the first update, which looks again for
     /// what is not there.
     pub async fn warm(&self) {
         self.connection.warm(&self.endpoint).await;
-        let _ = self.credentials().await;
+        let _ = self.signer(&clock::iso_basic(SystemTime::now())).await;
     }
 
     /// Makes an update, and tries once more if that may help.
@@ -210,20 +217,15 @@ impl Table {
     }
 
     async fn exchange(&self, lease: &Lease, body: Vec<u8>) -> Result<Updated, TableError> {
-        let credentials = self.credentials().await?;
         let date = clock::iso_basic(SystemTime::now());
-        let authorization = sigv4::authorization(
-            &credentials,
-            &sigv4::Request {
-                region: &self.region,
-                service: SERVICE,
-                host: &self.endpoint[Position::BeforeHost..Position::AfterPort],
-                content_type: CONTENT_TYPE,
-                target: TARGET,
-                date: &date,
-                body: &body,
-            },
-        );
+        let signer = self.signer(&date).await?;
+        let authorization = signer.authorization(&sigv4::Request {
+            host: &self.endpoint[Position::BeforeHost..Position::AfterPort],
+            content_type: CONTENT_TYPE,
+            target: TARGET,
+            date: &date,
+            body: &body,
+        });
         let mut request = lease
             .client
             .post(self.endpoint.clone())
@@ -232,7 +234,7 @@ impl Table {
             .header("x-amz-target", TARGET)
             .header("x-amz-date", date)
             .body(body);
-        if let Some(token) = credentials.session_token() {
+        if let Some(token) = signer.session_token() {
             request = request.header("x-amz-security-token", token);
         }
         let response = request.send().await.map_err(reqwest::Error::without_url)?;
@@ -242,18 +244,24 @@ impl Table {
         updated(status, &body)
     }
 
-    async fn credentials(&self) -> Result<Arc<Credentials>, TableError> {
-        let lock = || self.credentials.lock().unwrap_or_else(PoisonError::into_inner);
+    /// Whoever signs on that date, with credentials that last.
+    async fn signer(&self, date: &str) -> Result<Arc<Signer>, TableError> {
+        let lock = || self.signer.lock().unwrap_or_else(PoisonError::into_inner);
         let lasts =
             |expiry: SystemTime| expiry.duration_since(SystemTime::now()).is_ok_and(|left| left > EXPIRY_MARGIN);
-        let fresh = |held: &Arc<Credentials>| held.expiry().is_none_or(lasts);
-        if let Some(held) = lock().as_ref().filter(|held| fresh(held)) {
-            return Ok(Arc::clone(held));
-        }
-        let found = self.provider.provide_credentials().await.map_err(|_| TableError::NoCredentials)?;
-        let found = Arc::new(found);
-        *lock() = Some(Arc::clone(&found));
-        Ok(found)
+        let held = lock().clone();
+        let credentials = match held {
+            Some(held) if held.credentials().expiry().is_none_or(lasts) => {
+                if held.signs_on(date) {
+                    return Ok(held);
+                }
+                held.credentials().clone()
+            }
+            _ => self.provider.provide_credentials().await.map_err(|_| TableError::NoCredentials)?,
+        };
+        let signer = Arc::new(Signer::new(credentials, &self.region, SERVICE, date));
+        *lock() = Some(Arc::clone(&signer));
+        Ok(signer)
     }
 }
 

@@ -13,7 +13,7 @@
 //! what belongs to the others.
 
 use std::{
-    collections::HashMap,
+    fmt::Write,
     num::NonZeroU32,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -21,7 +21,7 @@ use std::{
 use aws_smithy_types::{DateTime, date_time::Format};
 use http::HeaderName;
 
-use crate::dynamodb::{Item, Table, TableError, Update, Updated, Value};
+use crate::dynamodb::{Item, Map, Table, TableError, Update, Updated, Value};
 
 const MINUTE: u64 = 60;
 const DAY: u64 = 86_400;
@@ -148,26 +148,23 @@ impl Quota {
 
 /// Adds one to all counters, if each is below its limit; else to none.
 fn update(id: String, counters: &[Counter], expires: u64) -> Update {
-    let number = |number: String| Value::N(number);
-    let mut names = HashMap::from([("#expires".to_owned(), EXPIRES.to_owned())]);
-    let mut values = HashMap::from([
-        (":expires".to_owned(), number(expires.to_string())),
-        (":one".to_owned(), number("1".to_owned())),
-    ]);
-    let (mut add, mut below) = (Vec::new(), Vec::new());
+    let mut names = vec![("#expires", EXPIRES.to_owned())];
+    let mut values = vec![(":expires", Value::N(expires.to_string())), (":one", Value::N("1".to_owned()))];
+    let (mut add, mut below) = (String::new(), String::new());
     for counter in counters {
-        let (name, limit) = (format!("#{}", counter.name), format!(":{}", counter.name));
-        add.push(format!("{name} :one"));
-        below.push(format!("(attribute_not_exists({name}) OR {name} < {limit})"));
-        names.insert(name, counter.attribute());
-        values.insert(limit, number(counter.limit.to_string()));
+        let (name, limit) = counter.placeholders();
+        let (comma, and) = if add.is_empty() { ("", "") } else { (", ", " AND ") };
+        let _ = write!(add, "{comma}{name} :one");
+        let _ = write!(below, "{and}(attribute_not_exists({name}) OR {name} < {limit})");
+        names.push((name, counter.attribute()));
+        values.push((limit, Value::N(counter.limit.to_string())));
     }
     Update {
-        key: HashMap::from([(ID, Value::S(id))]),
-        update_expression: format!("SET #expires = :expires ADD {}", add.join(", ")),
-        condition_expression: below.join(" AND "),
-        expression_attribute_names: names,
-        expression_attribute_values: values,
+        key: Map(vec![(ID, Value::S(id))]),
+        update_expression: format!("SET #expires = :expires ADD {add}"),
+        condition_expression: below,
+        expression_attribute_names: Map(names),
+        expression_attribute_values: Map(values),
     }
 }
 
@@ -184,6 +181,11 @@ struct Counter {
 }
 
 impl Counter {
+    /// What stands for it and for its limit in an expression.
+    fn placeholders(&self) -> (&'static str, &'static str) {
+        if self.window.length == DAY { ("#day", ":day") } else { ("#minute", ":minute") }
+    }
+
     /// The counter's name in its item of a day: `day`, or the minute, such as `08:31`.
     fn attribute(&self) -> String {
         if self.window.length == DAY {

@@ -12,13 +12,19 @@ use ring::{
     hmac::{HMAC_SHA256, Key, sign},
 };
 
+/// Signs for one day, one region and one service: so long a derived key is the same.
+#[derive(Debug)]
+pub struct Signer {
+    credentials: Credentials,
+    day: String,
+    /// For example `20261122/eu-west-1/dynamodb/aws4_request`.
+    scope: String,
+    key: Key,
+}
+
 /// What is signed.
 #[derive(Debug)]
 pub struct Request<'a> {
-    /// For example `eu-west-1`.
-    pub region: &'a str,
-    /// For example `dynamodb`.
-    pub service: &'a str,
     /// The header `Host`.
     pub host: &'a str,
     /// The header `Content-Type`.
@@ -31,34 +37,62 @@ pub struct Request<'a> {
     pub body: &'a [u8],
 }
 
-/// The header `Authorization` for a request that has exactly the headers named in it, and
-/// `X-Amz-Security-Token` where the credentials have a session token.
-#[must_use]
-pub fn authorization(credentials: &Credentials, request: &Request<'_>) -> String {
-    let Request { region, service, host, content_type, target, date, body } = request;
-    let mut headers = format!("content-type:{content_type}\nhost:{host}\nx-amz-date:{date}\n");
-    let mut names = "content-type;host;x-amz-date".to_owned();
-    if let Some(token) = credentials.session_token() {
-        let _ = writeln!(headers, "x-amz-security-token:{token}");
-        names.push_str(";x-amz-security-token");
+impl Signer {
+    /// A signer for the day of `date`, which is like [`Request::date`].
+    #[must_use]
+    pub fn new(credentials: Credentials, region: &str, service: &str, date: &str) -> Self {
+        let day = day_of(date).to_owned();
+        let secret = format!("AWS4{}", credentials.secret_access_key());
+        let key = [&day, region, service, "aws4_request"]
+            .iter()
+            .fold(Key::new(HMAC_SHA256, secret.as_bytes()), |key, text| {
+                Key::new(HMAC_SHA256, sign(&key, text.as_bytes()).as_ref())
+            });
+        let scope = format!("{day}/{region}/{service}/aws4_request");
+        Self { credentials, day, scope, key }
     }
-    let _ = writeln!(headers, "x-amz-target:{target}");
-    names.push_str(";x-amz-target");
-    let canonical = format!("POST\n/\n\n{headers}\n{names}\n{}", sha256(body));
 
-    let day = date.split('T').next().unwrap_or_default();
-    let scope = format!("{day}/{region}/{service}/aws4_request");
-    let text = format!("AWS4-HMAC-SHA256\n{date}\n{scope}\n{}", sha256(canonical.as_bytes()));
-    let secret = format!("AWS4{}", credentials.secret_access_key());
-    let signature = [day, region, service, "aws4_request", &text]
-        .iter()
-        .fold(secret.into_bytes(), |key, text| hmac(&key, text.as_bytes()));
-    let (key_id, signature) = (credentials.access_key_id(), hex(&signature));
-    format!("AWS4-HMAC-SHA256 Credential={key_id}/{scope}, SignedHeaders={names}, Signature={signature}")
+    /// Whether a request of that date is of this signer's day.
+    #[must_use]
+    pub fn signs_on(&self, date: &str) -> bool {
+        day_of(date) == self.day
+    }
+
+    /// Whose signature it is.
+    #[must_use]
+    pub fn credentials(&self) -> &Credentials {
+        &self.credentials
+    }
+
+    /// The header `X-Amz-Security-Token`, if the credentials need one.
+    #[must_use]
+    pub fn session_token(&self) -> Option<&str> {
+        self.credentials.session_token()
+    }
+
+    /// The header `Authorization` for a request that has exactly the headers named in it, and
+    /// `X-Amz-Security-Token` where the credentials have a session token.
+    #[must_use]
+    pub fn authorization(&self, request: &Request<'_>) -> String {
+        let Request { host, content_type, target, date, body } = request;
+        let mut headers = format!("content-type:{content_type}\nhost:{host}\nx-amz-date:{date}\n");
+        let mut names = "content-type;host;x-amz-date".to_owned();
+        if let Some(token) = self.session_token() {
+            let _ = writeln!(headers, "x-amz-security-token:{token}");
+            names.push_str(";x-amz-security-token");
+        }
+        let _ = writeln!(headers, "x-amz-target:{target}");
+        names.push_str(";x-amz-target");
+        let canonical = format!("POST\n/\n\n{headers}\n{names}\n{}", sha256(body));
+        let (scope, key_id) = (&self.scope, self.credentials.access_key_id());
+        let text = format!("AWS4-HMAC-SHA256\n{date}\n{scope}\n{}", sha256(canonical.as_bytes()));
+        let signature = hex(sign(&self.key, text.as_bytes()).as_ref());
+        format!("AWS4-HMAC-SHA256 Credential={key_id}/{scope}, SignedHeaders={names}, Signature={signature}")
+    }
 }
 
-fn hmac(key: &[u8], text: &[u8]) -> Vec<u8> {
-    sign(&Key::new(HMAC_SHA256, key), text).as_ref().to_vec()
+fn day_of(date: &str) -> &str {
+    date.split('T').next().unwrap_or_default()
 }
 
 fn sha256(bytes: &[u8]) -> String {
@@ -101,12 +135,12 @@ mod tests {
             let credentials = Credentials::new(id, secret, token.clone(), None, "test");
             let date = clock::iso_basic(time);
             let target = "DynamoDB_20120810.UpdateItem";
-            let request = Request {
-                region: &region, service: "dynamodb", host: &host, content_type: "application/x-amz-json-1.0", target,
-                date: &date, body: &body,
-            };
+            let request =
+                Request { host: &host, content_type: "application/x-amz-json-1.0", target, date: &date, body: &body };
+            let signer = Signer::new(credentials.clone(), &region, "dynamodb", &date);
+            prop_assert!(signer.signs_on(&date));
 
-            let identity = credentials.clone().into();
+            let identity = credentials.into();
             let params = v4::SigningParams::builder().identity(&identity).region(&region).name("dynamodb").time(time)
                 .settings(SigningSettings::default()).build().expect("complete").into();
             let headers =
@@ -119,7 +153,7 @@ mod tests {
 
             prop_assert_eq!(header("x-amz-date"), Some(date.clone()));
             prop_assert_eq!(header("x-amz-security-token"), token);
-            prop_assert_eq!(header("authorization"), Some(authorization(&credentials, &request)));
+            prop_assert_eq!(header("authorization"), Some(signer.authorization(&request)));
         }
     }
 }

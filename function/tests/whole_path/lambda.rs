@@ -62,8 +62,13 @@ impl Lambda {
 
     /// Waits until the function has finished its init and asks for an event.
     pub async fn wait_for_init(&self) {
+        self.wait_for_polls(1).await;
+    }
+
+    /// Waits until the function has asked that often for an event, and so is done with those before.
+    pub async fn wait_for_polls(&self, count: u64) {
         let mut polls = self.polls.clone();
-        let polled = tokio::time::timeout(Duration::from_secs(10), polls.wait_for(|polls| *polls > 0)).await;
+        let polled = tokio::time::timeout(Duration::from_secs(10), polls.wait_for(|polls| *polls >= count)).await;
         polled.expect("Lambda gives init 10 s").unwrap();
     }
 
