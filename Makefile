@@ -43,7 +43,7 @@ MACHETE := target/tools/cargo-machete@0.9.2
 # macOS has no `timeout`.
 MINUTE := $(if $(shell command -v timeout),timeout 60)
 
-.PHONY: help demo test supply-chain lint rust-tests fuzz fuzz-briefly python-tests toolchain invoke local-api build deploy key caller block unblock logs update-code rollback pause resume delete
+.PHONY: help demo test supply-chain lint rust-tests fuzz fuzz-briefly bench bench-guard python-tests toolchain invoke local-api build deploy key caller block unblock logs update-code rollback pause resume delete
 
 help: ## say what there is
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /make \1|/' | column -t -s '|'
@@ -51,7 +51,7 @@ help: ## say what there is
 demo: ## run the real handler and a simulated OpenAI on this machine (PORT=8080)
 	@cargo run --locked --package token-mint --example demo
 
-test: supply-chain lint rust-tests fuzz-briefly python-tests ## run every check and test
+test: supply-chain lint rust-tests fuzz-briefly bench-guard python-tests ## run every check and test
 
 supply-chain: $(DENY)/ready $(MACHETE)/ready ## what is depended on: licences, versions, bans, sources, what no one uses, known holes
 	$(DENY)/bin/cargo-deny --locked check --deny warnings bans licenses sources
@@ -74,6 +74,12 @@ fuzz: ## look for an event, a body or a profiles.json that breaks what reads it,
 
 fuzz-briefly:
 	function/fuzz/run 5
+
+bench: $(TOOLS) ## cold start, CPU and memory beside what one would use instead, held against the goals (QUICK=1)
+	bench/run $(if $(QUICK),--quick)
+
+bench-guard:
+	bench/run --guard
 
 python-tests: .venv/tools/ready .venv/ministack/ready .venv/checkov/ready ## the release binary in Lambda's emulator, the stack's life, OpenAI's SDK, the demo, the README
 	cargo build --locked --release --package token-mint

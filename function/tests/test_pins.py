@@ -1,14 +1,21 @@
 """Whatever is installed or built is what was locked, to the byte."""
 
+import json
 import re
 
 import pytest
 from conftest import ROOT
 
 # What runs commands.
-SCRIPTS = [ROOT / "Makefile", ROOT / "function/fuzz/run", ROOT / "infra/local", ROOT / "infra/buildspec.yml"] + [
-    path for path in (ROOT / ".ci").iterdir()
+SCRIPTS = [
+    ROOT / "Makefile",
+    ROOT / "bench/peers/install",
+    ROOT / "function/fuzz/run",
+    ROOT / "infra/local",
+    ROOT / "infra/buildspec.yml",
+    *(ROOT / ".ci").iterdir(),
 ]
+NODE = ROOT / "bench/peers/node"
 COMMANDS = [
     line
     for script in SCRIPTS
@@ -42,3 +49,24 @@ def test_cargo_takes_what_is_locked():
     assert resolving
     for command in resolving:
         assert "--locked" in command.split(), command
+
+
+def test_every_npm_package_has_one_version_and_its_hash():
+    asked = json.loads((NODE / "package.json").read_text())
+    for version in (asked["dependencies"] | asked["devDependencies"]).values():
+        assert re.fullmatch(r"[\d.]+", version), version
+    locked = json.loads((NODE / "package-lock.json").read_text())["packages"]
+    packages = {name: package for name, package in locked.items() if name}
+    assert packages
+    for name, package in packages.items():
+        assert re.fullmatch(r"sha512-[\w+/]{86}==", package["integrity"]), name
+        assert package.get("resolved", "https://registry.npmjs.org/").startswith("https://registry.npmjs.org/"), name
+
+
+def test_npm_takes_what_is_locked_and_runs_none_of_it():
+    installs = [
+        command for command in COMMANDS if re.search(r"\bnpm (add|ci|exec|i|install|update|x)\b|\bnpx\b", command)
+    ]
+    assert installs
+    for install in installs:
+        assert "npm ci --ignore-scripts" in install, install

@@ -27,7 +27,7 @@ mod refusal;
 mod rules;
 mod server;
 mod state;
-mod tls;
+pub mod tls;
 
 pub use fault::Fault;
 pub use server::Simulator;

@@ -11,8 +11,12 @@ use tokio_rustls::{
     },
 };
 
-/// An acceptor for `127.0.0.1` and `localhost`, and the PEM of the authority that signed it.
-pub(crate) fn acceptor() -> io::Result<(TlsAcceptor, String)> {
+/// An acceptor for `127.0.0.1` and `localhost`, and the PEM of the authority that signed it, for any
+/// server that is to be trusted in a test.
+///
+/// # Errors
+/// If no certificate can be made.
+pub fn acceptor() -> io::Result<(TlsAcceptor, String)> {
     let authority_key = KeyPair::generate().map_err(io::Error::other)?;
     let mut authority = CertificateParams::default();
     authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);

@@ -1,0 +1,155 @@
+//! What was measured, held against the goals.
+
+use std::{collections::BTreeMap, fmt::Write};
+
+use serde::Serialize;
+
+use crate::{
+    candidate::{HELLO, MINT, MINT_WITH_QUOTAS, NODE, PYTHON},
+    run::{Cost, Wait, median},
+};
+
+/// Everything that was measured of one candidate, run by run.
+#[derive(Debug, Default)]
+pub struct Measured {
+    pub costs: Vec<Cost>,
+    pub waits: Vec<Wait>,
+    pub zip_mb: f64,
+}
+
+/// Medians of one candidate. Times are milliseconds, sizes megabytes.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub struct Row {
+    pub zip_mb: f64,
+    pub init_cpu_ms: f64,
+    pub first_cpu_ms: f64,
+    pub cold_cpu_ms: f64,
+    /// Half of the distance between the quartiles of the above.
+    pub cold_spread_ms: f64,
+    pub mint_cpu_ms: f64,
+    pub mint_spread_ms: f64,
+    pub rss_mb: f64,
+    pub first_ms_at_128: f64,
+    pub warm_ms_at_128: f64,
+    pub opened_by_first: f64,
+    pub full_handshakes: f64,
+}
+
+/// A goal of the project, met or not.
+#[derive(Debug)]
+pub struct Goal {
+    pub what: &'static str,
+    pub limit: String,
+    pub reached: String,
+    pub met: bool,
+}
+
+impl Row {
+    /// The medians of what was measured.
+    pub fn of(measured: &Measured) -> Self {
+        let costs = |of: fn(&Cost) -> f64| measured.costs.iter().map(of).collect::<Vec<_>>();
+        let waits = |of: fn(&Wait) -> f64| measured.waits.iter().map(of).collect::<Vec<_>>();
+        let cold = costs(|cost| cost.init + cost.first);
+        let warm = costs(|cost| cost.warm);
+        Self {
+            zip_mb: round(measured.zip_mb),
+            init_cpu_ms: round(median(&costs(|cost| cost.init))),
+            first_cpu_ms: round(median(&costs(|cost| cost.first))),
+            cold_cpu_ms: round(median(&cold)),
+            cold_spread_ms: round(spread(&cold)),
+            mint_cpu_ms: round(median(&warm)),
+            mint_spread_ms: round(spread(&warm)),
+            rss_mb: round(median(&costs(|cost| cost.rss))),
+            first_ms_at_128: round(median(&waits(|wait| wait.first))),
+            warm_ms_at_128: round(median(&waits(|wait| wait.warm))),
+            opened_by_first: costs(|cost| cost.opened_by_first).into_iter().fold(0.0, f64::max),
+            full_handshakes: costs(|cost| cost.full_handshakes).into_iter().fold(0.0, f64::max),
+        }
+    }
+}
+
+fn round(number: f64) -> f64 {
+    (number * 1e3).round() / 1e3
+}
+
+fn spread(numbers: &[f64]) -> f64 {
+    let mut sorted = numbers.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let at = |part: usize| sorted.get(sorted.len().saturating_sub(1) * part / 4).copied().unwrap_or_default();
+    (at(3) - at(1)) / 2.0
+}
+
+/// The table that a person reads.
+pub fn table(rows: &BTreeMap<&'static str, Row>, order: &[&'static str]) -> String {
+    let mut text = format!(
+        "{:<22} {:>7} {:>9} {:>9} {:>15} {:>15} {:>8} {:>12} {:>12}\n",
+        "", "zip MB", "init CPU", "1st CPU", "cold CPU", "CPU per mint", "RSS MB", "1st at 128", "next at 128"
+    );
+    for name in order {
+        let Some(row) = rows.get(name) else { continue };
+        let with = |number: f64, spread: f64| format!("{number:.3} ± {spread:.3}");
+        let _ = writeln!(
+            text,
+            "{name:<22} {:>7.2} {:>9.2} {:>9.3} {:>15} {:>15} {:>8.1} {:>12.2} {:>12.2}",
+            row.zip_mb,
+            row.init_cpu_ms,
+            row.first_cpu_ms,
+            with(row.cold_cpu_ms, row.cold_spread_ms),
+            with(row.mint_cpu_ms, row.mint_spread_ms),
+            row.rss_mb,
+            row.first_ms_at_128,
+            row.warm_ms_at_128
+        );
+    }
+    text.push_str(
+        "CPU and waits in milliseconds; waits are a caller's, with stand-ins that answer at once, at 7.2 % of a CPU.\n",
+    );
+    text
+}
+
+/// The goals, as far as what they compare with was measured. Ratios may be missed by the factor `slack`.
+///
+/// All compare within one run: milliseconds depend on the machine and on what else it does, so what
+/// quotas may add is said in parts of hello, whose milliseconds the goals were set beside (2.14 and
+/// 0.080).
+pub fn goals(rows: &BTreeMap<&'static str, Row>, frozen: (u32, f64), slack: f64) -> Vec<Goal> {
+    let Some(mint) = rows.get(MINT) else { return Vec::new() };
+    let mut goals = Vec::new();
+    let digits = |number: f64| match number {
+        small if small > 0.0 && small < 0.1 => format!("1/{:.0}", 1.0 / small),
+        _ => format!("{number:.2}"),
+    };
+    let mut at_most = |what, reached: f64, limit: f64| {
+        goals.push(Goal { what, limit: digits(limit), reached: digits(reached), met: reached <= limit });
+    };
+    if let Some(hello) = rows.get(HELLO) {
+        at_most("cold CPU over hello", mint.cold_cpu_ms / hello.cold_cpu_ms, 2.5 * slack);
+        at_most("CPU per mint over hello", mint.mint_cpu_ms / hello.mint_cpu_ms, 2.0 * slack);
+        at_most("RSS over hello", mint.rss_mb / hello.rss_mb, 2.5);
+        if let Some(quotas) = rows.get(MINT_WITH_QUOTAS) {
+            let (cold, warm) = (quotas.cold_cpu_ms - mint.cold_cpu_ms, quotas.mint_cpu_ms - mint.mint_cpu_ms);
+            at_most("quotas: added cold CPU over hello's", cold / hello.cold_cpu_ms, 1.5 / 2.14 * slack);
+            at_most("quotas: added CPU per mint over hello's", warm / hello.mint_cpu_ms, 0.15 / 0.080 * slack);
+            at_most("quotas: connections opened by the first mint", quotas.opened_by_first, 0.0);
+            at_most("quotas: full TLS handshakes of an instance", quotas.full_handshakes, 3.0);
+        }
+    }
+    if let Some(python) = rows.get(PYTHON) {
+        at_most("cold CPU over the Python original", mint.cold_cpu_ms / python.cold_cpu_ms, 1.0 / 30.0);
+        at_most("CPU per mint over the Python original", mint.mint_cpu_ms / python.mint_cpu_ms, 1.0 / 150.0);
+        if python.first_ms_at_128 > 0.0 {
+            let first = mint.first_ms_at_128 / python.first_ms_at_128;
+            at_most("first mint at 128 MB over the Python original", first, 1.0 / 300.0);
+        }
+    }
+    if let Some(node) = rows.get(NODE) {
+        at_most("cold CPU over Node", mint.cold_cpu_ms / node.cold_cpu_ms, 1.0 / 50.0);
+    }
+    let (failed, recovery) = frozen;
+    at_most("zip, MB", mint.zip_mb, 3.0);
+    at_most("connections opened by the first mint", mint.opened_by_first, 0.0);
+    at_most("full TLS handshakes of an instance", mint.full_handshakes, 2.0);
+    at_most("mints that fail when OpenAI closes on a frozen process", f64::from(failed), 0.0);
+    at_most("recovery from a silent peer, ms (a second, and a connection)", recovery, 1_100.0);
+    goals
+}
