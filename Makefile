@@ -28,10 +28,16 @@ override ADDRESS := $(value ADDRESS)
 override CALLER := $(value CALLER)
 export SUBJECT ADDRESS CALLER
 
-# Seconds for which `make fuzz` feeds each of its three targets.
+# Seconds for which `make fuzz` feeds each of its three targets, and within which the crowd of `make capacity` comes.
 SECONDS ?= 300
+capacity: SECONDS = 60
 
-# Further flags for the SAM CLI.
+# What `make cost` counts on in a month, and how many come in `make capacity`.
+MINTS ?= 1000000
+UPSTREAM_MS ?= 400
+TRAINEES ?= 10000
+
+# Further flags for the SAM CLI, or for `make cost` and `make capacity`, which say with --help which they have.
 FLAGS ?=
 
 SAM := PATH="$(CURDIR)/.venv/tools/bin:$$PATH" SAM_CLI_TELEMETRY=0 sam
@@ -43,7 +49,7 @@ MACHETE := target/tools/cargo-machete@0.9.2
 # macOS has no `timeout`.
 MINUTE := $(if $(shell command -v timeout),timeout 60)
 
-.PHONY: help demo test supply-chain lint rust-tests fuzz fuzz-briefly bench bench-guard python-tests toolchain invoke local-api build deploy key caller block unblock logs update-code rollback pause resume delete
+.PHONY: help demo test supply-chain lint rust-tests fuzz fuzz-briefly bench bench-guard python-tests toolchain invoke local-api build deploy key caller block unblock logs update-code rollback pause resume delete cost capacity
 
 help: ## say what there is
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /make \1|/' | column -t -s '|'
@@ -134,6 +140,15 @@ pause: $(TOOLS) ## stop all minting within seconds
 
 resume: $(TOOLS) ## undo pause
 	@$(OPERATE) resume
+
+# These two need no more than Python: what they read is in this repository.
+cost: ## say what a month costs, and a bad day (MINTS=1000000 UPSTREAM_MS=400, PARAMETERS="…", WRITE=yes: into the README)
+	@python3 infra/cost.py --mints $(MINTS) --upstream-ms $(UPSTREAM_MS) $(if $(filter yes,$(WRITE)),--write) \
+		$(FLAGS) $(PARAMETERS)
+
+capacity: ## say how many of a crowd get a token (TRAINEES=10000 SECONDS=60, PARAMETERS="…", WRITE=yes: into CAPACITY.md)
+	@python3 infra/capacity.py --trainees $(TRAINEES) --seconds $(SECONDS) --upstream-ms $(UPSTREAM_MS) \
+		$(if $(filter yes,$(WRITE)),--write) $(FLAGS) $(PARAMETERS)
 
 delete: $(TOOLS) ## delete the stack, its secret and its logs
 	$(SAM) delete --stack-name $(STACK) $(FLAGS)

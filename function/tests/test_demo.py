@@ -123,8 +123,8 @@ def test_the_readme_s_commands_do_what_it_says(demo):
     curls = [command for command in commands if command.startswith("curl ")]
     # Like the first, but with a key or a port of the reader's own.
     demos = [command for command in commands if re.fullmatch(r"([A-Z_]+=\S+ )*make demo( PORT=\d+)?", command)]
-    # Run with a stack, in test_stack.py, and in Docker, in test_sam_local.py.
-    elsewhere = r"make (build|deploy|key|invoke|local-api)( PARAMETERS=\".+\")?"
+    # Run with a stack, in test_stack.py, in Docker, in test_sam_local.py, and in test_cost.py.
+    elsewhere = r"make (build|deploy|key|invoke|local-api)( PARAMETERS=\".+\")?|make (cost|capacity)( [A-Z_]+=\d+){2}"
     others = [command for command in commands if re.fullmatch(elsewhere, command)]
     assert set(commands) == {*curls, *demos, *others, "make test"}, "no command that no test runs"
 

@@ -1,0 +1,277 @@
+"""What it costs and how many it serves: `make cost` and `make capacity`, and the pages that they write."""
+
+import dataclasses
+import datetime
+import json
+import re
+import shlex
+import subprocess
+import sys
+
+import pytest
+from conftest import ROOT, TOOLCHAIN
+from samtranslator.yaml_helper import yaml_parse
+
+sys.path.insert(0, str(ROOT / "infra"))
+import capacity  # noqa: E402
+import cost  # noqa: E402
+import crowd  # noqa: E402
+import page  # noqa: E402
+import template  # noqa: E402
+
+EVENLY = crowd.Crowd(3000, 20, False, 0.4, 0.002, 0.003, 0.005, 0.2, 300)
+SHARPLY = dataclasses.replace(EVENLY, sharp=True)
+ROOMY = crowd.Limits(**{field.name: crowd.UNLIMITED for field in dataclasses.fields(crowd.Limits)})
+AS_DEPLOYED = capacity.limits(capacity.arguments([]), template.parameters())
+
+
+@pytest.fixture
+def times(monkeypatch):
+    """Own times that the arithmetic below was done with."""
+    own = {"warm_ms_at_128": 1.9, "first_ms_at_128": 2.5, "init_cpu_ms": 5.0}
+    monkeypatch.setattr(cost, "measured", lambda quotas=True: own)
+
+
+def bill(*words):
+    asked = cost.arguments(list(words))
+    return {line.name: line for line in cost.bill(asked, template.parameters(asked.parameters))}
+
+
+def test_a_month_s_bill_is_what_it_is_by_hand(times):
+    lines = bill("--mints", "1000000", "--upstream-ms", "400")
+    assert {name: round(line.usd(), 4) for name, line in lines.items()} == {
+        "HTTP API": 1.0,
+        "Lambda, requests": 0.2,
+        # (1,000,000 × 412 ms + 10,000 × 205 ms) × 0.125 GB = 51,756.25 GB-seconds
+        "Lambda, time (arm64)": 0.6901,
+        # 1,000,000 × (915 + 400 + 248) bytes
+        "Logs": 0.7815,
+        "Data out": 0.27,
+        "Secret": 0.4,
+        # 4 instances × 8,640 times, and 10,000 cold starts
+        "Secret, reads": 0.2228,
+        "Quotas": 1.25,
+        "Metrics": 3.3,
+        "Alarms": 1.2,
+        "Dashboard": 3.0,
+    }
+    assert round(lines["Alarms"].usd_beyond_free(), 4) == 0.2 and lines["Logs"].usd_beyond_free() == 0
+
+
+def test_the_bill_follows_the_parameters(times):
+    assert bill("--refused", "1000")["Quotas"].units == 2_001_000, "a refusal by the caller's quota costs one"
+    assert bill("--refused", "1000")["HTTP API"].units == 1_001_000
+    for off in (["DailyMintLimit=0"], ["QuotaPerDay=0", "QuotaPerMinute=0"]):
+        assert bill(*off)["Quotas"].units == 1_000_000
+    none = bill("QuotaPerDay=0", "QuotaPerMinute=0", "DailyMintLimit=0", "Dashboard=", "Architecture=x86_64")
+    assert not {"Quotas", "Dashboard"} & set(none)
+    assert (none["Alarms"].units, none["Metrics"].units) == (9, 10)
+    assert "402 ms" in none["Lambda, time (x86_64)"].arithmetic, "no table is waited for"
+    assert bill("KeyTtlSeconds=0")["Secret, reads"].units == 1_000_000, "never more than requests"
+
+
+def test_the_worst_day_is_what_the_limits_allow():
+    price = cost.usd_per_minute()
+    assert price == 0.1, "half of 600 × 32 and 1,200 × 64 a million, twice, in whole tenths"
+    assert cost.ceilings(template.parameters()) == [
+        ("all callers", "DailyMintLimit", 5000), ("one caller", "QuotaPerDay", 200),
+    ]
+    unlimited = template.parameters(["DailyMintLimit=0", "QuotaPerDay=0", "QuotaPerMinute=2"])
+    assert cost.ceilings(unlimited) == [("all callers", "RateLimit", 4_320_000), ("one caller", "QuotaPerMinute", 2880)]
+    two = cost.worst_day(cost.arguments(["--sessions", "2"]), template.parameters(["QuotaPerDay=20000"]))
+    assert "| 5,000 | 100,000 | 10,000 | 600,000 | 60,000 |" in two and "one caller" not in two
+
+
+def test_what_is_read_from_the_template_is_what_yaml_makes_of_it():
+    parsed = yaml_parse((ROOT / "template.yaml").read_text())
+    assert template.parameters() == {name: str(given["Default"]) for name, given in parsed["Parameters"].items()}
+    alarms = [found for found in parsed["Resources"].values() if found["Type"] == "AWS::CloudWatch::Alarm"]
+    assert {alarm.get("Condition") for alarm in alarms} - {None} | {"HasDashboard"} == set(template.CONDITIONS)
+    assert set(template.CONDITIONS) <= set(parsed["Conditions"])
+
+    def watched(condition):
+        chosen = [alarm["Properties"] for alarm in alarms if alarm.get("Condition") == condition]
+        return sum(sum("MetricStat" in one for one in alarm.get("Metrics", [])) or 1 for alarm in chosen)
+
+    assert template.alarm_metrics(template.parameters()) == watched(None) + watched("HasQuotas")
+    assert template.alarm_metrics(template.parameters(["QuietMinutesAlarm=5"])) == sum(
+        watched(condition) for condition in (None, "HasQuotas", "HasQuietAlarm")
+    )
+    assert template.memory_mb() == parsed["Resources"]["MintFunction"]["Properties"]["MemorySize"]
+
+
+def test_a_record_and_its_metrics_are_as_large_and_as_many_as_the_bill_says(aws, in_lambda, simulator):
+    endpoint, session = aws
+    secret = json.dumps({"OPENAI_API_KEY": "sk-from-the-secret", "SAFETY_IDENTIFIER_KEY": "a random key"})
+    made = session.client("secretsmanager", endpoint_url=endpoint).create_secret(Name="token-mint", SecretString=secret)
+    session.client("dynamodb", endpoint_url=endpoint).create_table(
+        TableName="quotas",
+        BillingMode="PAY_PER_REQUEST",
+        AttributeDefinitions=[{"AttributeName": "id", "AttributeType": "S"}],
+        KeySchema=[{"AttributeName": "id", "KeyType": "HASH"}],
+    )
+    program, invoke = in_lambda(
+        OPENAI_BASE_URL=f"{simulator}/v1",
+        OPENAI_SECRET_ARN=made["ARN"],
+        QUOTA_TABLE="quotas",
+        AWS_ENDPOINT_URL_SECRETS_MANAGER=endpoint,
+        AWS_ENDPOINT_URL_DYNAMODB=endpoint,
+    )
+    assert json.loads(invoke((ROOT / "function/events/http-api.json").read_bytes()))["statusCode"] == 200
+    line = next(line for line in program.log.read_text().splitlines() if line.startswith('{"_aws"'))
+    in_a_stack = line.replace("test_function", "token-mint-MintFunction-AbCdEfGhIjKl")
+    assert abs(len(in_a_stack) - cost.RECORD_BYTES) < 20, len(in_a_stack)
+    announced = json.loads(line)["_aws"]["CloudWatchMetrics"]
+    counts = {directive["Dimensions"][0][-1]: len(directive["Metrics"]) for directive in announced}
+    assert (counts["FunctionName"], counts["Code"]) == cost.metrics()
+
+
+def test_the_api_s_line_is_as_long_as_the_bill_says():
+    stage = yaml_parse((ROOT / "template.yaml").read_text())["Resources"]["Stage"]["Properties"]
+    values = {
+        "requestId": "JKJaXmPLvHcESHA=", "requestTime": "22/Nov/2026:22:03:31 +0000", "routeKey": "POST /token",
+        "integration.requestId": "b33d88fe-5ea9-4b25-a97e-170d5ef477ce", "status": "200",
+        "responseLatency": "412", "integrationLatency": "410",
+    }
+    line = re.sub(r"\$context\.([\w.]+)", lambda found: values.get(found[1], "-"), stage["AccessLogSettings"]["Format"])
+    assert abs(len(line) - cost.ACCESS_BYTES) < 20, len(line)
+
+
+def test_without_a_benchmark_there_is_a_sentence(monkeypatch, tmp_path):
+    monkeypatch.setattr(cost, "ROOT", tmp_path)
+    with pytest.raises(template.Refused, match="no bench/results.json"):
+        cost.measured()
+
+
+class Used(dict):
+    """A table that knows which of its rows were read."""
+
+    def __init__(self, rows):
+        super().__init__(rows)
+        self.read = set()
+
+    def __getitem__(self, name):
+        self.read.add(name)
+        return super().__getitem__(name)
+
+
+def test_every_price_and_limit_is_used_and_has_a_date_and_a_source(monkeypatch):
+    tables = {name: Used(rows) for name, rows in cost.FACTS.items()}
+    for name, rows in tables.items():
+        monkeypatch.setitem(cost.FACTS, name, rows)
+    for architecture in ("arm64", "x86_64"):
+        given = template.parameters([f"Architecture={architecture}"])
+        cost.report(cost.arguments([]), given)
+    capacity.report(capacity.arguments(["--trainees", "10"]), given)
+    for rows in tables.values():
+        assert rows.read == set(rows)
+        for row in rows.values():
+            assert row["source"].startswith("https://") and row["what"] and row["seen"]
+            assert datetime.date(2025, 1, 1) <= datetime.date.fromisoformat(row["date"]) <= datetime.date.today()
+
+
+@pytest.mark.parametrize(
+    ("command", "file", "name"),
+    [
+        ("make cost MINTS=1000000 UPSTREAM_MS=400", "README.md", "cost"),
+        ("make capacity TRAINEES=10000 SECONDS=60", "CAPACITY.md", "capacity"),
+    ],
+)
+def test_the_pages_show_what_the_programs_print(command, file, name):
+    assert command in (ROOT / "README.md").read_text().splitlines()
+    ran = subprocess.run(command.split(), capture_output=True, text=True, timeout=60, cwd=ROOT, env=TOOLCHAIN)
+    assert ran.returncode == 0, ran.stderr
+    again = f"{command.split(' ')[0]} {name} WRITE=yes"
+    assert page.fill(file, name, ran.stdout.rstrip("\n")) == (ROOT / file).read_text(), f"run `{again}`"
+
+
+def test_the_capacity_page_names_what_there_is():
+    text = (ROOT / "CAPACITY.md").read_text()
+    targets = set(re.findall(r"^([a-z-]+):.*## ", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    assert set(re.findall(r"make ([a-z-]+)", text)) <= targets
+    given = re.findall(r"(\w+)=\S+", " ".join(re.findall(r'PARAMETERS="(.*?)"', text)))
+    assert given and set(given) <= set(template.parameters())
+    codes = {code for answer, _ in capacity.REFUSED.values() for code in re.findall("`(.*)`", answer)}
+    assert codes <= set(re.findall(r'"([a-z_]+)"', (ROOT / "function/src/error.rs").read_text()))
+    assert set(capacity.REFUSED) | {"burst", "own"} == {field.name for field in dataclasses.fields(crowd.Limits)}
+
+
+@pytest.mark.parametrize("people", [EVENLY, SHARPLY])
+def test_everyone_ends_once_and_no_more_tokens_go_out_than_the_day_has(people):
+    few = dataclasses.replace(ROOMY, partition_writes=50, starts=20, openai=600, daily=1000)
+    for limits in (AS_DEPLOYED, few):
+        run = crowd.Run(people, limits)
+        assert sum(run.ended.values()) == people.trainees
+        assert run.ended["token"] == len(run.waits) <= limits.daily
+        assert run.busy == 0 and run.peak <= limits.concurrency and run.colds == len(run.idle)
+    assert crowd.Run(people, dataclasses.replace(ROOMY, daily=1000)).ended == {"token": 1000, "daily": 2000}
+    everyone = crowd.Run(people, ROOMY)
+    assert everyone.ended == {"token": people.trainees}
+    assert sum(everyone.writes.values()) == 2 * people.trainees and sum(everyone.reads.values()) == everyone.colds
+    assert not crowd.Run(people, dataclasses.replace(ROOMY, own=0, daily=0)).writes
+    assert crowd.Run(people, AS_DEPLOYED).ended == crowd.Run(people, AS_DEPLOYED).ended, "the same seed, the same crowd"
+
+
+@pytest.mark.parametrize("people", [EVENLY, SHARPLY])
+@pytest.mark.parametrize("name", ["concurrency", "starts", "rate", "openai", "partition_writes", "table_writes"])
+def test_more_of_anything_never_yields_fewer_tokens(people, name):
+    steps = [dataclasses.replace(ROOMY, **{name: many}) for many in (1, 10, 50, 200, 1000, 5000, crowd.UNLIMITED)]
+    tokens = [crowd.Run(people, dataclasses.replace(step, burst=1)).ended["token"] for step in steps]
+    assert tokens == sorted(tokens) and tokens[0] < tokens[-1], tokens
+
+
+def test_each_limit_lets_through_what_it_says():
+    endless = dataclasses.replace(EVENLY, upstream=100)
+    for changed, tokens in (
+        ({"concurrency": 40}, 40),
+        ({"starts": 10}, 10 + 20),  # and 1 a second
+        ({"rate": 10, "burst": 50}, 50 + 200),
+        ({"openai": 600}, 10 + 200),  # for each minute, by the second
+        ({"partition_writes": 20}, 20 + 400),
+        ({"table_writes": 20, "own": 0}, 20 + 400),
+    ):
+        got = crowd.Run(endless, dataclasses.replace(ROOMY, **changed)).ended["token"]
+        assert tokens * 0.95 <= got <= tokens * 1.05, (changed, got)
+    assert crowd.Run(endless, dataclasses.replace(ROOMY, concurrency=40)).peak == 40
+    busy = crowd.Run(EVENLY, dataclasses.replace(ROOMY, partition_writes=20))
+    assert sum(busy.writes.values()) >= 2 * 3000 + busy.ended["partition_writes"], "a busy table is asked once more"
+
+
+def test_the_limit_that_refuses_most_binds_first():
+    tight = dataclasses.replace(ROOMY, rate=100, burst=100, daily=1500)
+    (first, many), (second, rest) = crowd.binding(EVENLY, tight)
+    assert (first, second, rest) == ("rate", "daily", 1500)
+    assert abs(many - (3000 - 100 - 20 * 100)) < 20, "what a bucket of 100 and 100 a second let through in 20 seconds"
+    assert crowd.binding(EVENLY, ROOMY) == []
+
+
+def test_the_parameters_to_set_let_the_crowd_in():
+    asked = capacity.arguments(["--trainees", "3000", "--seconds", "20"])
+    given = template.parameters(["ReservedConcurrency=5"])
+    enough = {**given, **capacity.settings(asked, given)}
+    assert enough["ReservedConcurrency"] == "" and int(enough["DailyMintLimit"]) >= 3000
+    for sharp in (False, True):
+        ended = crowd.Run(capacity.crowd(asked, enough, sharp), capacity.limits(asked, enough)).ended
+        assert not {"rate", "daily"} & set(ended), "what a parameter can refuse"
+    assert "DailyMintLimit" not in capacity.settings(asked, template.parameters(["DailyMintLimit=0"])), "off stays off"
+
+
+def test_make_hands_on_what_it_is_given():
+    def words(*command):
+        ran = subprocess.run(["make", "-n", *command], capture_output=True, text=True, cwd=ROOT, env=TOOLCHAIN)
+        return shlex.split(ran.stdout.replace("\\\n", ""))
+
+    asked = cost.arguments(words("cost", "MINTS=5", "UPSTREAM_MS=7", "FLAGS=--codes 2", "PARAMETERS=A=1 B=2")[2:])
+    assert (asked.mints, asked.upstream_ms, asked.codes, asked.parameters) == (5, 7, 2, ["A=1", "B=2"])
+    assert vars(cost.arguments(words("cost")[2:])) == vars(cost.arguments([]))
+    asked = capacity.arguments(words("capacity", "TRAINEES=5", "SECONDS=6", "UPSTREAM_MS=7")[2:])
+    assert (asked.trainees, asked.seconds, asked.upstream_ms, asked.write) == (5, 6, 7, False)
+    assert vars(capacity.arguments(words("capacity", "WRITE=yes")[2:])) == vars(capacity.arguments(["--write"]))
+
+
+@pytest.mark.parametrize("target", ["cost", "capacity"])
+def test_what_is_no_parameter_is_a_sentence(target):
+    for wrong in ("Foo=1", "RateLimit", "RateLimit=many"):
+        command = ["make", target, f"PARAMETERS={wrong}"]
+        ran = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=ROOT, env=TOOLCHAIN)
+        assert ran.returncode and wrong in ran.stderr and "Traceback" not in ran.stderr

@@ -1,0 +1,179 @@
+"""How many of a crowd get a token, and which limit turns the others away: `make capacity`.
+
+The limits are those of template.yaml and of prices.json, the function's own times those of bench/results.json. What is
+assumed is a flag with a default, and the output says it. The simulation itself is crowd.py.
+"""
+
+import argparse
+import collections
+import dataclasses
+import math
+import sys
+
+import page
+import template
+from cost import limit, measured, positive
+from crowd import UNLIMITED, Crowd, Limits, Run, binding
+from template import Refused
+
+# What a limit's refusal is for the caller, and what the limit is.
+REFUSED = {
+    "rate": ("429 of the API", "`RateLimit` and `BurstLimit`"),
+    "concurrency": ("503 of the API", "Lambda's concurrency"),
+    "starts": ("503 of the API", "Lambda's new instances"),
+    "secret_reads": ("503 `key_unavailable`", "Secrets Manager's reads"),
+    "table_writes": ("503 `quota_unavailable`", "the table's writes"),
+    "partition_writes": ("503 `quota_unavailable`", "the writes of everyone's item"),
+    "daily": ("503 `daily_limit_reached`", "`DailyMintLimit`"),
+    "openai": ("503 `openai_busy`", "OpenAI's rate limit"),
+}
+
+
+def crowd(asked, given, sharp):
+    times = measured(template.CONDITIONS["HasQuotas"](given))
+    return Crowd(
+        trainees=asked.trainees,
+        seconds=asked.seconds,
+        sharp=sharp,
+        upstream=asked.upstream_ms / 1000,
+        own=times["warm_ms_at_128"] / 1000,
+        first=times["first_ms_at_128"] / 1000,
+        update=asked.quota_ms / 2 / 1000,
+        start=(asked.start_ms + times["init_cpu_ms"]) / 1000,
+        key_ttl=int(given["KeyTtlSeconds"]),
+    )
+
+
+def limits(asked, given):
+    return Limits(
+        rate=int(given["RateLimit"]),
+        burst=int(given["BurstLimit"]),
+        concurrency=min(asked.concurrency, int(given["ReservedConcurrency"] or UNLIMITED)),
+        starts=limit("lambda_starts"),
+        secret_reads=limit("secret_reads_per_second"),
+        own=int(given["QuotaPerMinute"]) + int(given["QuotaPerDay"]),
+        table_writes=limit("table_writes_per_second"),
+        partition_writes=limit("partition_writes_per_second"),
+        daily=int(given["DailyMintLimit"]),
+        openai=asked.openai_per_minute,
+    )
+
+
+def ample(number, step):
+    """A quarter more, rounded up."""
+    return math.ceil(number * 1.25 / step) * step
+
+
+def settings(asked, given):
+    """The parameters that let this crowd in, however sharp it is."""
+    arrivals = [arrival for arrival, _, _ in crowd(asked, given, True).draw()]
+    second = max(collections.Counter(map(int, arrivals)).values())
+    minute = max(collections.Counter(int(arrival / 60) for arrival in arrivals).values())
+    wanted = {
+        "RateLimit": min(10_000, ample(second, 50)),  # the template takes no more
+        "BurstLimit": min(5_000, ample(second, 50)),  # nor here
+        "DailyMintLimit": ample(asked.trainees, 1000),
+        "MintsPerMinuteAlarm": ample(minute, 100),
+    }
+    found = {name: str(max(number, int(given[name]))) for name, number in wanted.items()}
+    if given["DailyMintLimit"] == "0":
+        del found["DailyMintLimit"]
+    return found | {"ReservedConcurrency": ""} if given["ReservedConcurrency"] else found
+
+
+def requests(asked, given):
+    """What to ask AWS and OpenAI for: instances at once, and requests per minute."""
+    roomy = dataclasses.replace(limits(asked, given), concurrency=UNLIMITED, openai=UNLIMITED)
+    run = Run(crowd(asked, given, True), roomy)
+    minute = max(run.tries.values()) * 60
+    return max(ample(run.peak, 100), asked.concurrency), max(ample(minute, 1000), asked.openai_per_minute)
+
+
+def column(run):
+    """What became of the crowd, one number a row."""
+    peaks = [max(counter.values(), default=0) for counter in (run.reads, run.writes, run.tries)]
+    ended = [run.ended[name] for name in ("token", *REFUSED)]
+    return [*ended, run.peak, run.colds, *peaks, run.wait(0.5), run.wait(0.99)]
+
+
+def table(asked, given, sharp):
+    """As deployed, and with the remedies."""
+    enough = {**given, **settings(asked, given)}
+    concurrency, openai = requests(asked, enough)
+    people, raised = crowd(asked, given, sharp), limits(asked, enough)
+    more = dataclasses.replace(raised, concurrency=concurrency, openai=openai)
+    patient = dataclasses.replace(people, spread=asked.spread)
+    runs = [Run(people, limits(asked, given)), Run(people, raised), Run(patient, raised), Run(people, more)]
+    names = ["**got a token**", *(f"{answer}: {what}" for answer, what in REFUSED.values())]
+    names += ["instances busy at once, at most", "cold starts", "secret reads in a second, at most"]
+    names += ["table writes in a second, at most", "requests to OpenAI in a second, at most"]
+    names += ["wait for a token, half of them (ms)", "wait for a token, 99 of 100 (ms)"]
+    rows = [[name, *(f"{number:,.0f}" for number in row)] for name, row in zip(names, zip(*map(column, runs)))]
+    # A limit that never binds is not worth a row.
+    rows = [row for row in rows if set(row[1:]) != {"0"} or not row[0].startswith(("429", "503"))]
+    head = ["as deployed", "parameters set", f"set, and the page waits up to {asked.spread} s", "set, and more asked for"]
+    return page.table(1, ["", *head], rows)
+
+
+def order(asked, given, sharp):
+    found = binding(crowd(asked, given, sharp), limits(asked, given))
+    ordinals = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth")
+    said = ",\n".join(f"{ordinal} {REFUSED[name][1]} ({many:,} refused)" for ordinal, (name, many) in zip(ordinals, found))
+    return f"What binds, each with those before it out of the way:\n{said}." if said else "No limit binds."
+
+
+def report(asked, given):
+    """What CAPACITY.md shows, and what `make capacity` prints."""
+    set_to = settings(asked, given)
+    concurrency, openai = requests(asked, {**given, **set_to})
+    openai_now, lambda_now = asked.openai_per_minute, asked.concurrency
+    words = " ".join(f"{name}={value}" for name, value in set_to.items())
+    return f"""{asked.trainees:,} trainees within {asked.seconds} seconds. The parameters to set:
+
+```sh
+make deploy PARAMETERS="{words}"
+```
+
+To ask for: {concurrency:,} concurrent executions of AWS, and {openai:,} requests a minute of OpenAI.
+
+**They come evenly.** {order(asked, given, False)}
+
+{table(asked, given, False)}
+
+**8 of 10 come within the first {asked.seconds / 10:g} seconds.** {order(asked, given, True)}
+
+{table(asked, given, True)}
+
+Assumed: OpenAI takes {asked.upstream_ms} ms for half of its answers and lets {openai_now:,} requests a minute through, by the
+second; DynamoDB takes {asked.quota_ms} ms for both updates; a cold start waits {asked.start_ms} ms; the account has {lambda_now:,}
+concurrent executions and nothing else that uses them."""
+
+
+def arguments(words=None):
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--trainees", type=positive, default=10_000, help="each asks once, and does not come back")
+    parser.add_argument("--seconds", type=positive, default=60, help="within which they ask")
+    parser.add_argument("--upstream-ms", type=int, default=400, help="OpenAI's time for half of all tokens")
+    parser.add_argument("--openai-per-minute", type=positive, default=10_000, help="requests that OpenAI lets through")
+    parser.add_argument("--quota-ms", type=int, default=10, help="DynamoDB's time for the two updates of a mint")
+    parser.add_argument("--start-ms", type=int, default=200, help="what a cold start waits for Lambda, TLS and the secret")
+    parser.add_argument("--concurrency", type=positive, default=limit("lambda_concurrency"), help="the account's")
+    parser.add_argument("--spread", type=int, default=60, help="seconds within which a patient page asks at random")
+    parser.add_argument("--write", action="store_true", help="write the tables into CAPACITY.md")
+    parser.add_argument("parameters", nargs="*", help="of the template, as Name=value")
+    return parser.parse_args(words)
+
+
+def main():
+    asked = arguments()
+    try:
+        text = report(asked, template.parameters(asked.parameters))
+    except Refused as refused:
+        sys.exit(str(refused))
+    if asked.write:
+        page.write("CAPACITY.md", "capacity", text)
+    print(text)
+
+
+if __name__ == "__main__":
+    main()

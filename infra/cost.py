@@ -1,0 +1,199 @@
+"""What a stack costs in a month at AWS's list prices, and what a bad day can cost at OpenAI's: `make cost`.
+
+Every price, with its date and source, stands in prices.json; the function's own time in bench/results.json; what is
+deployed in template.yaml. What is assumed is a flag with a default, and the output says it.
+"""
+
+import argparse
+import json
+import math
+import re
+import sys
+
+import page
+import template
+from template import ROOT, Refused
+
+FACTS = json.loads((ROOT / "infra/prices.json").read_text())
+DAY = 86_400
+MONTH = 30 * DAY
+
+# A record of a mint with quotas, its function's name as long as a stack's (test_cost.py measures one).
+RECORD_BYTES = 915
+# Lambda's lines platform.start and platform.report, estimated from the fields in AWS's "Telemetry API Event schema reference".
+PLATFORM_BYTES = 400
+# The API's own line, after the template's AccessLogSettings (test_cost.py fills them in).
+ACCESS_BYTES = 248
+# An answer and a request to OpenAI, with headers about 1 KB each, and as much again for TLS: rounded up, not measured.
+SENT_BYTES = 3_000
+
+
+def measured(quotas=True):
+    """The function's own times, as the benchmark has them."""
+    path = ROOT / "bench/results.json"
+    if not path.is_file():
+        raise Refused("There is no bench/results.json, which says how long the function itself takes.")
+    return json.loads(path.read_text())["candidates"]["mint with quotas" if quotas else "mint"]
+
+
+def limit(name):
+    return FACTS["limits"][name]["value"]
+
+
+def metrics(quotas=True):
+    """How many metrics the function's records make, and how many more for each code that occurs."""
+    named = re.findall(r'metric\("(\w+)"', (ROOT / "function/src/record.rs").read_text())
+    of_code = {"Requests"}
+    of_function = set(named) - of_code - (set() if quotas else {"QuotaTime"})
+    return len(of_function), len(of_code & set(named))
+
+
+class Line:
+    """One line of the bill: so many units of something that has a price."""
+
+    def __init__(self, name, price, units, arithmetic):
+        self.name, self.units, self.price = name, units, FACTS["prices"][price]
+        # In cents at least, and never as 1.33334e-05.
+        whole, decimals = f"{self.price['usd']:.10f}".rstrip("0").split(".")
+        per = f" per {self.price['unit']}" if self.price["per"] > 1 else ""
+        self.arithmetic = f"{arithmetic} × {whole}.{decimals.ljust(2, '0')}{per}"
+
+    def usd(self, free=0):
+        return max(0, self.units - free) / self.price["per"] * self.price["usd"]
+
+    def usd_beyond_free(self):
+        return self.usd(self.price.get("free", 0))
+
+
+def bill(asked, given):
+    """The lines of a month's bill."""
+    quotas = template.CONDITIONS["HasQuotas"](given)
+    own = (given["QuotaPerMinute"], given["QuotaPerDay"]) != ("0", "0")
+    # One per counter, whether its condition holds or not: a caller's item stays under the 1 KB of a unit until they have
+    # asked in about a hundred minutes of a day. Who is refused has cost one.
+    updates = own + (given["DailyMintLimit"] != "0")
+    times = measured(quotas)
+    # Billed by the millisecond, rounded up.
+    mint_ms = math.ceil(times["warm_ms_at_128"] + asked.quota_ms / 2 * updates + asked.upstream_ms)
+    refusal_ms = math.ceil(times["warm_ms_at_128"] + asked.quota_ms / 2)
+    cold_ms = math.ceil(times["init_cpu_ms"] + asked.start_ms)
+    requests = asked.mints + asked.refused
+    colds = math.ceil(requests * asked.cold_percent / 100)
+    gb, architecture = template.memory_mb() / 1024, given["Architecture"]
+    seconds = (asked.mints * mint_ms + asked.refused * refusal_ms + colds * cold_ms) / 1000
+    spent = f"{asked.mints:,} × {mint_ms} ms + {colds:,} cold starts × {cold_ms} ms"
+    spent += f" + {asked.refused:,} refusals × {refusal_ms} ms" if asked.refused else ""
+    # A read happens behind a request, so there are never more.
+    ttl = int(given["KeyTtlSeconds"])
+    reads = min(requests, asked.instances * MONTH // ttl + colds if ttl else requests)
+    written = RECORD_BYTES + PLATFORM_BYTES + ACCESS_BYTES
+    units = asked.mints * updates + asked.refused
+    of_function, of_code = metrics(quotas)
+    watched = template.alarm_metrics(given)
+    dashboards = int(template.CONDITIONS["HasDashboard"](given))
+    lines = [
+        Line("HTTP API", "http_api_requests", requests, f"{requests:,}"),
+        Line("Lambda, requests", "lambda_requests", requests, f"{requests:,}"),
+        Line(f"Lambda, time ({architecture})", f"lambda_gb_seconds_{architecture}", seconds * gb, f"({spent}) × {gb:g} GB"),
+        Line("Logs", "log_bytes", requests * written, f"{requests:,} × {written:,} bytes"),
+        Line("Data out", "bytes_out", requests * SENT_BYTES, f"{requests:,} × {SENT_BYTES:,} bytes"),
+        Line("Secret", "secrets", 1, "1"),
+        Line("Secret, reads", "secret_reads", reads, f"{reads:,}"),
+        Line("Quotas", "write_units", units, f"{units:,} write units"),
+        Line("Metrics", "metrics", of_function + asked.codes * of_code, f"({of_function} + {asked.codes} codes)"),
+        Line("Alarms", "alarm_metrics", watched, f"{watched} metrics"),
+        Line("Dashboard", "dashboards", dashboards, f"{dashboards}"),
+    ]
+    return [line for line in lines if line.units]
+
+
+def usd_per_minute():
+    """Of a conversation: each side speaks half of it, twice that for what is sent again at each turn, in whole tenths."""
+    spoken = 0
+    for way in ("in", "out"):
+        price = FACTS["prices"][f"openai_audio_{way}"]
+        spoken += limit(f"audio_tokens_{way}") / 2 / price["per"] * price["usd"]
+    return math.ceil(round(spoken * 2 * 10, 6)) / 10
+
+
+def ceilings(given):
+    """How many tokens a day has at most, for all callers and for one: who, by which limit, and how many."""
+    daily, rate = int(given["DailyMintLimit"]), int(given["RateLimit"]) * DAY
+    everyone = ("all callers", "DailyMintLimit", daily) if daily else ("all callers", "RateLimit", rate)
+    own = (("QuotaPerDay", 1), ("QuotaPerMinute", DAY // 60))
+    own = [("one caller", name, int(given[name]) * times) for name, times in own]
+    own = min((one for one in own if one[2]), key=lambda one: one[2], default=everyone)
+    return [everyone, own] if own[2] < everyone[2] else [everyone]
+
+
+def month(asked, given):
+    lines = bill(asked, given)
+    rows = [[line.name, line.arithmetic, f"{line.usd():,.2f}", f"{line.usd_beyond_free():,.2f}"] for line in lines]
+    sums = [sum(line.usd() for line in lines), sum(line.usd_beyond_free() for line in lines)]
+    rows.append(["**Sum**", "", *(f"**{total:,.2f}**" for total in sums)])
+    return page.table(2, ["", "Arithmetic", "USD a month", "less what is always free"], rows)
+
+
+def worst_day(asked, given):
+    head, rows = ["A day of", "Ended by", "Tokens"], []
+    lengths = (10, limit("session_minutes"))
+    for length in lengths:
+        head += [f"Minutes, at {length} a session", "USD"]
+    for who, name, tokens in ceilings(given):
+        minutes = [tokens * asked.sessions * length for length in lengths]
+        numbers = [number for each in minutes for number in (each, each * usd_per_minute())]
+        rows.append([who, f"`{name}={given[name]}`", *(f"{number:,.0f}" for number in (tokens, *numbers))])
+    return page.table(2, head, rows)
+
+
+def report(asked, given):
+    """What the README shows, and what `make cost` prints."""
+    cold, ttl = f"{asked.cold_percent:g} %", given["KeyTtlSeconds"]
+    opened = "1 session" if asked.sessions == 1 else f"{asked.sessions} sessions"
+    return f"""{month(asked, given)}
+
+Assumed: {asked.upstream_ms} ms of waiting for OpenAI in each mint and {asked.quota_ms} ms for DynamoDB; {cold} cold starts, each
+with {asked.start_ms} ms of waiting; {asked.instances} instances that are busy all month and read the secret every {ttl} seconds;
+{asked.codes} codes that occur.
+
+{worst_day(asked, given)}
+
+Assumed: {opened} a token, and {usd_per_minute():.2f} USD a minute."""
+
+
+def positive(text):
+    number = int(text)
+    if number < 1:
+        raise ValueError
+    return number
+
+
+def arguments(words=None):
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--mints", type=positive, default=1_000_000, help="tokens in a month")
+    parser.add_argument("--upstream-ms", type=int, default=400, help="OpenAI's time for one")
+    parser.add_argument("--refused", type=int, default=0, help="requests of the month over their caller's quota")
+    parser.add_argument("--quota-ms", type=int, default=10, help="DynamoDB's time for the two updates of a mint")
+    parser.add_argument("--start-ms", type=int, default=200, help="what a cold start waits for Lambda, TLS and the secret")
+    parser.add_argument("--cold-percent", type=float, default=1, help="of all requests")
+    parser.add_argument("--instances", type=int, default=4, help="instances that are kept busy all month")
+    parser.add_argument("--codes", type=int, default=4, help="outcomes that occur, ok among them")
+    parser.add_argument("--sessions", type=int, default=1, help="sessions that a token's holder opens")
+    parser.add_argument("--write", action="store_true", help="write the tables into the README")
+    parser.add_argument("parameters", nargs="*", help="of the template, as Name=value")
+    return parser.parse_args(words)
+
+
+def main():
+    asked = arguments()
+    try:
+        text = report(asked, template.parameters(asked.parameters))
+    except Refused as refused:
+        sys.exit(str(refused))
+    if asked.write:
+        page.write("README.md", "cost", text)
+    print(text)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,197 @@
+"""A crowd that asks for tokens at once, and every limit on its way, simulated event by event.
+
+Time is in seconds. What is random is drawn for each trainee ahead, from a seed, so that runs with other limits
+differ in nothing else.
+"""
+
+import collections
+import dataclasses
+import heapq
+import itertools
+import random
+
+# More than any crowd.
+UNLIMITED = 10**9
+
+# How function/src/dynamodb.rs and openai.rs pause before they ask again, in seconds: once, and twice.
+TABLE_PAUSE = (0.0, 0.05)
+OPENAI_PAUSES = ((0.1, 0.2), (0.2, 0.4))
+# What OpenAI takes to say 429: an assumption.
+OPENAI_REFUSAL = 0.05
+
+
+@dataclasses.dataclass(frozen=True)
+class Crowd:
+    """Who asks when, and how long each part of an answer takes."""
+
+    trainees: int
+    seconds: float
+    # 8 of 10 come within the first tenth of the time, else all of them evenly.
+    sharp: bool
+    upstream: float
+    own: float
+    first: float
+    # Of one update of the table.
+    update: float
+    start: float
+    key_ttl: float
+    # Within which the page waits at random before it asks.
+    spread: float = 0
+    seed: int = 1
+
+    def draw(self):
+        """Each trainee's arrival, OpenAI's time for them, and their share of each pause."""
+        chance = random.Random(self.seed)
+        drawn = []
+        for number in range(self.trainees):
+            within = self.seconds / 10 if self.sharp and number % 10 < 8 else self.seconds
+            # One answer of OpenAI's in a hundred takes more than twice its median.
+            arrival = chance.uniform(0, within) + chance.uniform(0, self.spread)
+            drawn.append((arrival, self.upstream * chance.lognormvariate(0, 0.3), chance.random()))
+        return sorted(drawn)
+
+
+@dataclasses.dataclass(frozen=True)
+class Limits:
+    """In the order in which a request meets them. For `own` and `daily`, 0 is off, as in the template."""
+
+    rate: int
+    burst: int
+    concurrency: int
+    starts: int
+    secret_reads: int
+    own: int
+    table_writes: int
+    partition_writes: int
+    daily: int
+    openai: float
+
+
+class Bucket:
+    """So many per second, and a store of them for a rush."""
+
+    def __init__(self, rate, size):
+        self.rate, self.size, self.level, self.at = rate, max(1, size), max(1, size), 0.0
+
+    def take(self, now):
+        self.level = min(self.size, self.level + (now - self.at) * self.rate)
+        self.at = now
+        if self.level < 1:
+            return False
+        self.level -= 1
+        return True
+
+
+class Run:
+    """One crowd against one set of limits, and what became of everyone."""
+
+    def __init__(self, crowd, limits):
+        self.crowd, self.limits = crowd, limits
+        self.ended = collections.Counter()
+        self.waits = []
+        self.busy = self.peak = self.colds = self.taken = 0
+        self.reads, self.writes, self.tries = (collections.Counter() for _ in range(3))
+        self.idle, self.events, self.order = [], [], itertools.count()
+        self.api = Bucket(limits.rate, limits.burst)
+        self.starts = Bucket(limits.starts / 10, limits.starts)
+        self.secret = Bucket(limits.secret_reads, limits.secret_reads)
+        self.table = Bucket(limits.table_writes, limits.table_writes)
+        self.partition = Bucket(limits.partition_writes, limits.partition_writes)
+        self.openai = Bucket(limits.openai / 60, limits.openai / 60)
+        self.drawn = crowd.draw()
+        for who, (arrival, _, _) in enumerate(self.drawn):
+            self.later(arrival, self.arrive, who)
+        while self.events:
+            now, _, what, arguments = heapq.heappop(self.events)
+            what(now, *arguments)
+
+    def later(self, when, what, *arguments):
+        heapq.heappush(self.events, (when, next(self.order), what, arguments))
+
+    def pause(self, who, bounds):
+        return bounds[0] + self.drawn[who][2] * (bounds[1] - bounds[0])
+
+    def arrive(self, now, who):
+        if not self.api.take(now):
+            return self.refuse("rate")
+        if not self.idle and self.busy >= self.limits.concurrency:
+            return self.refuse("concurrency")
+        if not self.idle and not self.starts.take(now):
+            return self.refuse("starts")
+        self.busy += 1
+        self.peak = max(self.peak, self.busy)
+        if not self.idle:
+            self.colds += 1
+            return self.later(now + self.crowd.start, self.begin, who)
+        read = self.idle.pop()
+        if now - read >= self.crowd.key_ttl:  # behind the request, with the old key still serving
+            self.reads[int(now)] += 1
+            read = now
+        self.later(now + self.crowd.own, self.count, who, read)
+
+    def begin(self, now, who):
+        self.reads[int(now)] += 1
+        if not self.secret.take(now):
+            return self.release(now, "secret_reads", now)
+        self.later(now + self.crowd.first, self.count, who, now)
+
+    def count(self, now, who, read, again=True):
+        """Takes one from the trainee's own quota, which none of them exceeds."""
+        if not self.limits.own:
+            return self.count_all(now, who, read)
+        self.writes[int(now)] += 1
+        if self.table.take(now):
+            return self.later(now + self.crowd.update, self.count_all, who, read)
+        if again:
+            return self.later(now + self.pause(who, TABLE_PAUSE), self.count, who, read, False)
+        self.release(now, "table_writes", read)
+
+    def count_all(self, now, who, read, again=True):
+        """Takes one from everyone's, which is one item."""
+        if not self.limits.daily:
+            return self.ask(now, who, read)
+        self.writes[int(now)] += 1
+        full = "table_writes" if not self.table.take(now) else "partition_writes" if not self.partition.take(now) else ""
+        if full and again:
+            return self.later(now + self.pause(who, TABLE_PAUSE), self.count_all, who, read, False)
+        if full:
+            return self.release(now, full, read)
+        if self.taken >= self.limits.daily:
+            return self.later(now + self.crowd.update, self.release, "daily", read)
+        self.taken += 1
+        self.later(now + self.crowd.update, self.ask, who, read)
+
+    def ask(self, now, who, read, tries=0):
+        self.tries[int(now)] += 1
+        if self.openai.take(now):
+            return self.later(now + self.drawn[who][1], self.answer, who, read)
+        if tries == len(OPENAI_PAUSES):
+            return self.later(now + OPENAI_REFUSAL, self.release, "openai", read)
+        self.later(now + OPENAI_REFUSAL + self.pause(who, OPENAI_PAUSES[tries]), self.ask, who, read, tries + 1)
+
+    def answer(self, now, who, read):
+        self.waits.append(now - self.drawn[who][0])
+        self.release(now, "token", read)
+
+    def release(self, _, outcome, read):
+        self.busy -= 1
+        self.idle.append(read)
+        self.refuse(outcome)
+
+    def refuse(self, outcome):
+        self.ended[outcome] += 1
+
+    def wait(self, share):
+        """Milliseconds within which that share of the tokens came."""
+        waits = sorted(self.waits)
+        return 1000 * waits[min(len(waits) - 1, int(share * len(waits)))] if waits else 0
+
+
+def binding(crowd, limits):
+    """Which limits bind: the one that refuses most, then, with that one out of the way, the next; and how many each."""
+    found = []
+    while refused := {name: many for name, many in Run(crowd, limits).ended.items() if name != "token"}:
+        worst = max(refused, key=refused.get)
+        found.append((worst, refused[worst]))
+        limits = dataclasses.replace(limits, **{worst: UNLIMITED})
+    return found
