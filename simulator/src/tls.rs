@@ -2,7 +2,7 @@
 
 use std::{io, sync::Arc};
 
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use tokio_rustls::{
     TlsAcceptor,
     rustls::{
@@ -19,6 +19,9 @@ use tokio_rustls::{
 pub fn acceptor() -> io::Result<(TlsAcceptor, String)> {
     let authority_key = KeyPair::generate().map_err(io::Error::other)?;
     let mut authority = CertificateParams::default();
+    // OpenSSL tells authorities apart by name: where there are two, one with the same name hides the other.
+    let name = format!("openai-simulator {:016x}", fastrand::u64(..));
+    authority.distinguished_name.push(DnType::CommonName, name);
     authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let ca_pem = authority.self_signed(&authority_key).map_err(io::Error::other)?.pem();
     let issuer = Issuer::new(authority, authority_key);
