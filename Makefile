@@ -61,7 +61,7 @@ test: supply-chain lint rust-tests fuzz-briefly bench-guard python-tests ## run 
 
 supply-chain: $(DENY)/ready $(MACHETE)/ready ## what is depended on: licences, versions, bans, sources, what no one uses, known holes
 	$(DENY)/bin/cargo-deny --locked check --deny warnings bans licenses sources
-	$(MACHETE)/bin/cargo-machete function simulator
+	$(MACHETE)/bin/cargo-machete bench function simulator
 	@# The one check that is passed over even in CI: its database changes by the day, and only GitHub has it.
 	@if said=$$($(MINUTE) $(DENY)/bin/cargo-deny --locked fetch db 2>&1); then \
 		$(DENY)/bin/cargo-deny --locked check --deny warnings advisories; \

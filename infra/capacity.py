@@ -30,7 +30,7 @@ REFUSED = {
 
 
 def crowd(asked, given, sharp):
-    times = measured(template.CONDITIONS["HasQuotas"](given))
+    times = measured(template.has_quotas(given))
     return Crowd(
         trainees=asked.trainees,
         seconds=asked.seconds,

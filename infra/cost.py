@@ -67,7 +67,7 @@ class Line:
 
 def bill(asked, given):
     """The lines of a month's bill."""
-    quotas = template.CONDITIONS["HasQuotas"](given)
+    quotas = template.has_quotas(given)
     own = (given["QuotaPerMinute"], given["QuotaPerDay"]) != ("0", "0")
     # One per counter, whether its condition holds or not: a caller's item stays under the 1 KB of a unit until they have
     # asked in about a hundred minutes of a day. Who is refused has cost one.

@@ -7,7 +7,6 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 
 # The template's conditions under which alarms and the dashboard are made.
 CONDITIONS = {
-    "HasQuotas": lambda given: any(given[name] != "0" for name in ("QuotaPerMinute", "QuotaPerDay", "DailyMintLimit")),
     "HasQuietAlarm": lambda given: given["QuietMinutesAlarm"] != "",
     "HasDashboard": lambda given: given["Dashboard"] == "yes",
 }
@@ -43,6 +42,11 @@ def made(kind, given):
     found = [text for text in blocks("Resources").values() if f"    Type: {kind}\n" in text]
     conditions = [re.search(r"^    Condition: (\w+)$", text, re.MULTILINE) for text in found]
     return [text for text, named in zip(found, conditions) if not named or CONDITIONS[named[1]](given)]
+
+
+def has_quotas(given):
+    """Whether the function counts at all."""
+    return any(given[name] != "0" for name in ("QuotaPerMinute", "QuotaPerDay", "DailyMintLimit"))
 
 
 def alarm_metrics(given):

@@ -65,7 +65,7 @@ def test_the_bill_follows_the_parameters(times):
         assert bill(*off)["Quotas"].units == 1_000_000
     none = bill("QuotaPerDay=0", "QuotaPerMinute=0", "DailyMintLimit=0", "Dashboard=", "Architecture=x86_64")
     assert not {"Quotas", "Dashboard"} & set(none)
-    assert (none["Alarms"].units, none["Metrics"].units) == (9, 10)
+    assert (none["Alarms"].units, none["Metrics"].units) == (12, 10)
     assert "402 ms" in none["Lambda, time (x86_64)"].arithmetic, "no table is waited for"
     assert bill("KeyTtlSeconds=0")["Secret, reads"].units == 1_000_000, "never more than requests"
 
@@ -93,9 +93,9 @@ def test_what_is_read_from_the_template_is_what_yaml_makes_of_it():
         chosen = [alarm["Properties"] for alarm in alarms if alarm.get("Condition") == condition]
         return sum(sum("MetricStat" in one for one in alarm.get("Metrics", [])) or 1 for alarm in chosen)
 
-    assert template.alarm_metrics(template.parameters()) == watched(None) + watched("HasQuotas")
+    assert template.alarm_metrics(template.parameters()) == watched(None)
     assert template.alarm_metrics(template.parameters(["QuietMinutesAlarm=5"])) == sum(
-        watched(condition) for condition in (None, "HasQuotas", "HasQuietAlarm")
+        watched(condition) for condition in (None, "HasQuietAlarm")
     )
     assert template.memory_mb() == parsed["Resources"]["MintFunction"]["Properties"]["MemorySize"]
 

@@ -9,6 +9,7 @@ from conftest import ROOT
 # What runs commands.
 SCRIPTS = [
     ROOT / "Makefile",
+    ROOT / "bench/run",
     ROOT / "bench/peers/install",
     ROOT / "function/fuzz/run",
     ROOT / "infra/local",
