@@ -43,6 +43,12 @@ pub fn unix_millis() -> u64 {
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
+/// How many seconds to wait, rounded up: whoever comes back early is refused again.
+#[must_use]
+pub fn whole_seconds(wait: Duration) -> u64 {
+    wait.as_secs().saturating_add(u64::from(wait.subsec_nanos() > 0))
+}
+
 /// In ISO 8601's basic form, as AWS signs it: `20261122T083100Z`.
 #[must_use]
 pub fn iso_basic(time: SystemTime) -> String {

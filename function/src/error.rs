@@ -6,6 +6,7 @@ use http::{StatusCode, header};
 use serde::Serialize;
 
 use crate::{
+    clock::whole_seconds,
     event::Answer,
     key::KeyError,
     openai::{Hint, OpenAiError},
@@ -262,9 +263,7 @@ impl Refusal {
             answer.headers.extend(standing.headers());
         }
         if let Some(wait) = self.retry_after() {
-            // Rounded up: whoever comes back early is refused again.
-            let seconds = wait.as_secs().saturating_add(u64::from(wait.subsec_nanos() > 0)).max(1);
-            answer.headers.push((header::RETRY_AFTER, seconds.to_string()));
+            answer.headers.push((header::RETRY_AFTER, whole_seconds(wait).max(1).to_string()));
         }
         answer
     }

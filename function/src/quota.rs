@@ -21,7 +21,10 @@ use std::{
 use aws_smithy_types::{DateTime, date_time::Format};
 use http::HeaderName;
 
-use crate::dynamodb::{Item, Map, Table, TableError, Update, Updated, Value};
+use crate::{
+    clock::whole_seconds,
+    dynamodb::{Item, Map, Table, TableError, Update, Updated, Value},
+};
 
 const MINUTE: u64 = 60;
 const DAY: u64 = 86_400;
@@ -266,11 +269,6 @@ impl Standing {
         let left = list(|Allowance { name, remaining, resets, .. }| format!("\"{name}\";r={remaining};t={resets}"));
         vec![(HeaderName::from_static("ratelimit-policy"), policy), (HeaderName::from_static("ratelimit"), left)]
     }
-}
-
-/// Rounded up: whoever comes back early is refused again.
-fn whole_seconds(time: Duration) -> u64 {
-    time.as_secs().saturating_add(u64::from(time.subsec_nanos() > 0))
 }
 
 #[cfg(test)]
