@@ -2,7 +2,8 @@
 //! JSON to `/`.
 //!
 //! Source: AWS, "Create a signed AWS API request" (IAM User Guide). The tests compare it with the
-//! `aws-sigv4` crate. Signing by that crate costs 0.04 ms of CPU a request, this 0.01 ms.
+//! `aws-sigv4` crate. By callgrind, that crate took 204,000 instructions a request inside the SDK, this
+//! 88,000 when it still derived its key anew for each.
 
 use std::fmt::Write;
 
