@@ -8,13 +8,11 @@ import argparse
 import collections
 import dataclasses
 import math
-import sys
 
 import page
 import template
 from cost import limit, measured, positive
 from crowd import UNLIMITED, Crowd, Limits, Run, binding
-from template import Refused
 
 # What a limit's refusal is for the caller, and what the limit is.
 REFUSED = {
@@ -164,16 +162,5 @@ def arguments(words=None):
     return parser.parse_args(words)
 
 
-def main():
-    asked = arguments()
-    try:
-        text = report(asked, template.parameters(asked.parameters))
-    except Refused as refused:
-        sys.exit(str(refused))
-    if asked.write:
-        page.write("CAPACITY.md", "capacity", text)
-    print(text)
-
-
 if __name__ == "__main__":
-    main()
+    page.show(report, arguments(), "CAPACITY.md", "capacity")

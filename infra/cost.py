@@ -8,7 +8,6 @@ import argparse
 import json
 import math
 import re
-import sys
 
 import page
 import template
@@ -184,16 +183,5 @@ def arguments(words=None):
     return parser.parse_args(words)
 
 
-def main():
-    asked = arguments()
-    try:
-        text = report(asked, template.parameters(asked.parameters))
-    except Refused as refused:
-        sys.exit(str(refused))
-    if asked.write:
-        page.write("README.md", "cost", text)
-    print(text)
-
-
 if __name__ == "__main__":
-    main()
+    page.show(report, arguments(), "README.md", "cost")

@@ -1,8 +1,9 @@
 """Tables in Markdown, and the places in a page that a program fills."""
 
 import re
+import sys
 
-from template import ROOT
+from template import ROOT, Refused, parameters
 
 
 def table(texts, head, rows):
@@ -20,3 +21,14 @@ def fill(page, name, text):
 
 def write(page, name, text):
     (ROOT / page).write_text(fill(page, name, text))
+
+
+def show(report, asked, page, name):
+    """Prints a program's report, and where that is asked for, writes it into its place in a page."""
+    try:
+        text = report(asked, parameters(asked.parameters))
+    except Refused as refused:
+        sys.exit(str(refused))
+    if asked.write:
+        write(page, name, text)
+    print(text)
