@@ -50,7 +50,7 @@ struct Plan {
     alone: bool,
 }
 
-const FULL: Plan = Plan { cold_runs: 20, mints: 60, cycles: 200, slack: 1.0, alone: false };
+const FULL: Plan = Plan { cold_runs: 40, mints: 60, cycles: 200, slack: 1.0, alone: false };
 const QUICK: Plan = Plan { cold_runs: 10, mints: 30, cycles: 50, slack: 1.0, alone: false };
 /// For a machine that does other things meanwhile: it catches what costs a multiple.
 const GUARD: Plan = Plan { cold_runs: 7, mints: 20, cycles: 10, slack: 3.0, alone: true };

@@ -2,7 +2,11 @@
 
 use std::time::Duration;
 
-use aws_config::{BehaviorVersion, SdkConfig, retry::RetryConfig, timeout::TimeoutConfig};
+use aws_config::{
+    BehaviorVersion, SdkConfig, environment::EnvironmentVariableCredentialsProvider, retry::RetryConfig,
+    timeout::TimeoutConfig,
+};
+use aws_credential_types::provider::ProvideCredentials;
 use aws_smithy_runtime_api::{
     client::{
         http::{
@@ -35,12 +39,19 @@ pub async fn sdk_config(tls: &rustls::ClientConfig) -> Result<SdkConfig, reqwest
         .operation_timeout(Duration::from_secs(4))
         .build();
     let retries = RetryConfig::standard().with_max_attempts(3).with_initial_backoff(Duration::from_millis(200));
-    Ok(aws_config::defaults(BehaviorVersion::latest())
+    let loader = aws_config::defaults(BehaviorVersion::latest())
         .http_client(SharedHttpClient::new(OverReqwest(client)))
         .timeout_config(timeouts)
-        .retry_config(retries)
-        .load()
-        .await)
+        .retry_config(retries);
+    // Lambda gives credentials in the environment, where the chain of all places would look first as well.
+    // To put the chain together, with clients of services that are then not asked, takes 0.7 of the 8.6
+    // million instructions of a cold start.
+    let environment = EnvironmentVariableCredentialsProvider::new();
+    let loader = match environment.provide_credentials().await {
+        Ok(_) => loader.credentials_provider(environment),
+        Err(_) => loader,
+    };
+    Ok(loader.load().await)
 }
 
 #[derive(Clone, Debug)]

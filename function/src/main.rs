@@ -9,13 +9,16 @@ use tracing::Level;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
-    match run().await {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
+    // A task, since the runtime asks the kernel for news each time that it gets back to `main` itself.
+    match tokio::spawn(run()).await {
+        Ok(Ok(())) => ExitCode::SUCCESS,
+        Ok(Err(error)) => {
             log::start(Level::ERROR);
             tracing::error!("{error}");
             ExitCode::FAILURE
         }
+        // It has panicked, which aborts the process, or was cancelled, which no one does.
+        Err(_) => ExitCode::FAILURE,
     }
 }
 

@@ -10,7 +10,7 @@ use http::{HeaderMap, StatusCode, header};
 use rustls::ClientConfig;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Value, value::RawValue};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tracing::debug;
 use url::Url;
@@ -36,6 +36,12 @@ impl Endpoint {
             Self::ClientSecrets => "realtime/client_secrets",
             Self::TranslationClientSecrets => "realtime/translations/client_secrets",
         }
+    }
+
+    fn below(self, base_url: &Url) -> Url {
+        let mut url = base_url.clone();
+        url.set_path(&format!("{}/{}", base_url.path().trim_end_matches('/'), self.path()));
+        url
     }
 }
 
@@ -68,7 +74,8 @@ const ERROR_BODY: Duration = Duration::from_secs(1);
 /// OpenAI's Realtime API at one base URL.
 #[derive(Debug)]
 pub struct OpenAi {
-    base_url: Url,
+    client_secrets: Url,
+    translation_client_secrets: Url,
     connection: Connection,
 }
 
@@ -226,18 +233,23 @@ impl OpenAi {
     /// # Errors
     /// If the HTTP client cannot be built.
     pub fn new(base_url: &Url, tls: ClientConfig) -> Result<Self, reqwest::Error> {
-        Ok(Self { base_url: base_url.clone(), connection: Connection::new(tls)? })
+        Ok(Self {
+            client_secrets: Endpoint::ClientSecrets.below(base_url),
+            translation_client_secrets: Endpoint::TranslationClientSecrets.below(base_url),
+            connection: Connection::new(tls)?,
+        })
     }
 
-    fn url(&self, endpoint: Endpoint) -> Url {
-        let mut url = self.base_url.clone();
-        url.set_path(&format!("{}/{}", self.base_url.path().trim_end_matches('/'), endpoint.path()));
-        url
+    fn url(&self, endpoint: Endpoint) -> &Url {
+        match endpoint {
+            Endpoint::ClientSecrets => &self.client_secrets,
+            Endpoint::TranslationClientSecrets => &self.translation_client_secrets,
+        }
     }
 
     /// Opens the connection ahead of the first mint.
     pub async fn warm(&self) {
-        self.connection.warm(&self.base_url).await;
+        self.connection.warm(&self.client_secrets).await;
     }
 
     /// Mints one token, trying again what may pass, until `deadline` at the latest.
@@ -246,16 +258,16 @@ impl OpenAi {
     /// If there is no token by then, or trying again would be useless.
     pub async fn mint(&self, ask: &Ask<'_>, deadline: Instant, effort: &mut Effort) -> Result<Token, OpenAiError> {
         let began = Instant::now();
-        let minted = timeout_at(deadline, self.mint_patiently(ask, deadline, &mut effort.attempts)).await;
+        let minted = self.mint_patiently(ask, deadline, &mut effort.attempts).await;
         effort.took = effort.took.saturating_add(began.elapsed());
-        minted.unwrap_or(Err(OpenAiError::Timeout))
+        minted
     }
 
     async fn mint_patiently(&self, ask: &Ask<'_>, deadline: Instant, attempts: &mut u32) -> Result<Token, OpenAiError> {
         let mut lease = self.connection.lease()?;
         let mut tries: u32 = 0;
         loop {
-            let failure = match self.attempt(&lease, ask, attempts).await {
+            let failure = match self.attempt(&lease, ask, deadline, attempts).await {
                 Err(failure) if failure.may_pass() => failure,
                 settled => return settled,
             };
@@ -282,19 +294,34 @@ impl OpenAi {
     }
 
     /// One try: one request on a new connection, or on an old one with a new one in reserve.
-    async fn attempt(&self, lease: &Lease, ask: &Ask<'_>, attempts: &mut u32) -> Result<Token, OpenAiError> {
+    ///
+    /// While an old connection is waited for, there is one timer and not one for each limit: each
+    /// wakes the runtime up once.
+    async fn attempt(
+        &self,
+        lease: &Lease,
+        ask: &Ask<'_>,
+        deadline: Instant,
+        attempts: &mut u32,
+    ) -> Result<Token, OpenAiError> {
         *attempts = attempts.saturating_add(1);
-        let mut first = pin!(self.send(lease, ask));
+        let began = Instant::now();
+        let limit = limit(began, ATTEMPT, deadline);
+        let mut first = pin!(self.exchange(lease, ask));
         if !lease.reused {
-            return first.await;
+            return within(limit, first).await;
         }
-        if let Ok(answered) = timeout(PATIENCE, &mut first).await {
+        if let Ok(answered) = timeout_at(self::limit(began, PATIENCE, deadline), &mut first).await {
             return answered;
+        }
+        if began.elapsed() < PATIENCE {
+            return Err(OpenAiError::Timeout);
         }
         debug!("no answer over an old connection yet, asking over a new one");
         *attempts = attempts.saturating_add(1);
         let fresh = self.connection.replace()?;
-        let second = pin!(self.send(&fresh, ask));
+        let first = pin!(within(limit, first));
+        let second = pin!(within(self::limit(Instant::now(), ATTEMPT, deadline), self.exchange(&fresh, ask)));
         match select(first, second).await {
             // One of the two connections is bad, and this says nothing of the other.
             Either::Left((Err(failure), second)) if failure.needs_new_connection() => second.await,
@@ -303,14 +330,10 @@ impl OpenAi {
         }
     }
 
-    async fn send(&self, lease: &Lease, ask: &Ask<'_>) -> Result<Token, OpenAiError> {
-        timeout(ATTEMPT, self.exchange(lease, ask)).await.unwrap_or(Err(OpenAiError::Timeout))
-    }
-
     async fn exchange(&self, lease: &Lease, ask: &Ask<'_>) -> Result<Token, OpenAiError> {
         let request = lease
             .client
-            .post(self.url(ask.endpoint))
+            .post(self.url(ask.endpoint).clone())
             .bearer_auth(ask.api_key.expose_secret())
             .header("OpenAI-Safety-Identifier", ask.safety_identifier)
             .header(header::CONTENT_TYPE, "application/json")
@@ -333,6 +356,18 @@ impl OpenAi {
     }
 }
 
+/// When something that began at `from` has to end: after `time`, or at the deadline if that is sooner.
+fn limit(from: Instant, time: Duration, deadline: Instant) -> Instant {
+    from.checked_add(time).map_or(deadline, |end| end.min(deadline))
+}
+
+async fn within(
+    limit: Instant,
+    exchange: impl Future<Output = Result<Token, OpenAiError>>,
+) -> Result<Token, OpenAiError> {
+    timeout_at(limit, exchange).await.unwrap_or(Err(OpenAiError::Timeout))
+}
+
 /// The answer's body, or `None` if it is larger than any answer should be.
 async fn read(response: &mut reqwest::Response) -> Result<Option<Vec<u8>>, reqwest::Error> {
     let mut body = Vec::new();
@@ -345,18 +380,52 @@ async fn read(response: &mut reqwest::Response) -> Result<Option<Vec<u8>>, reqwe
     Ok(Some(body))
 }
 
+/// What of a session is told to the caller. The rest is passed over: as a tree it would be half of the
+/// instructions that it takes to read an answer.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Session {
+    id: Value,
+    model: Value,
+    audio: Option<Audio>,
+}
+
+#[derive(Default, Deserialize)]
+struct Audio {
+    input: Option<Input>,
+    output: Option<Output>,
+}
+
+#[derive(Deserialize)]
+struct Input {
+    transcription: Option<Transcription>,
+}
+
+#[derive(Deserialize)]
+struct Transcription {
+    #[serde(default)]
+    model: Value,
+}
+
+#[derive(Deserialize)]
+struct Output {
+    #[serde(default)]
+    voice: Value,
+}
+
 fn token(body: &[u8]) -> Result<Token, OpenAiError> {
     /// The parts of `RealtimeCreateClientSecretResponse` that matter here (OpenAI's OpenAPI
     /// description, 2026-08-21). `session.expires_at` does not: it can be 0.
     #[derive(Deserialize)]
-    struct Answer {
+    struct Answer<'a> {
         value: String,
         expires_at: u64,
-        #[serde(default)]
-        session: Value,
+        /// Unread, so that a session of another shape costs no one the token.
+        #[serde(borrow)]
+        session: Option<&'a RawValue>,
     }
 
-    let Ok(answer) = serde_json::from_slice::<Answer>(body) else {
+    let Ok(answer) = serde_json::from_slice::<Answer<'_>>(body) else {
         return Err(OpenAiError::InvalidAnswer("it is not JSON with a value and its expiry"));
     };
     let Answer { value, expires_at, session } = answer;
@@ -368,14 +437,16 @@ fn token(body: &[u8]) -> Result<Token, OpenAiError> {
     if expires_at.saturating_mul(1000) <= clock::unix_millis() {
         return Err(OpenAiError::InvalidAnswer("it has expired"));
     }
-    let text = |pointer| session.pointer(pointer).and_then(name);
+    let session: Session = session.and_then(|session| serde_json::from_str(session.get()).ok()).unwrap_or_default();
+    let audio = session.audio.unwrap_or_default();
+    let transcription = audio.input.and_then(|input| input.transcription);
     Ok(Token {
         value: value.into(),
         expires_at,
-        session_id: text("/id"),
+        session_id: name(&session.id),
         // A transcription session has its model further in.
-        model: text("/model").or_else(|| text("/audio/input/transcription/model")),
-        voice: text("/audio/output/voice"),
+        model: name(&session.model).or_else(|| name(&transcription?.model)),
+        voice: audio.output.and_then(|output| name(&output.voice)),
     })
 }
 
