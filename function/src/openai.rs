@@ -264,6 +264,10 @@ impl OpenAi {
     }
 
     async fn mint_patiently(&self, ask: &Ask<'_>, deadline: Instant, attempts: &mut u32) -> Result<Token, OpenAiError> {
+        // Timers count in milliseconds, so an answer could come before one that is due at once.
+        if deadline <= Instant::now() {
+            return Err(OpenAiError::Timeout);
+        }
         let mut lease = self.connection.lease()?;
         let mut tries: u32 = 0;
         loop {

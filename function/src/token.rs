@@ -153,7 +153,7 @@ impl Mint {
         let caller = Caller::new(request.subject.as_deref(), request.source.as_deref());
         let identifier = caller.safety_identifier(key.identifier_key.expose_secret());
         let identifier = facts.caller.insert(identifier).as_str();
-        if key.block(identifier) {
+        if key.block(identifier) && self.newest_list_blocks(identifier).await.unwrap_or(true) {
             return Err(Refusal::CallerBlocked);
         }
         let standing = self.take(identifier, deadline, &mut facts.quota_time).await.map_err(Refusal::Quota)?;
@@ -165,13 +165,18 @@ impl Mint {
         if token.model.is_some() {
             facts.model.clone_from(&token.model);
         }
-        // A list that is read behind this very request counts for it, so that an instance that slept
-        // does not serve one more token by an old one. It is nearly always here before OpenAI's answer.
-        self.key.settled(SETTLE).await;
-        if self.key.held().is_some_and(|newest| newest.block(identifier)) {
+        if self.newest_list_blocks(identifier).await.unwrap_or(false) {
             return Err(Refusal::CallerBlocked);
         }
         Ok(Minted { token, session, standing })
+    }
+
+    /// A list that is read behind this very request counts for it, so that an instance that slept does
+    /// not serve one more token, or refusal, by an old one. It is nearly always here before OpenAI's
+    /// answer.
+    async fn newest_list_blocks(&self, caller: &str) -> Option<bool> {
+        self.key.settled(SETTLE).await;
+        self.key.held().map(|newest| newest.block(caller))
     }
 
     /// Takes a token out of the caller's quota, if there are quotas.
