@@ -25,7 +25,7 @@ use std::{
 
 use candidate::{Candidate, HELLO, MINT, MINT_WITH_QUOTAS};
 use report::{Goal, Measured, Row};
-use run::{Failure, World};
+use run::{Failure, Life, World};
 use serde_json::json;
 
 #[tokio::main(flavor = "current_thread")]
@@ -43,6 +43,9 @@ async fn main() -> ExitCode {
 /// How much is measured, and how strictly.
 struct Plan {
     cold_runs: u32,
+    /// In which all are warm, and asked in turn.
+    rounds: u32,
+    /// Of each cold run, and of each round.
     mints: u32,
     cycles: u32,
     slack: f64,
@@ -50,10 +53,10 @@ struct Plan {
     alone: bool,
 }
 
-const FULL: Plan = Plan { cold_runs: 40, mints: 60, cycles: 200, slack: 1.0, alone: false };
-const QUICK: Plan = Plan { cold_runs: 10, mints: 30, cycles: 50, slack: 1.0, alone: false };
+const FULL: Plan = Plan { cold_runs: 20, rounds: 60, mints: 30, cycles: 200, slack: 1.0, alone: false };
+const QUICK: Plan = Plan { cold_runs: 10, rounds: 20, mints: 20, cycles: 50, slack: 1.0, alone: false };
 /// For a machine that does other things meanwhile: it catches what costs a multiple.
-const GUARD: Plan = Plan { cold_runs: 7, mints: 20, cycles: 10, slack: 3.0, alone: true };
+const GUARD: Plan = Plan { cold_runs: 7, rounds: 10, mints: 20, cycles: 10, slack: 3.0, alone: true };
 
 async fn bench() -> Result<bool, Failure> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new(".")).to_owned();
@@ -103,7 +106,8 @@ fn python_roots(root: &Path) -> Option<PathBuf> {
     libraries.flatten().map(|python| python.path().join("site-packages/certifi/cacert.pem")).find(|file| file.exists())
 }
 
-/// One after the other, over and over, so that whatever else the machine does meets all alike.
+/// One after the other, over and over, so that whatever else the machine does meets all alike: first
+/// whole lives, then mints of processes that are warm.
 async fn measure(
     candidates: &[Candidate],
     world: &World,
@@ -124,6 +128,22 @@ async fn measure(
         }
         eprint!("\rrun {} of {} ", run + 1, plan.cold_runs);
     }
+    let mut lives = Vec::new();
+    for candidate in candidates {
+        let mut life = Life::begin(candidate, world, event).await?;
+        life.ask().await.map_err(|error| named(candidate, &error))?;
+        lives.push((candidate, life));
+    }
+    for round in 0..plan.rounds {
+        for (candidate, life) in &mut lives {
+            let warm = life.warm(plan.mints).await.map_err(|error| named(candidate, &error))?;
+            measured.entry(candidate.name).or_default().warm.push(warm);
+        }
+        eprint!("\rround {} of {} ", round + 1, plan.rounds);
+    }
+    for (_, life) in lives {
+        life.end().await?;
+    }
     eprintln!();
     Ok(measured.iter().map(|(name, measured)| (*name, Row::of(measured))).collect())
 }
@@ -135,11 +155,11 @@ fn named(candidate: &Candidate, error: &Failure) -> Failure {
 /// The numbers and the picture, for the README.
 fn write(root: &Path, rows: &BTreeMap<&'static str, Row>, order: &[&'static str], plan: &Plan) -> Result<(), Failure> {
     let (date, machine) = (env::var("BENCH_DATE")?, env::var("BENCH_MACHINE")?);
-    let results = json!({"date": date, "machine": machine, "cold_runs": plan.cold_runs, "mints": plan.mints,
-        "candidates": rows});
+    let results = json!({"date": date, "machine": machine, "cold_runs": plan.cold_runs,
+        "rounds": plan.rounds, "mints": plan.mints, "candidates": rows});
     fs::write(root.join("bench/results.json"), format!("{}\n", serde_json::to_string_pretty(&results)?))?;
     let footer =
-        format!("{date}, {machine}; medians of {} cold runs of {} mints; logarithmic", plan.cold_runs, plan.mints);
+        format!("{date}, {machine}; medians of {} cold starts and {} rounds; logarithmic", plan.cold_runs, plan.rounds);
     fs::write(root.join("bench/results.svg"), chart::draw(rows, order, &footer))?;
     Ok(())
 }

@@ -13,6 +13,8 @@ use crate::{
 #[derive(Debug, Default)]
 pub struct Measured {
     pub costs: Vec<Cost>,
+    /// CPU per mint, round by round, in milliseconds.
+    pub warm: Vec<f64>,
     pub waits: Vec<Wait>,
     pub zip_mb: f64,
 }
@@ -50,15 +52,14 @@ impl Row {
         let costs = |of: fn(&Cost) -> f64| measured.costs.iter().map(of).collect::<Vec<_>>();
         let waits = |of: fn(&Wait) -> f64| measured.waits.iter().map(of).collect::<Vec<_>>();
         let cold = costs(|cost| cost.init + cost.first);
-        let warm = costs(|cost| cost.warm);
         Self {
             zip_mb: round(measured.zip_mb),
             init_cpu_ms: round(median(&costs(|cost| cost.init))),
             first_cpu_ms: round(median(&costs(|cost| cost.first))),
             cold_cpu_ms: round(median(&cold)),
             cold_spread_ms: round(spread(&cold)),
-            mint_cpu_ms: round(median(&warm)),
-            mint_spread_ms: round(spread(&warm)),
+            mint_cpu_ms: round(median(&measured.warm)),
+            mint_spread_ms: round(spread(&measured.warm)),
             rss_mb: round(median(&costs(|cost| cost.rss))),
             first_ms_at_128: round(median(&waits(|wait| wait.first))),
             warm_ms_at_128: round(median(&waits(|wait| wait.warm))),

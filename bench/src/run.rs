@@ -60,7 +60,6 @@ pub struct Life {
 pub struct Cost {
     pub init: f64,
     pub first: f64,
-    pub warm: f64,
     pub rss: f64,
     /// Connections to OpenAI that the first mint opened.
     pub opened_by_first: f64,
@@ -185,6 +184,15 @@ impl Life {
         Ok(cpu.as_secs_f64() * 1e3)
     }
 
+    /// So many requests. What each of them cost, in milliseconds of CPU.
+    pub async fn warm(&mut self, mints: u32) -> Result<f64, Failure> {
+        let before = self.cpu().await?;
+        for _ in 0..mints {
+            self.ask().await?;
+        }
+        Ok((self.cpu().await? - before) / f64::from(mints))
+    }
+
     /// The most memory that it ever had, in megabytes.
     fn rss(&self) -> Result<f64, Failure> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.process.id().unwrap_or_default()))?;
@@ -218,19 +226,11 @@ pub async fn cost(candidate: &Candidate, world: &World, event: &str, mints: u32)
     for _ in 0..mints {
         life.ask().await?;
     }
-    let all = life.cpu().await?;
     let rss = life.rss()?;
     life.end().await?;
     let full = world.full_handshakes().saturating_sub(handshakes);
     let count = |number: usize| f64::from(u32::try_from(number).unwrap_or(u32::MAX));
-    Ok(Cost {
-        init,
-        first: first - init,
-        warm: (all - first) / f64::from(mints),
-        rss,
-        opened_by_first: count(opened),
-        full_handshakes: count(full),
-    })
+    Ok(Cost { init, first: first - init, rss, opened_by_first: count(opened), full_handshakes: count(full) })
 }
 
 /// CPU time of the threads that there are, by the scheduler's own count.
