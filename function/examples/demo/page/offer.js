@@ -63,7 +63,8 @@ function slider({ from, to }, own) {
   const input = Object.assign(document.createElement('input'), { type: 'range', min: from, max: to, step });
   input.value = own ?? from;
   const start = input.value;
-  const beside = document.createElement('output');
+  // For the eye; who listens hears it from the slider. An output would take the label for itself.
+  const beside = Object.assign(document.createElement('span'), { ariaHidden: 'true' });
   const tell = () => (beside.textContent = input.value);
   input.addEventListener('input', tell);
   tell();
