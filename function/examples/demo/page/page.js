@@ -56,10 +56,8 @@ at.connect.addEventListener('click', () => {
 at['hang-up'].addEventListener('click', () => call.hangUp());
 
 at.mute.addEventListener('click', () => {
-  const muted = at.mute.ariaPressed !== 'true';
-  at.mute.ariaPressed = String(muted);
-  at.mute.textContent = muted ? 'Unmute' : 'Mute';
-  call.mute(muted);
+  call.mute(at.mute.classList.toggle('pressed'));
+  at.mute.textContent = at.mute.classList.contains('pressed') ? 'Unmute' : 'Mute';
 });
 
 at.prompt.addEventListener('click', () => call.send({ type: 'response.create' }));
@@ -174,7 +172,7 @@ function showCall(calling) {
 
 function showTalk(talking) {
   at.mute.hidden = !talking;
-  at.mute.ariaPressed = 'false';
+  at.mute.classList.remove('pressed');
   at.mute.textContent = 'Mute';
   // Translations and transcriptions have no turns that one could ask for.
   const writes = talking && profile.kind === 'realtime';
