@@ -20,9 +20,12 @@
 
 #![allow(clippy::indexing_slicing, reason = "reading JSON: what is not there reads as null")]
 
+mod call;
+mod calls;
 mod client_secrets;
 mod fault;
 mod models;
+mod offer;
 mod refusal;
 mod rules;
 mod server;

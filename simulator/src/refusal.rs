@@ -5,7 +5,7 @@ use axum::{
     http::StatusCode,
     response::{IntoResponse, Response},
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// `{"error": {"message", "type", "param", "code"}}` and its status.
 #[derive(Debug)]
@@ -31,6 +31,11 @@ impl Refusal {
         Self::new(401, format!("Incorrect API key provided: {bearer}."), None, "invalid_api_key")
     }
 
+    /// As OpenAI's Realtime side has it of an ephemeral key.
+    pub(crate) fn expired_token() -> Self {
+        Self::new(401, "Your ephemeral token has expired.", None, "token_expired")
+    }
+
     pub(crate) fn rate_limit() -> Self {
         let message = "Rate limit reached for requests. Please try again later.";
         Self { kind: "requests", ..Self::new(429, message, None, "rate_limit_exceeded") }
@@ -40,13 +45,16 @@ impl Refusal {
         let message = "You exceeded your current quota, please check your plan and billing details.";
         Self { kind: "insufficient_quota", ..Self::new(429, message, None, "insufficient_quota") }
     }
+
+    /// What is inside the envelope.
+    pub(crate) fn error(&self) -> Value {
+        json!({"message": self.message, "type": self.kind, "param": self.param, "code": self.code})
+    }
 }
 
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        let Self { message, kind, param, code, .. } = self;
-        let error = json!({"message": message, "type": kind, "param": param, "code": code});
-        (status, Json(json!({ "error": error }))).into_response()
+        (status, Json(json!({"error": self.error()}))).into_response()
     }
 }

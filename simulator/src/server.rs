@@ -3,7 +3,7 @@
 use std::{
     future,
     io::{self, ErrorKind},
-    net::{Ipv4Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::Arc,
     time::Duration,
 };
@@ -13,6 +13,7 @@ use axum::{
     body::Bytes,
     extract,
     http::{HeaderMap, StatusCode, Uri, header},
+    middleware,
     response::{IntoResponse, Response},
     routing::{get, post},
 };
@@ -28,7 +29,7 @@ use tokio::{
 };
 use tokio_rustls::{TlsAcceptor, rustls::HandshakeKind};
 
-use crate::{Fault, SeenRequest, client_secrets, fault, models, refusal::Refusal, state::State, tls};
+use crate::{Fault, SeenRequest, calls, client_secrets, fault, models, refusal::Refusal, state::State, tls};
 
 /// A running stand-in for OpenAI. It stops when it is dropped.
 #[derive(Debug)]
@@ -143,6 +144,11 @@ impl Simulator {
 impl Drop for Simulator {
     fn drop(&mut self) {
         self.accepting.abort();
+        {
+            let mut memory = self.state.memory();
+            memory.over = true;
+            memory.calls.clear();
+        }
         self.close.send_modify(|times| *times = times.wrapping_add(1));
     }
 }
@@ -151,6 +157,8 @@ impl Drop for Simulator {
 #[derive(Clone, Debug)]
 pub(crate) struct Wire {
     connection: usize,
+    /// Where on this machine the client came to.
+    pub(crate) ip: IpAddr,
     orders: mpsc::UnboundedSender<Order>,
 }
 
@@ -252,7 +260,9 @@ where
         memory.connections = memory.connections.saturating_add(1);
         memory.connections
     };
-    let service = TowerToHyperService::new(routes(state, Wire { connection, orders }));
+    let local = socket.local_addr().ok().and_then(|address| address.as_socket());
+    let ip = local.map_or(Ipv4Addr::LOCALHOST.into(), |address| address.ip().to_canonical());
+    let service = TowerToHyperService::new(routes(state, Wire { connection, ip, orders }));
     let mut serving = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
     tokio::select! {
         _ = &mut serving => {}
@@ -270,7 +280,13 @@ where
 }
 
 fn routes(state: Arc<State>, wire: Wire) -> Router {
+    let calls = Router::new()
+        .route("/v1/realtime/calls", post(calls::calls_route))
+        .route("/v1/realtime/translations/calls", post(calls::calls_route))
+        .layer(middleware::from_fn(calls::for_browsers));
     Router::new()
+        .merge(calls)
+        .route("/v1/realtime/calls/{call_id}/hangup", post(calls::hang_up_route))
         .route("/v1/realtime/client_secrets", post(client_secrets_route))
         .route("/v1/realtime/translations/client_secrets", post(client_secrets_route))
         .route("/v1/models", get(models_route))
@@ -298,14 +314,27 @@ async fn client_secrets_route(
     } else if request.is_null() {
         Refusal::new(400, "We could not parse the JSON body of your request.", None, "invalid_json").into_response()
     } else if uri.path().contains("/translations/") {
-        client_secrets::mint_for_translation(&request)
+        minted(&state, client_secrets::mint_for_translation(&request), fault.as_ref())
     } else {
-        client_secrets::mint(&request)
+        minted(&state, client_secrets::mint(&request), fault.as_ref())
     };
     match fault {
         Some(fault) => fault::apply(fault, bearer, &request["session"].to_string(), &wire, right).await,
         None => right,
     }
+}
+
+/// Remembers a token, so that it opens calls.
+fn minted(state: &State, secret: Result<Value, Refusal>, fault: Option<&Fault>) -> Response {
+    let secret = match secret {
+        Ok(secret) => secret,
+        Err(refusal) => return refusal.into_response(),
+    };
+    if let (Some(token), Some(expires_at)) = (secret["value"].as_str(), secret["expires_at"].as_u64()) {
+        let expires_at = if matches!(fault, Some(Fault::Expired)) { 0 } else { expires_at };
+        state.memory().tokens.insert(token.to_owned(), (secret["session"].clone(), expires_at));
+    }
+    Json(secret).into_response()
 }
 
 async fn models_route(
@@ -362,12 +391,12 @@ async fn list_requests(extract::State(state): Shared) -> Json<Vec<SeenRequest>> 
     Json(state.memory().requests.clone())
 }
 
-fn bearer(headers: &HeaderMap) -> &str {
+pub(crate) fn bearer(headers: &HeaderMap) -> &str {
     let header = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
     header.and_then(|value| value.strip_prefix("Bearer ")).unwrap_or_default()
 }
 
-fn see(state: &State, wire: &Wire, uri: &Uri, headers: &HeaderMap, body: &[u8]) -> Value {
+pub(crate) fn see(state: &State, wire: &Wire, uri: &Uri, headers: &HeaderMap, body: &[u8]) -> Value {
     let body: Value = serde_json::from_slice(body).unwrap_or_default();
     let identifier = headers.get("openai-safety-identifier").and_then(|value| value.to_str().ok());
     state.memory().requests.push(SeenRequest {

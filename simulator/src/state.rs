@@ -1,13 +1,14 @@
 //! What a simulator remembers: the keys it takes, the faults it was asked for, what it was sent.
 
 use std::{
-    collections::VecDeque,
+    collections::{HashMap, VecDeque},
     sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use serde::Serialize;
 use serde_json::Value;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 use crate::Fault;
 
@@ -34,7 +35,7 @@ pub(crate) struct State {
     pub(crate) open: watch::Sender<usize>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Memory {
     /// `None`: any key that starts with `sk-`.
     pub(crate) keys: Option<Vec<String>>,
@@ -42,6 +43,30 @@ pub(crate) struct Memory {
     pub(crate) requests: Vec<SeenRequest>,
     pub(crate) connections: usize,
     pub(crate) resumed_handshakes: usize,
+    /// The session that each token was minted for, and until when it opens calls.
+    pub(crate) tokens: HashMap<String, (Value, u64)>,
+    /// The calls that are being held, and what ends each: to be sent to, or dropped.
+    pub(crate) calls: HashMap<String, oneshot::Sender<()>>,
+    pub(crate) session_limit: Duration,
+    /// No more calls: the simulator is gone.
+    pub(crate) over: bool,
+}
+
+impl Default for Memory {
+    fn default() -> Self {
+        Self {
+            keys: None,
+            faults: VecDeque::new(),
+            requests: Vec::new(),
+            connections: 0,
+            resumed_handshakes: 0,
+            tokens: HashMap::new(),
+            calls: HashMap::new(),
+            // What OpenAI's guide to Realtime conversations says.
+            session_limit: Duration::from_secs(60 * 60),
+            over: false,
+        }
+    }
 }
 
 impl State {
