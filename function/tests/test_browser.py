@@ -3,11 +3,14 @@
 import functools
 import http.server
 import json
+import math
 import re
 import shutil
 import site
+import struct
 import sysconfig
 import threading
+import wave
 from urllib.parse import quote
 
 import pytest
@@ -21,7 +24,22 @@ WORDS = (ROOT / "function/examples/demo/page/words.js").read_text()
 
 
 @pytest.fixture(scope="module")
-def browser():
+def speech(tmp_path_factory):
+    """What the microphone hears: nothing, someone for a second, and then nothing more."""
+    path = tmp_path_factory.mktemp("microphone") / "speech.wav"
+    rate = 16_000
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(rate)
+        for seconds, loudness in ((2, 0), (1, 8_000), (60, 0)):
+            tone = (round(loudness * math.sin(math.tau * 300 * n / rate)) for n in range(seconds * rate))
+            file.writeframes(struct.pack(f"<{seconds * rate}h", *tone))
+    return path
+
+
+@pytest.fixture(scope="module")
+def browser(speech):
     names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
     found = [path for name in names if (path := shutil.which(name))]
     if not found:
@@ -30,9 +48,10 @@ def browser():
 
     expect.set_options(timeout=15_000)
     with sync_playwright() as driver:
-        flags = ["--use-fake-device-for-media-stream", "--allow-loopback-in-peer-connection", "--disable-quic"]
-        # Root has no sandbox.
-        chromium = driver.chromium.launch(executable_path=found[0], args=[*flags, "--no-sandbox"])
+        microphone = ["--use-fake-device-for-media-stream", f"--use-file-for-fake-audio-capture={speech}%noloop"]
+        # Root has no sandbox, and a machine may have no network but loopback.
+        flags = ["--no-sandbox", "--allow-loopback-in-peer-connection", *microphone]
+        chromium = driver.chromium.launch(executable_path=found[0], args=flags)
         yield chromium
         chromium.close()
 
@@ -101,6 +120,27 @@ def expect(locator):
 def get_token(page):
     page.get_by_role("button", name="Get a token").click()
     expect(page.locator("#left")).to_have_text(re.compile(r"\d+:\d\d"))
+
+
+def connect(page):
+    get_token(page)
+    page.get_by_role("button", name="Connect").click()
+    expect(page.get_by_role("status")).to_have_text("Connected. Say something.")
+
+
+def events(page, name):
+    """Every event of that type in the log, as one reads it there."""
+    rows = page.locator("#events details").filter(has=page.locator(".type").get_by_text(name, exact=True))
+    expect(rows.first).to_be_visible()
+    found = []
+    for row in rows.all():
+        row.locator("summary").click()
+        decoder, text = json.JSONDecoder(), row.locator("pre").inner_text()
+        while text.strip():
+            event, end = decoder.raw_decode(text.strip())
+            found.append(event)
+            text = text.strip()[end:]
+    return found
 
 
 # The token
@@ -286,3 +326,121 @@ def test_a_used_up_quota_counts_down_to_the_next_try(mint, visit, aws):
     page.get_by_role("button", name="Get a token").click()
     expect(page.locator("#refusal")).to_contain_text("You have used up your tokens for now")
     expect(page.locator("#mint")).to_have_text(re.compile(r"Ask again in [\d:]+"))
+
+
+# The call
+
+
+def test_two_clicks_and_one_talks_to_the_session_that_was_chosen(mint, visit):
+    address, _ = mint()
+    page = visit(address)
+    page.get_by_label("Voice").select_option("marin")
+    page.evaluate(
+        """() => {
+          window.loudest = { input: 0, output: 0 };
+          setInterval(() => {
+            for (const id in loudest) loudest[id] = Math.max(loudest[id], document.getElementById(id).ariaValueNow);
+          }, 50);
+        }"""
+    )
+    connect(page)
+    [created] = events(page, "session.created")
+    assert created["session"]["model"] == "gpt-realtime-2.1"
+    assert created["session"]["audio"]["output"]["voice"] == "marin"
+
+    ours, theirs = page.locator("#turns .user p"), page.locator("#turns .assistant p")
+    expect(ours).to_have_text(re.compile(r"\(.* of speech\)"))
+    expect(theirs).to_have_text(re.compile(r"This is the simulator. I heard you speak for .+\."))
+    page.wait_for_function("loudest.input > 20 && loudest.output > 20")
+    assert [event["type"] for event in events(page, "response.done")] == ["response.done"]
+    assert len(events(page, "response.output_audio_transcript.delta")) > 5
+
+    page.get_by_role("button", name="Hang up").click()
+    expect(page.locator("#failure")).to_contain_text(re.compile(r"You hung up.*The call lasted \d+ seconds?\."))
+    expect(page.get_by_role("status")).to_have_text("The call is over.")
+    expect(page.get_by_role("button", name="Connect")).to_be_disabled()
+    expect(page.get_by_role("button", name="Get a token")).to_be_focused()
+    expect(page.locator("#left")).to_have_text("used")
+    assert page.evaluate("[input.ariaValueNow, output.ariaValueNow, speaker.srcObject]") == ["0", "0", None]
+
+
+def test_one_can_write_instead_let_it_speak_first_and_mute(mint, visit):
+    address, _ = mint()
+    page = visit(address)
+    page.get_by_label("Profile").select_option("de-escalation")
+    get_token(page)
+    page.get_by_role("button", name="Connect").click()
+    page.get_by_role("button", name="Mute").click()
+    page.get_by_role("button", name="Let it speak").click()
+    theirs = page.locator("#turns .assistant p")
+    expect(theirs.first).to_contain_text("This is the simulator.")
+    expect(page.locator("#events .type").get_by_text("response.done")).to_be_visible()
+    page.get_by_label("A message in writing").fill("Which flat is it?")
+    page.get_by_role("button", name="Send").click()
+    expect(page.locator("#turns .user p").last).to_have_text("Which flat is it?")
+    expect(theirs.last).to_have_text("This is the simulator. You wrote: Which flat is it?")
+    assert page.evaluate("input.ariaValueNow") == "0"
+    expect(page.get_by_role("button", name="Unmute")).to_be_visible()
+
+
+def test_a_translation_is_called_at_its_own_address_and_waits_for_no_turn(mint, visit):
+    address, openai = mint()
+    page = visit(address)
+    session = {"model": "gpt-realtime-translate", "audio": {"output": {"language": "es"}}}
+    authorized = {"Authorization": "Bearer sk-test", "Content-Type": "application/json"}
+    made = post(f"{openai}/v1/realtime/translations/client_secrets", json.dumps({"session": session}).encode(), authorized)
+    secret = json.loads(made[2])
+    token = {"success": True, "value": secret["value"], "expiresAt": secret["expires_at"], "model": session["model"]}
+    offered = json.loads(post(f"{address}/profiles", None, method="GET")[2])
+    calls = f"{openai}/v1/realtime/translations/calls"
+    offered["profiles"] = {"spanish": {"kind": "translation", "calls": calls, "fields": []}}
+    page.route("**/profiles", lambda route: route.fulfill(json=offered))
+    page.route("**/token", lambda route: route.fulfill(json=token))
+    page.reload()
+    connect(page)
+    [created] = events(page, "session.created")
+    assert created["session"]["type"] == "translation"
+    expect(page.get_by_role("button", name="Send")).to_be_disabled()
+
+
+# OpenAI's own SDK, and the lines of the README
+
+
+def test_openai_s_sdk_connects_with_a_token_of_another_origin_and_gets_a_spoken_reply(mint, visit, origin):
+    folder = ROOT / "function/tests/sdk"
+    if not (folder / "node_modules/.package-lock.json").exists():
+        skip("OpenAI's SDK needs npm")
+    page_s = origin(folder)
+    address, openai = mint(ALLOWED_ORIGINS=page_s)
+    page = visit(f"{page_s}/?token={quote(address + '/token')}&calls={quote(openai + '/v1/realtime/calls')}")
+    page.wait_for_function("window.connected")
+    page.wait_for_function("events.some(event => event.type === 'response.done')")
+    seen = page.evaluate("events")
+    assert not [event for event in seen if event["type"] in ("error", "sdk-error")]
+    created = next(event for event in seen if event["type"] == "session.created")
+    assert created["session"]["audio"]["output"]["voice"] == "alloy"
+    said = next(event for event in seen if event["type"] == "response.output_audio_transcript.done")
+    assert said["transcript"].startswith("This is the simulator. I heard you speak")
+    page.evaluate("session.close()")
+
+
+def test_the_readme_s_lines_connect_as_they_are(mint, visit, origin, tmp_path):
+    [lines] = re.findall(r"^```js\n(.*?)^```", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
+    (tmp_path / "lines.js").write_text(lines)
+    (tmp_path / "index.html").write_text('<script>const TOKEN_URL = new URLSearchParams(location.search).get("token")</script>')
+    page_s = origin(tmp_path)
+    address, openai = mint(ALLOWED_ORIGINS=page_s)
+    page = visit(f"{page_s}/?token={quote(address + '/token')}")
+    # All that is not as it would be: OpenAI is this one.
+    page.route("https://api.openai.com/**", lambda route: route.fulfill(
+        response=route.fetch(url=route.request.url.replace("https://api.openai.com", openai))
+    ))  # fmt: skip
+    heard = []
+    page.on("console", lambda message: heard.append(message.args[0].json_value()) if message.type == "log" else None)
+    page.add_script_tag(url="/lines.js", type="module")
+    for _ in range(100):
+        if any(event["type"] == "response.output_audio_transcript.done" for event in heard):
+            break
+        page.wait_for_timeout(100)
+    assert heard[0]["type"] == "session.created"
+    assert any(event["type"] == "response.output_audio_transcript.done" for event in heard)
