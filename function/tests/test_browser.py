@@ -50,8 +50,8 @@ def browser(speech):
     with sync_playwright() as driver:
         microphone = ["--use-fake-device-for-media-stream", f"--use-file-for-fake-audio-capture={speech}%noloop"]
         # Root has no sandbox, and a machine may have no network but loopback.
-        flags = ["--no-sandbox", "--allow-loopback-in-peer-connection", *microphone]
-        chromium = driver.chromium.launch(executable_path=found[0], args=flags)
+        flags = ["--no-sandbox", "--allow-loopback-in-peer-connection", "--host-resolver-rules=MAP mint.example 127.0.0.1"]
+        chromium = driver.chromium.launch(executable_path=found[0], args=[*flags, *microphone])
         yield chromium
         chromium.close()
 
@@ -401,6 +401,190 @@ def test_a_translation_is_called_at_its_own_address_and_waits_for_no_turn(mint, 
     [created] = events(page, "session.created")
     assert created["session"]["type"] == "translation"
     expect(page.get_by_role("button", name="Send")).to_be_disabled()
+
+
+# Calls that do not come about, or end
+
+
+def test_without_leave_to_use_the_microphone_one_is_told_and_keeps_the_token(mint, visit):
+    address, _ = mint()
+    page = visit(address, permissions=())
+    get_token(page)
+    page.get_by_role("button", name="Connect").click()
+    expect(page.locator("#failure")).to_contain_text("The microphone is not allowed")
+    page.context.grant_permissions(["microphone"])
+    page.get_by_role("button", name="Connect").click()
+    expect(page.get_by_role("status")).to_have_text("Connected. Say something.")
+    expect(page.locator("#failure")).to_be_empty()
+
+
+@pytest.mark.parametrize(
+    "error, title", [("NotFoundError", "There is no microphone"), ("NotReadableError", "The microphone cannot be used")]
+)
+def test_a_microphone_that_fails_is_told_in_words(mint, visit, error, title):
+    address, _ = mint()
+    page = visit(address)
+    page.evaluate("name => navigator.mediaDevices.getUserMedia = async () => { throw new DOMException('No.', name); }", error)
+    get_token(page)
+    page.get_by_role("button", name="Connect").click()
+    expect(page.locator("#failure")).to_contain_text(title)
+    expect(page.get_by_role("button", name="Connect")).to_be_enabled()
+
+
+def test_a_page_that_is_not_secure_says_why_there_is_no_microphone(mint, visit):
+    address, _ = mint()
+    page = visit(address.replace("127.0.0.1", "mint.example"))
+    get_token(page)
+    page.get_by_role("button", name="Connect").click()
+    expect(page.locator("#failure")).to_contain_text("The browser gives this page no microphone")
+    expect(page.locator("#failure")).to_contain_text("http://127.0.0.1")
+
+
+def test_without_a_network_one_is_told_and_keeps_the_token(mint, visit):
+    address, _ = mint()
+    page = visit(address)
+    get_token(page)
+    page.route("**/realtime/calls", lambda route: route.abort())
+    page.get_by_role("button", name="Connect").click()
+    expect(page.locator("#failure")).to_contain_text("OpenAI cannot be reached")
+    page.unroute("**/realtime/calls")
+    page.get_by_role("button", name="Connect").click()
+    expect(page.get_by_role("status")).to_have_text("Connected. Say something.")
+
+
+@pytest.mark.parametrize(
+    "name, settings, title",
+    [
+        ("unauthorized", {}, "OpenAI refuses the token"),
+        ("forbidden", {}, "OpenAI forbids this call"),
+        ("bad-request", {}, "OpenAI does not take the call"),
+        ("not-found", {}, "There are no calls at this address"),
+        ("rate-limit", {}, "OpenAI takes no more calls now"),
+        ("insufficient-quota", {}, "OpenAI wants to be paid"),
+        ("server-error", {"status": 503}, "OpenAI is out of order"),
+        ("not-json", {}, "OpenAI’s answer is no answer to the call"),
+    ],
+)
+def test_a_call_that_openai_refuses_is_told_in_words_and_the_next_one_can_succeed(mint, visit, name, settings, title):
+    address, openai = mint()
+    page = visit(address)
+    get_token(page)
+    fault(openai, name, at="calls", **settings)
+    page.get_by_role("button", name="Connect").click()
+    expect(page.locator("#failure")).to_contain_text(title)
+    expect(page.locator("#left")).to_have_text("used")
+    connect(page)
+    expect(page.locator("#failure")).to_be_empty()
+
+
+def test_a_call_that_openai_hangs_up_says_how_long_it_lasted(mint, visit):
+    address, openai = mint()
+    page = visit(address)
+    get_token(page)
+    with page.expect_response("**/realtime/calls") as answered:
+        page.get_by_role("button", name="Connect").click()
+    expect(page.get_by_role("status")).to_have_text("Connected. Say something.")
+    location = answered.value.headers["location"]
+    assert post(f"{openai}{location}/hangup", headers={"Authorization": "Bearer sk-test"})[0] == 200
+    told = page.locator("#failure")
+    expect(told).to_contain_text("OpenAI ended the session")
+    expect(told).to_contain_text("The call lasted")
+    expect(page.get_by_role("button", name="Hang up")).to_be_hidden()
+
+
+# What everyone can use
+
+
+def press_until(page, key, name):
+    """Presses a key until the focus is on the control of that name."""
+    for _ in range(30):
+        page.keyboard.press(key)
+        if page.evaluate("document.activeElement.innerText") == name:
+            return
+    raise AssertionError(f"the keyboard does not lead to {name!r}")
+
+
+def test_the_keyboard_alone_leads_through_a_call(mint, visit):
+    address, _ = mint()
+    page = visit(address)
+    expect(page.locator("#request")).to_have_text("POST /token")
+    press_until(page, "Tab", "Get a token")
+    page.keyboard.press("Enter")
+    expect(page.locator("#left")).to_have_text(re.compile(r"\d+:\d\d"))
+    press_until(page, "Tab", "Connect")
+    outline = page.evaluate("getComputedStyle(document.activeElement).outline")
+    assert "3px" in outline and "solid" in outline
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("status")).to_have_text("Connected. Say something.")
+    expect(page.get_by_role("button", name="Hang up")).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("status")).to_have_text("The call is over.")
+    expect(page.get_by_role("button", name="Get a token")).to_be_focused()
+
+
+def test_every_control_has_a_name_and_headings_are_in_order(mint, visit):
+    address, _ = mint()
+    page = visit(address)
+    page.get_by_label("Profile").select_option("de-escalation")
+    connect(page)
+    tree = page.context.new_cdp_session(page).send("Accessibility.getFullAXTree")["nodes"]
+    roles = {"button", "checkbox", "combobox", "list", "meter", "slider", "textbox"}
+    named = [
+        (node["role"]["value"], node.get("name", {}).get("value"))
+        for node in tree
+        if node.get("role", {}).get("value") in roles and not node["ignored"]
+    ]
+    assert {role for role, _ in named} == roles
+    assert all(name for _, name in named), named
+    levels = [int(tag[1]) for tag in page.evaluate("[...document.querySelectorAll('h1, h2, h3')].map(h => h.tagName)")]
+    assert levels == [1, 2, 2, 2, 2]
+
+
+CONTRAST = """() => {
+  const colour = text => text.match(/[\\d.]+/g).map(Number);
+  const light = ([r, g, b]) => [r, g, b].map(c => (c /= 255) <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4)
+    .reduce((sum, c, i) => sum + c * [0.2126, 0.7152, 0.0722][i], 0);
+  const behind = element => {
+    const [r, g, b, a = 1] = colour(getComputedStyle(element).backgroundColor);
+    return a === 1 ? [r, g, b] : element.parentElement ? behind(element.parentElement) : [255, 255, 255];
+  };
+  const texts = [...document.querySelectorAll('body *')].filter(element => element.checkVisibility()
+    && [...element.childNodes].some(node => node.nodeType === 3 && node.data.trim()));
+  return texts.map(element => {
+    const [one, other] = [light(colour(getComputedStyle(element).color)), light(behind(element))];
+    return [(Math.max(one, other) + 0.05) / (Math.min(one, other) + 0.05), element.textContent.trim()];
+  });
+}"""
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_narrow_screen_shows_it_all_and_every_text_can_be_read(mint, visit, scheme):
+    address, openai = mint()
+    # Without motion, so that no colour is on its way from one to another.
+    page = visit(address, viewport={"width": 360, "height": 740}, color_scheme=scheme, reduced_motion="reduce")
+    page.get_by_label("Profile").select_option("de-escalation")
+
+    def check():
+        page.mouse.move(0, 0)
+        assert page.evaluate("document.documentElement.scrollWidth") <= 360
+        texts = page.evaluate(CONTRAST)
+        assert len(texts) > 15
+        assert not [text for text in texts if text[0] < 4.5]
+
+    check()
+    dark = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert dark == {"light": "rgb(244, 247, 245)", "dark": "rgb(15, 21, 19)"}[scheme]
+    fault(openai, "insufficient-quota")
+    page.get_by_role("button", name="Get a token").click()
+    expect(page.locator("#refusal")).to_contain_text("OpenAI wants to be paid")
+    check()
+    connect(page)
+    expect(page.locator("#turns .assistant p")).to_have_text(re.compile(r"I heard you speak for .+\."))
+    events(page, "session.updated")
+    check()
+    page.get_by_role("button", name="Hang up").click()
+    expect(page.locator("#failure")).to_contain_text("You hung up")
+    check()
 
 
 # OpenAI's own SDK, and the lines of the README
