@@ -15,19 +15,18 @@ use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
 use crate::{
+    CallFault,
     call::{Call, id},
-    client_secrets,
+    client_secrets, fault,
     offer::Offer,
     refusal::Refusal,
     rules,
-    server::{Wire, bearer, see},
+    server::{Shared, Wire, bearer, see},
     state::State,
 };
 
 /// As many as a test can want, and as a small machine can bear.
 const MOST: usize = 64;
-
-type Shared = extract::State<Arc<State>>;
 
 pub(crate) async fn calls_route(
     extract::State(state): Shared,
@@ -37,9 +36,17 @@ pub(crate) async fn calls_route(
     body: Bytes,
 ) -> Response {
     see(&state, &wire, &uri, &headers, b"");
-    match answer(&state, &wire, &uri, &headers, &body).await {
+    let ask = async |fault| match answer(&state, &wire, &uri, &headers, &body, fault).await {
         Ok(answer) => answer,
         Err(refusal) => refusal.into_response(),
+    };
+    let fault = state.memory().call_faults.pop_front();
+    match fault {
+        Some(CallFault::Answer(fault)) => {
+            let right = if fault.needs_the_right_answer() { ask(None).await } else { Response::default() };
+            fault::apply(fault, bearer(&headers), "", &wire, right).await
+        }
+        fault => ask(fault).await,
     }
 }
 
@@ -49,30 +56,29 @@ async fn answer(
     uri: &Uri,
     headers: &HeaderMap,
     body: &Bytes,
+    fault: Option<CallFault>,
 ) -> Result<Response, Refusal> {
     let bearer = bearer(headers);
-    let token = state.memory().tokens.get(bearer).cloned();
-    let bound = match token {
-        Some((session, expires_at)) if expires_at > client_secrets::now() => Some(session),
-        Some(_) => return Err(Refusal::expired_token()),
-        None if state.takes(bearer) => None,
-        None => return Err(Refusal::bad_key(bearer)),
-    };
+    let bound = bound_to(state, bearer)?;
     let Offer { sdp, session } = Offer::of(headers, body)?;
-    let mut session = session_of(bound, session, uri.path().contains("/translations/"))?;
+    let mut session = session_of(bound, session.as_ref(), uri.path().contains("/translations/"))?;
     let limit = state.memory().session_limit;
     session["expires_at"] = client_secrets::now().saturating_add(limit.as_secs()).into();
     if state.memory().calls.len() >= MOST {
         return Err(Refusal::rate_limit());
     }
-    let (call, answer) = Call::answer(&sdp, session, wire.ip, limit).await?;
+    let (call, answer) = Call::answer(&sdp, session, wire.ip, limit, fault).await?;
     let call_id = id("rtc");
     let location = format!("/v1/realtime/calls/{call_id}");
     let (hang_up, hung_up) = oneshot::channel();
     {
         let mut memory = state.memory();
+        // Once the simulator is gone, a call ends as it begins.
         if !memory.over {
             memory.calls.insert(call_id.clone(), hang_up);
+        }
+        if let Some(token) = memory.tokens.get_mut(bearer) {
+            token.used = true;
         }
     }
     let state = Arc::clone(state);
@@ -84,11 +90,23 @@ async fn answer(
     Ok((StatusCode::CREATED, headers, answer).into_response())
 }
 
+/// The session that a token was minted for; nothing if the caller has an API key instead.
+fn bound_to(state: &State, bearer: &str) -> Result<Option<Value>, Refusal> {
+    let memory = state.memory();
+    match memory.tokens.get(bearer) {
+        Some(token) if token.expires_at <= client_secrets::now() => Err(Refusal::expired_token()),
+        Some(token) if token.used && memory.tokens_serve_once => Err(Refusal::used_token()),
+        Some(token) => Ok(Some(token.session.clone())),
+        None if memory.takes(bearer) => Ok(None),
+        None => Err(Refusal::bad_key(bearer)),
+    }
+}
+
 /// The session that a call is to have: the token's, with what the client asks for laid over it, or what the client
 /// asks for, if it has an API key.
-fn session_of(bound: Option<Value>, asked: Option<Value>, translates: bool) -> Result<Value, Refusal> {
+fn session_of(bound: Option<Value>, asked: Option<&Value>, translates: bool) -> Result<Value, Refusal> {
     let request = json!({"session": asked});
-    let session = match (bound, &asked) {
+    let session = match (bound, asked) {
         (None, None) => {
             return Err(Refusal::invalid(
                 "session",

@@ -23,6 +23,7 @@
 mod call;
 mod calls;
 mod client_secrets;
+mod control;
 mod fault;
 mod models;
 mod offer;
@@ -32,6 +33,7 @@ mod server;
 mod state;
 pub mod tls;
 
+pub use call::CallFault;
 pub use fault::Fault;
 pub use server::Simulator;
 pub use state::SeenRequest;

@@ -14,16 +14,16 @@ pub(crate) struct Refusal {
     message: String,
     kind: &'static str,
     param: Option<String>,
-    code: &'static str,
+    code: String,
 }
 
 impl Refusal {
-    pub(crate) fn new(status: u16, message: impl Into<String>, param: Option<&str>, code: &'static str) -> Self {
+    pub(crate) fn new(status: u16, message: impl Into<String>, param: Option<&str>, code: &str) -> Self {
         let kind = if status >= 500 { "server_error" } else { "invalid_request_error" };
-        Self { status, message: message.into(), kind, param: param.map(Into::into), code }
+        Self { status, message: message.into(), kind, param: param.map(Into::into), code: code.to_owned() }
     }
 
-    pub(crate) fn invalid(param: &str, message: impl Into<String>, code: &'static str) -> Self {
+    pub(crate) fn invalid(param: &str, message: impl Into<String>, code: &str) -> Self {
         Self::new(400, message, Some(param), code)
     }
 
@@ -33,7 +33,12 @@ impl Refusal {
 
     /// As OpenAI's Realtime side has it of an ephemeral key.
     pub(crate) fn expired_token() -> Self {
-        Self::new(401, "Your ephemeral token has expired.", None, "token_expired")
+        Self::new(401, "Ephemeral token has expired.", None, "token_expired")
+    }
+
+    /// The code as it was seen in August 2026 (github.com/kizuna-ai-lab/sokuji, pull request 377).
+    pub(crate) fn used_token() -> Self {
+        Self::new(401, "Ephemeral token has already been used.", None, "ephemeral_token_already_used")
     }
 
     pub(crate) fn rate_limit() -> Self {

@@ -181,6 +181,25 @@ const TRANSLATION_SESSION: Rule = Object(&[must("model", Text), may("audio", TRA
 /// `RealtimeTranslationSessionUpdateRequest`: its model is settled when it is created.
 const TRANSLATION_UPDATE: Rule = Object(&[may("audio", TRANSLATION_AUDIO)]);
 
+/// `RealtimeResponseCreateParams`
+const RESPONSE: Rule = Either(&[
+    Null,
+    Object(&[
+        may("audio", Object(&[may("output", Object(&[may("format", FORMAT), may("voice", VOICE)]))])),
+        may("conversation", Choice(&["auto", "none"])),
+        may("input", List(&Map)),
+        may("instructions", Text),
+        may("max_output_tokens", Either(&[Choice(&["inf"]), Whole(1, 4_096)])),
+        may("metadata", Either(&[Null, Map])),
+        may("output_modalities", List(&Choice(&["text", "audio"]))),
+        may("parallel_tool_calls", Flag),
+        may("prompt", PROMPT),
+        may("reasoning", Object(&[may("effort", Choice(&["minimal", "low", "medium", "high", "xhigh"]))])),
+        may("tool_choice", TOOL_CHOICE),
+        may("tools", List(&TOOL)),
+    ]),
+]);
+
 const EXPIRES_AFTER: Rule = Object(&[may("anchor", Choice(&["created_at"])), may("seconds", Whole(10, 7_200))]);
 
 const ENVELOPE: Rule = Object(&[may("expires_after", EXPIRES_AFTER), may("session", Map)]);
@@ -191,6 +210,11 @@ pub(crate) fn translation_of(request: &Value) -> Result<&Value, Refusal> {
     let session = request.get("session").ok_or_else(|| missing("session"))?;
     check(session, &TRANSLATION_SESSION, "session")?;
     Ok(session)
+}
+
+/// What a `response.create` asks for, as OpenAI would judge it.
+pub(crate) fn response_of(asked: &Value) -> Result<(), Refusal> {
+    check(asked, &RESPONSE, "response")
 }
 
 /// What a `session.update` asks of a translation, as OpenAI would judge it.

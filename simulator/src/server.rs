@@ -12,14 +12,13 @@ use axum::{
     Extension, Json, Router,
     body::Bytes,
     extract,
-    http::{HeaderMap, StatusCode, Uri, header},
+    http::{HeaderMap, Uri, header},
     middleware,
     response::{IntoResponse, Response},
     routing::{get, post},
 };
 use hyper::server::conn::http1;
 use hyper_util::{rt::TokioIo, service::TowerToHyperService};
-use serde::Deserialize;
 use serde_json::Value;
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt},
@@ -29,7 +28,14 @@ use tokio::{
 };
 use tokio_rustls::{TlsAcceptor, rustls::HandshakeKind};
 
-use crate::{Fault, SeenRequest, calls, client_secrets, fault, models, refusal::Refusal, state::State, tls};
+use crate::{
+    CallFault, Fault, SeenRequest,
+    call::LONGEST,
+    calls, client_secrets, control, fault, models,
+    refusal::Refusal,
+    state::{State, Token},
+    tls,
+};
 
 /// A running stand-in for OpenAI. It stops when it is dropped.
 #[derive(Debug)]
@@ -104,9 +110,31 @@ impl Simulator {
         self.state.memory().faults.extend(std::iter::repeat_n(fault, times));
     }
 
+    /// Lets the next `times` calls go wrong. Several calls queue up.
+    pub fn fail_calls(&self, fault: impl Into<CallFault>, times: usize) {
+        self.state.memory().call_faults.extend(std::iter::repeat_n(fault.into(), times));
+    }
+
     /// Forgets the faults that have not happened yet.
     pub fn clear_faults(&self) {
-        self.state.memory().faults.clear();
+        self.state.memory().clear_faults();
+    }
+
+    /// Ends the calls that begin from now on after so long; an hour if nothing is said.
+    pub fn limit_sessions(&self, limit: Duration) {
+        self.state.memory().session_limit = limit.min(LONGEST);
+    }
+
+    /// Lets each token open one call and no more, as the service has been seen to do. Its reference says that a token
+    /// opens several.
+    pub fn take_tokens_once(&self) {
+        self.state.memory().tokens_serve_once = true;
+    }
+
+    /// How many calls are being held.
+    #[must_use]
+    pub fn calls(&self) -> usize {
+        self.state.memory().calls.len()
     }
 
     /// Takes these keys from now on, and no other. At the start it takes any that begins with `sk-`.
@@ -290,14 +318,14 @@ fn routes(state: Arc<State>, wire: Wire) -> Router {
         .route("/v1/realtime/client_secrets", post(client_secrets_route))
         .route("/v1/realtime/translations/client_secrets", post(client_secrets_route))
         .route("/v1/models", get(models_route))
-        .route("/simulator/faults", post(plan_faults).delete(clear_faults))
-        .route("/simulator/requests", get(list_requests))
+        .route("/simulator/faults", post(control::plan_faults).delete(control::clear_faults))
+        .route("/simulator/requests", get(control::list_requests))
         .fallback(nowhere)
         .layer(Extension(wire))
         .with_state(state)
 }
 
-type Shared = extract::State<Arc<State>>;
+pub(crate) type Shared = extract::State<Arc<State>>;
 
 async fn client_secrets_route(
     extract::State(state): Shared,
@@ -332,7 +360,8 @@ fn minted(state: &State, secret: Result<Value, Refusal>, fault: Option<&Fault>) 
     };
     if let (Some(token), Some(expires_at)) = (secret["value"].as_str(), secret["expires_at"].as_u64()) {
         let expires_at = if matches!(fault, Some(Fault::Expired)) { 0 } else { expires_at };
-        state.memory().tokens.insert(token.to_owned(), (secret["session"].clone(), expires_at));
+        let session = secret["session"].clone();
+        state.memory().tokens.insert(token.to_owned(), Token { session, expires_at, used: false });
     }
     Json(secret).into_response()
 }
@@ -357,38 +386,6 @@ async fn nowhere(
 ) -> Refusal {
     see(&state, &wire, &uri, &headers, &body);
     Refusal::new(404, format!("Invalid URL ({})", uri.path()), None, "unknown_url")
-}
-
-/// A number of equal faults, as `POST /simulator/faults` takes it.
-#[derive(Deserialize)]
-struct Plan {
-    #[serde(flatten)]
-    fault: Fault,
-    #[serde(default = "once")]
-    times: usize,
-}
-
-fn once() -> usize {
-    1
-}
-
-async fn plan_faults(extract::State(state): Shared, body: Bytes) -> Response {
-    match serde_json::from_slice::<Plan>(&body) {
-        Ok(plan) => {
-            state.memory().faults.extend(std::iter::repeat_n(plan.fault, plan.times));
-            StatusCode::NO_CONTENT.into_response()
-        }
-        Err(fault) => (StatusCode::BAD_REQUEST, format!("{fault}\n")).into_response(),
-    }
-}
-
-async fn clear_faults(extract::State(state): Shared) -> StatusCode {
-    state.memory().faults.clear();
-    StatusCode::NO_CONTENT
-}
-
-async fn list_requests(extract::State(state): Shared) -> Json<Vec<SeenRequest>> {
-    Json(state.memory().requests.clone())
 }
 
 pub(crate) fn bearer(headers: &HeaderMap) -> &str {

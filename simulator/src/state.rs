@@ -10,7 +10,7 @@ use serde::Serialize;
 use serde_json::Value;
 use tokio::sync::{oneshot, watch};
 
-use crate::Fault;
+use crate::{CallFault, Fault};
 
 /// One request to `/v1/…` as it arrived.
 #[derive(Clone, Debug, Serialize)]
@@ -40,11 +40,13 @@ pub(crate) struct Memory {
     /// `None`: any key that starts with `sk-`.
     pub(crate) keys: Option<Vec<String>>,
     pub(crate) faults: VecDeque<Fault>,
+    pub(crate) call_faults: VecDeque<CallFault>,
     pub(crate) requests: Vec<SeenRequest>,
     pub(crate) connections: usize,
     pub(crate) resumed_handshakes: usize,
-    /// The session that each token was minted for, and until when it opens calls.
-    pub(crate) tokens: HashMap<String, (Value, u64)>,
+    pub(crate) tokens: HashMap<String, Token>,
+    /// A token opens one call and no more.
+    pub(crate) tokens_serve_once: bool,
     /// The calls that are being held, and what ends each: to be sent to, or dropped.
     pub(crate) calls: HashMap<String, oneshot::Sender<()>>,
     pub(crate) session_limit: Duration,
@@ -52,20 +54,45 @@ pub(crate) struct Memory {
     pub(crate) over: bool,
 }
 
+/// What a minted token stands for.
+#[derive(Debug)]
+pub(crate) struct Token {
+    pub(crate) session: Value,
+    /// Unix seconds.
+    pub(crate) expires_at: u64,
+    pub(crate) used: bool,
+}
+
 impl Default for Memory {
     fn default() -> Self {
         Self {
             keys: None,
             faults: VecDeque::new(),
+            call_faults: VecDeque::new(),
             requests: Vec::new(),
             connections: 0,
             resumed_handshakes: 0,
             tokens: HashMap::new(),
+            tokens_serve_once: false,
             calls: HashMap::new(),
             // What OpenAI's guide to Realtime conversations says.
             session_limit: Duration::from_secs(60 * 60),
             over: false,
         }
+    }
+}
+
+impl Memory {
+    pub(crate) fn takes(&self, bearer: &str) -> bool {
+        match &self.keys {
+            Some(keys) => keys.iter().any(|key| key == bearer),
+            None => bearer.starts_with("sk-"),
+        }
+    }
+
+    pub(crate) fn clear_faults(&mut self) {
+        self.faults.clear();
+        self.call_faults.clear();
     }
 }
 
@@ -75,9 +102,6 @@ impl State {
     }
 
     pub(crate) fn takes(&self, bearer: &str) -> bool {
-        match &self.memory().keys {
-            Some(keys) => keys.iter().any(|key| key == bearer),
-            None => bearer.starts_with("sk-"),
-        }
+        self.memory().takes(bearer)
     }
 }

@@ -8,7 +8,7 @@ use super::{
     conversation::Conversation,
     session::{Kind, Session},
 };
-use crate::refusal::Refusal;
+use crate::{refusal::Refusal, rules};
 
 const REALTIME: &[&str] = &[
     "session.update",
@@ -78,6 +78,7 @@ impl Conversation {
                     );
                     return Err(Refusal::new(400, message, None, "conversation_already_has_active_response"));
                 }
+                rules::response_of(&event["response"])?;
                 self.respond(&event["response"]);
             }
             "response.cancel" => {

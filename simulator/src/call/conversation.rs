@@ -56,14 +56,26 @@ impl Conversation {
 
     /// The session has lasted as long as one may.
     pub(super) fn expire(&mut self, limit: Duration) {
-        let (minutes, seconds) = (limit.as_secs() / 60, limit.as_secs() % 60);
-        let length = if seconds == 0 { format!("{minutes} minutes") } else { format!("{} seconds", limit.as_secs()) };
+        let length = match limit.as_secs() {
+            length if length.is_multiple_of(60) => format!("{} minutes", length / 60),
+            length => format!("{length} seconds"),
+        };
         let message = format!("Your session hit the maximum duration of {length}.");
         self.events.error(&Refusal::new(400, message, None, "session_expired"), &Value::Null);
     }
 
+    /// Something went wrong that was none of the client's fault.
+    pub(super) fn fail(&mut self, code: &str) {
+        let message = "The server had an error while processing your request.";
+        self.events.error(&Refusal::new(500, message, None, code), &Value::Null);
+    }
+
     /// 20 ms of the caller's audio.
     pub(super) fn hear(&mut self, samples: &[f32]) {
+        // A translation has no turns.
+        if self.session.kind == Kind::Translation {
+            return;
+        }
         let detection = TurnDetection::of(&self.session.document);
         match self.ear.hear(level(samples), detection) {
             Some(Turn::Started { audio_start_ms }) => {
@@ -78,7 +90,7 @@ impl Conversation {
                 let item_id = self.speech_item.take().unwrap_or_else(|| id("item"));
                 let stopped = json!({"audio_end_ms": audio_end_ms, "item_id": item_id});
                 self.events.send("input_audio_buffer.speech_stopped", stopped);
-                self.commit(item_id);
+                self.commit(&item_id);
                 let answers = detection.is_some_and(|detection| detection.create_response);
                 if answers && self.session.kind == Kind::Realtime && self.response.is_none() {
                     self.respond(&Value::Null);
@@ -108,7 +120,7 @@ impl Conversation {
             return Err(Refusal::new(400, message, None, "input_audio_buffer_commit_empty"));
         }
         let item_id = self.speech_item.take().unwrap_or_else(|| id("item"));
-        self.commit(item_id);
+        self.commit(&item_id);
         Ok(())
     }
 
@@ -119,16 +131,17 @@ impl Conversation {
     }
 
     /// Makes an item of what is in the input buffer.
-    fn commit(&mut self, item_id: String) {
+    fn commit(&mut self, item_id: &str) {
         let heard = self.ear.take();
         let previous = self.items.last_id();
         let committed = json!({"previous_item_id": previous, "item_id": item_id});
         self.events.send("input_audio_buffer.committed", committed);
         let item = json!({"id": item_id, "object": "realtime.item", "type": "message", "status": "completed",
             "role": "user", "content": [{"type": "input_audio", "transcript": null}]});
-        self.add(item, previous, Some(heard));
+        self.added(&item, previous.as_deref());
+        self.items.push(item, Some(heard));
         if !self.session.document["audio"]["input"]["transcription"].is_null() {
-            self.transcribe(&item_id, heard);
+            self.transcribe(item_id, heard);
         }
     }
 
@@ -143,21 +156,17 @@ impl Conversation {
         self.items.set_transcript(item_id, &transcript);
     }
 
-    /// Puts an item at the end, and says so.
-    fn add(&mut self, item: Value, previous: Option<String>, heard: Option<Utterance>) {
-        let event = json!({"previous_item_id": previous, "item": item});
-        self.items.push(item, heard);
-        self.events.send("conversation.item.added", event.clone());
-        self.events.send("conversation.item.done", event);
-    }
-
     /// The client puts an item where it wants it.
     pub(super) fn create_item(&mut self, asked: &Value, after: Option<&str>) -> Result<(), Refusal> {
         let (item, previous) = self.items.create(asked, after)?;
+        self.added(&item, previous.as_deref());
+        Ok(())
+    }
+
+    fn added(&mut self, item: &Value, previous: Option<&str>) {
         let event = json!({"previous_item_id": previous, "item": item});
         self.events.send("conversation.item.added", event.clone());
         self.events.send("conversation.item.done", event);
-        Ok(())
     }
 
     pub(super) fn truncated(&mut self, item_id: &str, content_index: u64, audio_end_ms: u64) {

@@ -132,7 +132,8 @@ mod tests {
 
     /// Listens to so many milliseconds of a level; at which of them what came, counted from the first.
     fn listen(ear: &mut Ear, ms: u64, level: f32, detection: Option<TurnDetection>) -> Vec<(u64, Turn)> {
-        (1..=ms / FRAME_MS).filter_map(|step| ear.hear(level, detection).map(|turn| (step * FRAME_MS, turn))).collect()
+        let steps = (FRAME_MS..=ms).step_by(20);
+        steps.filter_map(|at| ear.hear(level, detection).map(|turn| (at, turn))).collect()
     }
 
     #[test]
