@@ -14,7 +14,7 @@ import wave
 from urllib.parse import quote
 
 import pytest
-from conftest import NO_AWS_ACCOUNT, ROOT, post, skip
+from conftest import NO_AWS_ACCOUNT, ROOT, TARGET, free_port, post, skip
 
 # The driver has an environment of its own, for its size; what both have is taken from that of the tests.
 site.addsitedir(sysconfig.get_path("purelib", vars={"base": str(ROOT / ".venv/browser")}))
@@ -122,6 +122,15 @@ def get_token(page):
     expect(page.locator("#left")).to_have_text(re.compile(r"\d+:\d\d"))
 
 
+def wait_until(page, expression):
+    """Waits for an expression of the page's to be true. Playwright's own way would need a laxer policy than the page has."""
+    for _ in range(150):
+        if page.evaluate(expression):
+            return
+        page.wait_for_timeout(100)
+    raise AssertionError(expression)
+
+
 def connect(page):
     get_token(page)
     page.get_by_role("button", name="Connect").click()
@@ -135,6 +144,7 @@ def events(page, name):
     found = []
     for row in rows.all():
         row.locator("summary").click()
+        expect(row.locator("pre")).not_to_be_empty()
         decoder, text = json.JSONDecoder(), row.locator("pre").inner_text()
         while text.strip():
             event, end = decoder.raw_decode(text.strip())
@@ -351,7 +361,7 @@ def test_two_clicks_and_one_talks_to_the_session_that_was_chosen(mint, visit):
     ours, theirs = page.locator("#turns .user p"), page.locator("#turns .assistant p")
     expect(ours).to_have_text(re.compile(r"\(.* of speech\)"))
     expect(theirs).to_have_text(re.compile(r"This is the simulator. I heard you speak for .+\."))
-    page.wait_for_function("loudest.input > 20 && loudest.output > 20")
+    wait_until(page, "loudest.input > 20 && loudest.output > 20")
     assert [event["type"] for event in events(page, "response.done")] == ["response.done"]
     assert len(events(page, "response.output_audio_transcript.delta")) > 5
 
@@ -477,6 +487,76 @@ def test_a_call_that_openai_refuses_is_told_in_words_and_the_next_one_can_succee
     expect(page.locator("#failure")).to_be_empty()
 
 
+@pytest.mark.parametrize(
+    "name, seconds, title",
+    [
+        ("hang", 15, "OpenAI does not answer the call"),
+        ("never-connects", 20, "No way was found for the sound"),
+        ("no-events", 20, "The channel for events does not open"),
+    ],
+)
+def test_a_call_that_does_not_come_about_in_time_is_told_in_words(mint, visit, name, seconds, title):
+    address, openai = mint()
+    page = visit(address)
+    page.clock.install()
+    page.evaluate(
+        """() => {
+          window.RTCPeerConnection = class extends RTCPeerConnection { constructor() { super(); window.peer = this; } };
+        }"""
+    )
+    get_token(page)
+    fault(openai, name, at="calls")
+    page.get_by_role("button", name="Connect").click()
+    waiting = "Asking OpenAI for the call…" if name == "hang" else "Looking for a way for the sound…"
+    expect(page.get_by_role("status")).to_have_text(waiting)
+    if name == "no-events":
+        wait_until(page, "peer.connectionState === 'connected'")
+    page.clock.fast_forward(seconds * 1000)
+    expect(page.locator("#failure")).to_contain_text(title)
+    expect(page.get_by_role("status")).to_have_text("Not connected.")
+
+
+@pytest.mark.parametrize(
+    "name, title",
+    [("ends", "OpenAI ended the session"), ("events-close", "OpenAI ended the session"), ("drops", "The connection was lost")],
+)
+def test_a_call_that_breaks_off_is_told_in_words(mint, visit, name, title):
+    address, openai = mint()
+    page = visit(address)
+    page.clock.install()
+    fault(openai, name, at="calls", ms=500)
+    connect(page)
+    if name == "drops":
+        expect(page.get_by_role("status")).to_have_text("The connection is shaky. Waiting for it to come back…")
+        page.clock.fast_forward(10_000)
+    expect(page.locator("#failure")).to_contain_text(title)
+    expect(page.locator("#failure")).to_contain_text("The call lasted")
+    expect(page.get_by_role("button", name="Get a token")).to_be_enabled()
+
+
+def test_an_error_event_is_told_and_the_call_goes_on(mint, visit):
+    address, openai = mint()
+    page = visit(address)
+    fault(openai, "error-event", at="calls", code="rate_limit_exceeded", ms=200)
+    connect(page)
+    told = page.locator("#failure")
+    expect(told).to_contain_text("OpenAI reports an error")
+    expect(told).to_contain_text("Wait a little before you go on.")
+    expect(page.locator("#turns .assistant p")).to_contain_text("I heard you speak")
+    expect(told).to_be_empty()
+    expect(page.get_by_role("status")).to_have_text("Connected. Say something.")
+
+
+def test_a_session_that_reaches_its_longest_time_says_so(mint, visit, start):
+    port = free_port()
+    start([TARGET / "debug/openai-simulator", "--port", port, "--session-limit", 2], "openai").wait_for_port(port)
+    address, _ = mint(OPENAI_API_KEY="sk-my-own", OPENAI_BASE_URL=f"http://127.0.0.1:{port}/v1")
+    page = visit(address)
+    assert "Simulated" not in page.locator("#upstream").inner_text()
+    connect(page)
+    expect(page.locator("#failure")).to_contain_text("The session reached its longest time")
+
+
 def test_a_call_that_openai_hangs_up_says_how_long_it_lasted(mint, visit):
     address, openai = mint()
     page = visit(address)
@@ -597,8 +677,8 @@ def test_openai_s_sdk_connects_with_a_token_of_another_origin_and_gets_a_spoken_
     page_s = origin(folder)
     address, openai = mint(ALLOWED_ORIGINS=page_s)
     page = visit(f"{page_s}/?token={quote(address + '/token')}&calls={quote(openai + '/v1/realtime/calls')}")
-    page.wait_for_function("window.connected")
-    page.wait_for_function("events.some(event => event.type === 'response.done')")
+    wait_until(page, "window.connected")
+    wait_until(page, "events.some(event => event.type === 'response.done')")
     seen = page.evaluate("events")
     assert not [event for event in seen if event["type"] in ("error", "sdk-error")]
     created = next(event for event in seen if event["type"] == "session.created")
@@ -622,9 +702,9 @@ def test_the_readme_s_lines_connect_as_they_are(mint, visit, origin, tmp_path):
     heard = []
     page.on("console", lambda message: heard.append(message.args[0].json_value()) if message.type == "log" else None)
     page.add_script_tag(url="/lines.js", type="module")
-    for _ in range(100):
+    for _ in range(150):
         if any(event["type"] == "response.output_audio_transcript.done" for event in heard):
             break
         page.wait_for_timeout(100)
-    assert heard[0]["type"] == "session.created"
-    assert any(event["type"] == "response.output_audio_transcript.done" for event in heard)
+    types = [event["type"] for event in heard]
+    assert types[0] == "session.created" and "response.output_audio_transcript.done" in types, types

@@ -66,7 +66,7 @@ export class Call {
     const sdp = await askForCall(url, secret, peer.localDescription.sdp);
     if (this.#over) return;
     this.#on.step('path');
-    this.#within(CONNECT_IN, 'path_failed');
+    this.#within(CONNECT_IN, () => (peer.connectionState === 'connected' ? 'channel_missing' : 'path_failed'));
     await peer.setRemoteDescription({ type: 'answer', sdp }).catch(error => {
       throw new Failure('answer_invalid', String(error));
     });
@@ -79,7 +79,7 @@ export class Call {
     if (state === 'failed') return this.#end(new Failure(this.#since === undefined ? 'path_failed' : 'path_lost'));
     if (state === 'disconnected') {
       this.#on.step('unsteady');
-      this.#within(RECOVER_IN, 'path_lost');
+      this.#within(RECOVER_IN, () => 'path_lost');
     } else if (state === 'connected' && this.#channel.readyState === 'open') {
       clearTimeout(this.#deadline);
       this.#since ??= performance.now();
@@ -109,9 +109,10 @@ export class Call {
     this.#end(new Failure('hung_up', undefined, { spent: this.#peer !== undefined }));
   }
 
-  #within(milliseconds, code) {
+  /** Ends the call for the reason that `why` finds, if it is not connected by then. */
+  #within(milliseconds, why) {
     clearTimeout(this.#deadline);
-    this.#deadline = setTimeout(() => this.#end(new Failure(code)), milliseconds);
+    this.#deadline = setTimeout(() => this.#end(new Failure(why())), milliseconds);
   }
 
   #end(failure) {

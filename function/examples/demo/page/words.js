@@ -74,6 +74,9 @@ const CALLS = {
     'Try another network, or allow UDP. Get a new token first.',
   ],
   path_lost: ['The connection was lost', 'No sound came through any more.', 'Check the network, then get a new token and connect again.'],
+  channel_missing: [
+    'The channel for events does not open', 'Sound would come through, but not what the page and OpenAI tell each other.', 'Get a new token and try again.',
+  ],
   channel_closed: ['OpenAI ended the session', 'It closed the channel for events without a reason.', 'Get a new token to go on talking.'],
   session_limit: ['The session reached its longest time', 'OpenAI ends each one after that.', 'Get a new token to go on talking.'],
   unexpected: ['The call failed', 'The browser says why below.', 'Get a new token and try again.'],
