@@ -19,7 +19,6 @@ from conftest import NO_AWS_ACCOUNT, ROOT, TARGET, free_port, post, skip
 # The driver has an environment of its own, for its size; what both have is taken from that of the tests.
 site.addsitedir(sysconfig.get_path("purelib", vars={"base": str(ROOT / ".venv/browser")}))
 
-DE_ESCALATION = json.loads((ROOT / "function/profiles.json").read_text())["de-escalation"]
 WORDS = (ROOT / "function/examples/demo/page/words.js").read_text()
 
 
@@ -84,6 +83,19 @@ def mint(demo):
         return f"http://127.0.0.1:{port}", re.search(r"http://127\.0\.0\.1:\d+(?=/v1)", program.log.read_text())[0]
 
     return mint
+
+
+@pytest.fixture
+def quotas(aws):
+    """What a demo needs to count tokens."""
+    endpoint, session = aws
+    session.client("dynamodb", endpoint_url=endpoint).create_table(
+        TableName="quotas",
+        BillingMode="PAY_PER_REQUEST",
+        AttributeDefinitions=[{"AttributeName": "id", "AttributeType": "S"}],
+        KeySchema=[{"AttributeName": "id", "KeyType": "HASH"}],
+    )
+    return {"QUOTA_TABLE": "quotas", "AWS_ENDPOINT_URL_DYNAMODB": endpoint, **NO_AWS_ACCOUNT}
 
 
 @pytest.fixture
@@ -294,18 +306,9 @@ ASK = """async ([url, body]) => {
 }"""
 
 
-def test_a_page_of_an_allowed_origin_reads_answers_and_refusals_and_another_nothing(mint, visit, origin, aws, tmp_path):
-    endpoint, session = aws
-    session.client("dynamodb", endpoint_url=endpoint).create_table(
-        TableName="quotas",
-        BillingMode="PAY_PER_REQUEST",
-        AttributeDefinitions=[{"AttributeName": "id", "AttributeType": "S"}],
-        KeySchema=[{"AttributeName": "id", "KeyType": "HASH"}],
-    )
+def test_a_page_of_an_allowed_origin_reads_answers_and_refusals_and_another_nothing(mint, visit, origin, quotas, tmp_path):
     allowed, foreign = origin(tmp_path), origin(tmp_path)
-    address, openai = mint(
-        ALLOWED_ORIGINS=allowed, QUOTA_TABLE="quotas", QUOTA_PER_DAY="2", AWS_ENDPOINT_URL_DYNAMODB=endpoint, **NO_AWS_ACCOUNT
-    )
+    address, openai = mint(ALLOWED_ORIGINS=allowed, QUOTA_PER_DAY="2", **quotas)
     ours, theirs = visit(allowed), visit(foreign)
 
     for body in (None, '{"voice": "marin"}'):
@@ -322,15 +325,8 @@ def test_a_page_of_an_allowed_origin_reads_answers_and_refusals_and_another_noth
     assert int(over["retryAfter"]) > 0 and '"day";r=0' in over["rateLimit"] and '"day";q=2' in over["policy"]
 
 
-def test_a_used_up_quota_counts_down_to_the_next_try(mint, visit, aws):
-    endpoint, session = aws
-    session.client("dynamodb", endpoint_url=endpoint).create_table(
-        TableName="quotas",
-        BillingMode="PAY_PER_REQUEST",
-        AttributeDefinitions=[{"AttributeName": "id", "AttributeType": "S"}],
-        KeySchema=[{"AttributeName": "id", "KeyType": "HASH"}],
-    )
-    address, _ = mint(QUOTA_TABLE="quotas", QUOTA_PER_DAY="1", AWS_ENDPOINT_URL_DYNAMODB=endpoint, **NO_AWS_ACCOUNT)
+def test_a_used_up_quota_counts_down_to_the_next_try(mint, visit, quotas):
+    address, _ = mint(QUOTA_PER_DAY="1", **quotas)
     page = visit(address)
     get_token(page)
     page.get_by_role("button", name="Get a token").click()
