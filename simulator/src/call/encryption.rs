@@ -70,15 +70,16 @@ impl DtlsProvider for Handshakes {
         certificate: &DtlsCert,
         now: Instant,
         _: DtlsVersion,
-        mtu: Option<usize>,
+        _: Option<usize>,
     ) -> Result<Box<dyn DtlsInstance>, CryptoError> {
-        // ICE has shown by now that the peer is where it says it is, so it need not be asked to repeat a cookie.
-        let mut config = Config::builder().use_server_cookie(false);
-        if let Some(mtu) = mtu {
-            config = config.mtu(mtu);
-        }
-        let config = config.build().map_err(|fault| CryptoError::Other(fault.to_string()))?;
-        Ok(Box::new(Handshake(Dtls::new_12(Arc::new(config), certificate.clone(), now))))
+        // Each new configuration tries out all its ciphers, which takes 70 ms if they are not optimised.
+        static CONFIG: LazyLock<Result<Arc<Config>, String>> = LazyLock::new(|| {
+            // ICE has shown by now that the peer is where it says it is, so it need not be asked to repeat a cookie.
+            let config = Config::builder().use_server_cookie(false).build();
+            config.map(Arc::new).map_err(|fault| fault.to_string())
+        });
+        let config = CONFIG.as_ref().map_err(|fault| CryptoError::Other(fault.clone()))?;
+        Ok(Box::new(Handshake(Dtls::new_12(Arc::clone(config), certificate.clone(), now))))
     }
 }
 

@@ -15,6 +15,11 @@ mod session;
 mod speech;
 mod srtp;
 
+#[cfg(test)]
+mod caller;
+#[cfg(test)]
+mod tests;
+
 use std::{net::IpAddr, time::Duration};
 
 use serde_json::Value;

@@ -221,3 +221,38 @@ impl Peer {
         }
     }
 }
+
+/// The other end, as a browser has it.
+#[cfg(test)]
+impl Peer {
+    /// What is to be answered, and what is needed to take the answer.
+    pub(super) async fn offer() -> (Self, str0m::change::SdpPendingOffer, String) {
+        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let address = socket.local_addr().unwrap();
+        let mut rtc = RtcConfig::new().set_crypto_provider(encryption::provider()).build(Instant::now());
+        rtc.add_local_candidate(Candidate::host(address, Protocol::Udp).unwrap());
+        let mut changes = rtc.sdp_api();
+        let audio = changes.add_media(MediaKind::Audio, str0m::media::Direction::SendRecv, None, None, None);
+        changes.add_channel(EVENTS.to_owned());
+        let (offer, pending) = changes.apply().unwrap();
+        let mut peer = Self {
+            rtc,
+            socket,
+            address,
+            wake: Instant::now(),
+            heard: VecDeque::new(),
+            channel: None,
+            unsent: VecDeque::new(),
+            audio: Some(audio),
+            deaf_to_channels: false,
+        };
+        peer.drain();
+        (peer, pending, offer.to_sdp_string())
+    }
+
+    pub(super) fn accept(&mut self, pending: str0m::change::SdpPendingOffer, answer: &str) {
+        let answer = str0m::change::SdpAnswer::from_sdp_string(answer).unwrap();
+        self.rtc.sdp_api().accept_answer(pending, answer).unwrap();
+        self.drain();
+    }
+}
