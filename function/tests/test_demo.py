@@ -155,6 +155,13 @@ def test_the_readme_s_commands_do_what_it_says(demo):
     assert planned == {} and refused["code"] == "openai_out_of_quota"
 
 
+def test_what_the_readme_links_to_is_there():
+    readme = (ROOT / "README.md").read_text()
+    links = re.findall(r"\]\((?!https?:)([^)#]+)", readme) + re.findall(r'(?:src|srcset)="(?!https?:)([^"]+)"', readme)
+    assert "function/examples/demo/page.png" in links
+    assert not [link for link in links if not (ROOT / link).exists()]
+
+
 def test_the_readme_and_the_makefile_name_the_same_targets():
     targets = set(re.findall(r"^([a-z-]+):.*## ", (ROOT / "Makefile").read_text(), re.MULTILINE)) - {"help"}
     named = set(re.findall(r"(?:^|`|=\S+ )make ([a-z-]+)", (ROOT / "README.md").read_text(), re.MULTILINE))

@@ -15,7 +15,7 @@ const SCRIPT: &str = "text/javascript; charset=utf-8";
 const SVG: &str = "image/svg+xml";
 
 /// Where a file is found, what it is, and what is in it.
-const FILES: [(&str, &str, &str); 12] = [
+const FILES: [(&str, &str, &str); 13] = [
     ("/", HTML, include_str!("page/index.html")),
     ("/page.css", CSS, include_str!("page/page.css")),
     ("/parts.css", CSS, include_str!("page/parts.css")),
@@ -25,6 +25,7 @@ const FILES: [(&str, &str, &str); 12] = [
     ("/token.js", SCRIPT, include_str!("page/token.js")),
     ("/call.js", SCRIPT, include_str!("page/call.js")),
     ("/words.js", SCRIPT, include_str!("page/words.js")),
+    ("/notice.js", SCRIPT, include_str!("page/notice.js")),
     ("/levels.js", SCRIPT, include_str!("page/levels.js")),
     ("/transcript.js", SCRIPT, include_str!("page/transcript.js")),
     ("/events.js", SCRIPT, include_str!("page/events.js")),

@@ -138,7 +138,11 @@ async function openMicrophone() {
   try {
     return await navigator.mediaDevices.getUserMedia({ audio: true });
   } catch (error) {
-    const codes = { NotAllowedError: 'microphone_denied', SecurityError: 'microphone_denied', NotFoundError: 'microphone_missing' };
+    const codes = {
+      NotAllowedError: 'microphone_denied',
+      SecurityError: 'microphone_denied',
+      NotFoundError: 'microphone_missing',
+    };
     throw fail(codes[error.name] ?? 'microphone_busy', String(error));
   }
 }

@@ -62,7 +62,12 @@ function row(side, event, seconds) {
   const write = () => {
     if (details.open) json.textContent = events.map(one => JSON.stringify(one, null, 2)).join('\n');
   };
-  summary.append(span(`side ${side}`, arrow, word), span('type', event.type), times, span('at', `${seconds.toFixed(1)} s`));
+  summary.append(
+    span(`side ${side}`, arrow, word),
+    span('type', event.type),
+    times,
+    span('at', `${seconds.toFixed(1)} s`),
+  );
   details.classList.toggle('error', event.type === 'error');
   details.addEventListener('toggle', write);
   details.append(summary, json);

@@ -28,7 +28,9 @@ export class Offer {
   /** The body of the request: what was changed, and nothing else. */
   get request() {
     const name = this.#select.value;
-    const set = this.#controls.map(control => [control.name, control.value()]).filter(([, value]) => value !== undefined);
+    const set = this.#controls
+      .map(control => [control.name, control.value()])
+      .filter(([, value]) => value !== undefined);
     return { ...(name === 'default' ? {} : { profile: name }), ...Object.fromEntries(set) };
   }
 

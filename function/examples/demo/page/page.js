@@ -3,6 +3,7 @@
 import { Call } from './call.js';
 import { EventLog } from './events.js';
 import { Levels } from './levels.js';
+import { tell } from './notice.js';
 import { Offer } from './offer.js';
 import { askForToken, countDown, masked, shown } from './token.js';
 import { Transcript } from './transcript.js';
@@ -72,8 +73,8 @@ at.say.addEventListener('submit', event => {
   at.text.value = '';
 });
 
-at.copy.addEventListener('click', () => copy(at.copy, token.value));
-at['copy-events'].addEventListener('click', () => copy(at['copy-events'], log.text));
+at.copy.addEventListener('click', () => copy(at.copy, 'Copy', token.value));
+at['copy-events'].addEventListener('click', () => copy(at['copy-events'], 'Copy all', log.text));
 
 function showRequest() {
   const { request, profile: chosen } = offer;
@@ -146,14 +147,14 @@ function writeDown(session) {
 }
 
 function end(failure, seconds) {
-  const inCall = document.activeElement === document.body || at.state.parentElement.contains(document.activeElement);
+  const inCall = at.state.parentElement.contains(document.activeElement);
   clearInterval(stopwatch);
   levels.close();
   call = undefined;
   at.speaker.srcObject = null;
   showCall(false);
   showTalk(false);
-  if (failure.spent) spend('used');
+  if (failure.spent && token) spend('used');
   at.connect.disabled = !token;
   step(seconds === undefined ? (token ? 'ready' : 'failed') : 'ended');
   tell(at.failure, ending(failure, seconds), failure.code === 'hung_up');
@@ -179,16 +180,6 @@ function showTalk(talking) {
   for (const control of [at.prompt, at.text, at.send]) control.disabled = !writes;
 }
 
-/** Fills a notice, or empties it. */
-function tell(notice, words, calm = false) {
-  notice.classList.toggle('calm', calm);
-  if (!words) return notice.replaceChildren();
-  const lines = [['strong', words.title], ['p', words.why], ['p', words.now], ['small', words.fine]];
-  notice.replaceChildren(...lines.filter(([, text]) => text).map(([name, text]) => {
-    return Object.assign(document.createElement(name), { textContent: text });
-  }));
-}
-
 /** Disabled for the eye and the click, and still there for the keyboard. */
 function wait(waiting) {
   stopWaiting();
@@ -204,8 +195,12 @@ function holdOff(seconds) {
   });
 }
 
-async function copy(button, text) {
-  const said = button.textContent;
-  button.textContent = await navigator.clipboard.writeText(text).then(() => 'Copied', () => 'Not allowed');
-  setTimeout(() => (button.textContent = said), 1500);
+async function copy(button, label, text) {
+  try {
+    await navigator.clipboard.writeText(text);
+    button.textContent = 'Copied';
+  } catch {
+    button.textContent = 'Not allowed';
+  }
+  setTimeout(() => (button.textContent = label), 1500);
 }

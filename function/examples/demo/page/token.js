@@ -26,7 +26,7 @@ export function shown(token) {
   return JSON.stringify(token, hide, 2);
 }
 
-/** Calls `tick` with the whole seconds that are left until `end` (Unix seconds), each second down to 0; a way to stop. */
+/** Calls `tick` with the whole seconds left until `end` (Unix seconds), each second down to 0. A way to stop. */
 export function countDown(end, tick) {
   const left = () => Math.max(0, Math.ceil(end - Date.now() / 1000));
   const step = () => {

@@ -33,13 +33,16 @@ export class Transcript {
     'conversation.item.added': ({ item, previous_item_id: previous }) => this.#item(item, previous),
     'input_audio_buffer.speech_started': ({ item_id: id }) => this.#hint(this.#turn(id, 'user'), 'speaking…'),
     'input_audio_buffer.speech_stopped': ({ item_id: id }) => this.#hint(this.#turn(id, 'user'), '(spoken)'),
-    'conversation.item.input_audio_transcription.delta': ({ item_id: id, delta }) => this.#more(this.#turn(id, 'user'), delta),
+    'conversation.item.input_audio_transcription.delta': ({ item_id: id, delta }) =>
+      this.#more(this.#turn(id, 'user'), delta),
     'conversation.item.input_audio_transcription.completed': ({ item_id: id, transcript }) =>
       this.#all(this.#turn(id, 'user'), transcript || '(nothing to be understood)'),
     'conversation.item.input_audio_transcription.failed': ({ item_id: id }) =>
       this.#hint(this.#turn(id, 'user'), '(spoken, but it could not be written down)'),
-    'response.output_audio_transcript.delta': ({ item_id: id, delta }) => this.#more(this.#turn(id, 'assistant'), delta),
-    'response.output_audio_transcript.done': ({ item_id: id, transcript }) => this.#all(this.#turn(id, 'assistant'), transcript),
+    'response.output_audio_transcript.delta': ({ item_id: id, delta }) =>
+      this.#more(this.#turn(id, 'assistant'), delta),
+    'response.output_audio_transcript.done': ({ item_id: id, transcript }) =>
+      this.#all(this.#turn(id, 'assistant'), transcript),
     'response.output_text.delta': ({ item_id: id, delta }) => this.#more(this.#turn(id, 'assistant'), delta),
     'response.output_text.done': ({ item_id: id, text }) => this.#all(this.#turn(id, 'assistant'), text),
     'response.output_item.done': ({ item }) => {
@@ -55,7 +58,10 @@ export class Transcript {
     if (item.type !== 'message' || item.role === 'system') return;
     const turn = this.#turn(item.id, item.role);
     this.#turns.get(previous)?.element.after(turn.element);
-    const typed = (item.content ?? []).map(part => part.text).filter(Boolean).join('\n');
+    const typed = (item.content ?? [])
+      .map(part => part.text)
+      .filter(Boolean)
+      .join('\n');
     if (typed) this.#all(turn, typed);
     else this.#hint(turn, item.role === 'user' ? '(spoken)' : '…');
   }
