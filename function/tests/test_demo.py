@@ -51,8 +51,14 @@ def test_what_the_page_offers_is_what_the_mint_takes(demo):
     assert offered["simulated"]
     configured = json.loads((ROOT / "function/profiles.json").read_text())
     assert set(offered["profiles"]) == set(configured)
+    paths = {kind: url.removeprefix(offered["openai"]) for kind, url in offered["calls"].items()}
+    assert paths == {
+        "realtime": "/realtime/calls",
+        "transcription": "/realtime/calls",
+        "translation": "/realtime/translations/calls",
+    }
     for name, profile in offered["profiles"].items():
-        assert profile["calls"] == f"{offered['openai']}/realtime/calls" and profile["kind"] == "realtime"
+        assert profile["kind"] == configured[name]["kind"]
         assert {field["name"] for field in profile["fields"]} == set(configured[name]["caller_may_set"])
         for field in profile["fields"]:
             [(rule, limits)] = field["allow"].items()

@@ -1,4 +1,4 @@
-//! What the page can offer: every profile with what it lets a caller set, and where its sessions are called.
+//! What the page can offer: every profile with what it lets a caller set, and where each kind of session is called.
 
 use serde_json::{Map, Value, json};
 
@@ -14,17 +14,16 @@ pub fn offer(openai: &str, simulated: bool) -> serde_json::Result<Value> {
         .map(|(name, profile)| {
             let fields = profile["caller_may_set"].as_object().into_iter().flatten();
             let fields: Vec<_> = fields.map(|(field, setting)| offered(field, setting, &profile["session"])).collect();
-            let calls = format!("{}/{}", openai.trim_end_matches('/'), calls(&profile["kind"]));
-            let offered = json!({"kind": profile["kind"], "calls": calls, "fields": fields});
-            (name, offered)
+            (name, json!({"kind": profile["kind"], "fields": fields}))
         })
         .collect();
-    Ok(json!({"openai": openai, "simulated": simulated, "profiles": profiles}))
+    Ok(json!({"openai": openai, "simulated": simulated, "profiles": profiles, "calls": calls(openai)}))
 }
 
-/// Where a browser posts its SDP. Translations have a path of their own (OpenAI's guide to them, 2026-11).
-fn calls(kind: &Value) -> &'static str {
-    if kind == "translation" { "realtime/translations/calls" } else { "realtime/calls" }
+/// Where a browser posts its SDP, by the kind of session: OpenAI's guides to WebRTC and to translation (2026-11).
+fn calls(openai: &str) -> Value {
+    let at = |path| format!("{}/realtime/{path}", openai.trim_end_matches('/'));
+    json!({"realtime": at("calls"), "transcription": at("calls"), "translation": at("translations/calls")})
 }
 
 /// One field: the words that it may be, or the rule as it is, and for a number what those get who set nothing.

@@ -104,9 +104,9 @@ export class Call {
     for (const track of this.microphone.getTracks()) track.enabled = !muted;
   }
 
-  /** A token is spent once OpenAI was asked; before that, only the microphone was. */
+  /** Before OpenAI was asked, only the microphone was, and the token is still good. */
   hangUp() {
-    this.#end(new Failure('hung_up', undefined, { spent: this.#peer !== undefined }));
+    this.#end(this.#peer ? new Failure('hung_up') : new Failure('cancelled', undefined, { spent: false }));
   }
 
   /** Ends the call for the reason that `why` finds, if it is not connected by then. */

@@ -2,6 +2,7 @@
 
 export class Offer {
   #profiles;
+  #calls;
   #select;
   #fields;
   #controls = [];
@@ -9,6 +10,7 @@ export class Offer {
   /** `offered` is the answer of GET /profiles; it is shown in `select` and `fields`, and `changed` is told. */
   constructor(offered, select, fields, changed) {
     this.#profiles = offered.profiles;
+    this.#calls = offered.calls;
     this.#select = select;
     this.#fields = fields;
     // The one that a request without a body gets comes first.
@@ -22,7 +24,8 @@ export class Offer {
 
   /** The profile that is chosen: its `kind`, and where it is called. */
   get profile() {
-    return this.#profiles[this.#select.value];
+    const profile = this.#profiles[this.#select.value];
+    return { ...profile, calls: this.#calls[profile.kind] };
   }
 
   /** The body of the request: what was changed, and nothing else. */

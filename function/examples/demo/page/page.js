@@ -44,8 +44,8 @@ at.ask.addEventListener('submit', async event => {
 });
 
 at.connect.addEventListener('click', () => {
-  if (at.connect.ariaDisabled === 'true') return;
   tell(at.failure);
+  at.time.textContent = '';
   transcript.clear();
   log.clear();
   call = new Call({ step, microphone: stream => levels.follow(stream, at.input), voice: play, event: see, end });
@@ -157,7 +157,7 @@ function end(failure, seconds) {
   if (failure.spent && token) spend('used');
   at.connect.disabled = !token;
   step(seconds === undefined ? (token ? 'ready' : 'failed') : 'ended');
-  tell(at.failure, ending(failure, seconds), failure.code === 'hung_up');
+  tell(at.failure, ending(failure, seconds), ['hung_up', 'cancelled'].includes(failure.code));
   // Focus goes to what one does next, since the button that had it is gone.
   if (inCall) (token ? at.connect : at.mint).focus();
 }
@@ -173,8 +173,11 @@ function showCall(calling) {
 
 function showTalk(talking) {
   at.mute.hidden = !talking;
-  at.mute.classList.remove('pressed');
-  at.mute.textContent = 'Mute';
+  // Not at each connection: one that came back has the microphone as it was.
+  if (!talking) {
+    at.mute.classList.remove('pressed');
+    at.mute.textContent = 'Mute';
+  }
   // Translations and transcriptions have no turns that one could ask for.
   const writes = talking && profile.kind === 'realtime';
   for (const control of [at.prompt, at.text, at.send]) control.disabled = !writes;
@@ -184,6 +187,8 @@ function showTalk(talking) {
 function wait(waiting) {
   stopWaiting();
   at.mint.ariaDisabled = String(waiting);
+  // The token that is on its way takes the place of the one there is.
+  at.connect.disabled = waiting || !token;
   at.mint.textContent = waiting ? 'Asking…' : 'Get a token';
 }
 

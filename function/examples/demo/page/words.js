@@ -44,6 +44,7 @@ const GATEWAY = {
 
 /** Why there is no call, or no longer: [title, why, what to do]. */
 const CALLS = {
+  cancelled: ['You hung up', 'OpenAI was not asked yet.', 'The token is still good: connect when you like.'],
   hung_up: ['You hung up', '', 'A token is good for one session: get another one for the next call.'],
   insecure_page: [
     'The browser gives this page no microphone',
