@@ -63,6 +63,21 @@ async fn an_update_is_merged_deeply_or_refused_as_a_whole() {
     wanted["tool_choice"] = "none".into();
     assert_eq!(caller.until("session.updated").await["session"], wanted);
 
+    // Of one turn detection nothing is left in another.
+    let detection = |detection: &Value| {
+        let session = json!({"type": "realtime", "audio": {"input": {"turn_detection": detection}}});
+        json!({"type": "session.update", "session": session})
+    };
+    let mut detections = Vec::new();
+    for asked in [json!({"type": "semantic_vad"}), Value::Null, json!({"type": "server_vad", "threshold": 0.7})] {
+        caller.send(&detection(&asked));
+        let updated = caller.until("session.updated").await;
+        detections.push(updated["session"]["audio"]["input"]["turn_detection"].clone());
+    }
+    assert_eq!((&detections[0]["eagerness"], &detections[0]["threshold"]), (&json!("auto"), &Value::Null));
+    assert_eq!(detections[1], Value::Null);
+    assert_eq!((&detections[2]["threshold"], &detections[2]["silence_duration_ms"]), (&json!(0.7), &json!(200)));
+
     for (id, session, param, code) in [
         ("a", json!({"type": "realtime", "temperature": 1}), "session.temperature", "unknown_parameter"),
         ("b", json!({"instructions": "x"}), "session.type", "missing_required_parameter"),
@@ -121,6 +136,12 @@ async fn a_text_is_answered_aloud_with_its_events_in_openai_s_order() {
     assert!(caller.loudest_since(heard_by_then) > 0.05);
     let ids: std::collections::HashSet<_> = caller.events.iter().map(|event| event["event_id"].as_str()).collect();
     assert_eq!(ids.len(), caller.events.len());
+
+    let truncate = |ms| json!({"type": "conversation.item.truncate", "item_id": done["output"][0]["id"], "content_index": 0, "audio_end_ms": ms});
+    caller.send(&truncate(1_000));
+    assert_eq!(caller.until("conversation.item.truncated").await["audio_end_ms"], 1_000);
+    caller.send(&truncate(60_000));
+    assert!(caller.until("error").await["error"]["message"].as_str().unwrap().contains("already shorter"));
 
     let other_voice = json!({"type": "realtime", "audio": {"output": {"voice": "ash"}}});
     caller.send(&json!({"type": "session.update", "session": other_voice}));
