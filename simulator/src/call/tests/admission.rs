@@ -4,12 +4,12 @@ use serde_json::{Value, json};
 
 use super::{
     super::{
-        caller::{mint, offer, request},
+        caller::{Caller, mint, offer, request},
         peer::Peer,
     },
     CALLS, realtime, start,
 };
-use crate::Fault;
+use crate::{Fault, Simulator};
 
 #[tokio::test]
 async fn who_has_no_good_token_is_not_let_in() {
@@ -117,4 +117,14 @@ async fn a_browser_of_any_origin_may_call_and_read_where_the_call_is() {
     }
     let secrets = request(&simulator, "OPTIONS /v1/realtime/client_secrets", asks, "").await;
     assert_eq!(secrets.header("access-control-allow-origin"), None);
+}
+
+#[tokio::test]
+async fn listening_everywhere_it_answers_with_the_address_that_it_was_asked_at() {
+    let simulator = Simulator::start_at((std::net::Ipv4Addr::UNSPECIFIED, 0).into()).await.unwrap();
+    let mut caller = Caller::call(&simulator, realtime()).await;
+    caller.until("session.created").await;
+    let (_, _, sdp) = Peer::offer().await;
+    let token = mint(&simulator, realtime()).await["value"].as_str().unwrap().to_owned();
+    assert!(offer(&simulator, CALLS, &token, &sdp).await.body.contains(" 127.0.0.1 "));
 }

@@ -69,3 +69,14 @@ async fn without_turn_detection_the_client_says_when_it_has_spoken() {
     assert_eq!(done["metadata"], json!({"n": "1"}));
     assert!(!caller.kinds().contains(&"input_audio_buffer.speech_started"));
 }
+
+#[tokio::test]
+async fn who_sends_nothing_any_more_has_stopped_speaking() {
+    let simulator = start().await;
+    let mut caller = Caller::call(&simulator, realtime()).await;
+    caller.until("session.created").await;
+    caller.speak(500).await;
+    caller.muted = true;
+    caller.until("input_audio_buffer.speech_stopped").await;
+    caller.until("response.created").await;
+}
