@@ -84,7 +84,7 @@ async fn a_call_goes_wrong_in_the_ways_that_are_asked_for() {
     simulator.fail_calls(CallFault::NeverConnects, 1);
     let token = mint(&simulator, realtime()).await["value"].as_str().unwrap().to_owned();
     let (_, _, sdp) = Peer::offer().await;
-    assert!(offer(&simulator, CALLS, &token, &sdp).await.body.contains(" 192.0.2.1 "));
+    assert!(offer(&simulator, CALLS, &token, &sdp).await.body.contains(" 198.51.100.1 "));
 
     simulator.fail_calls(CallFault::NoEvents, 1);
     let mut caller = Caller::call(&simulator, realtime()).await;
