@@ -120,7 +120,7 @@ fn session_of(bound: Option<Value>, asked: Option<&Value>, translates: bool) -> 
         (Some(mut bound), Some(asked)) => {
             let checked = if translates { rules::translation_of(&request) } else { rules::session_of(&request) };
             checked?;
-            client_secrets::merge(&mut bound, asked);
+            client_secrets::lay_over(&mut bound, asked);
             bound
         }
     };

@@ -37,7 +37,7 @@ pub(crate) fn translation(request: &Value) -> Result<Value, Refusal> {
 }
 
 fn filled(mut session: Value, asked: &Value) -> Result<Value, Refusal> {
-    merge(&mut session, asked);
+    lay_over(&mut session, asked);
     session["id"] = format!("sess_{}", random(21)).into();
     if let Some(model) = session["model"].as_str()
         && !models::exists(model)
@@ -77,10 +77,7 @@ fn realtime_defaults() -> Value {
                 "format": {"type": "audio/pcm", "rate": 24000},
                 "transcription": null,
                 "noise_reduction": null,
-                "turn_detection": {
-                    "type": "server_vad", "threshold": 0.5, "prefix_padding_ms": 300, "silence_duration_ms": 200,
-                    "idle_timeout_ms": null, "create_response": true, "interrupt_response": true
-                }
+                "turn_detection": server_vad()
             },
             "output": {"format": {"type": "audio/pcm", "rate": 24000}, "voice": "alloy", "speed": 1.0}
         },
@@ -114,6 +111,31 @@ fn translation_defaults() -> Value {
         "id": null,
         "expires_at": 0,
         "audio": {"input": {"transcription": null, "noise_reduction": null}, "output": {"language": "en"}}
+    })
+}
+
+/// Lays what is asked for over a session. Of a turn detection of another type nothing is left.
+pub(crate) fn lay_over(session: &mut Value, asked: &Value) {
+    const PLACE: &str = "/audio/input/turn_detection";
+    let kind = asked.pointer(PLACE).map(|detection| &detection["type"]);
+    if let (Some(kind), Some(detection)) = (kind, session.pointer_mut(PLACE))
+        && detection["type"] != *kind
+    {
+        *detection = match kind.as_str() {
+            Some("semantic_vad") => {
+                json!({"eagerness": "auto", "create_response": true, "interrupt_response": true})
+            }
+            Some(_) => server_vad(),
+            None => Value::Null,
+        };
+    }
+    merge(session, asked);
+}
+
+fn server_vad() -> Value {
+    json!({
+        "type": "server_vad", "threshold": 0.5, "prefix_padding_ms": 300, "silence_duration_ms": 200,
+        "idle_timeout_ms": null, "create_response": true, "interrupt_response": true
     })
 }
 

@@ -36,7 +36,7 @@ impl Refusal {
         Self::new(401, "Ephemeral token has expired.", None, "token_expired")
     }
 
-    /// The code as it was seen in August 2026 (github.com/kizuna-ai-lab/sokuji, pull request 377).
+    /// The code as clients have seen it in August 2026, although the reference says that a token opens several calls.
     pub(crate) fn used_token() -> Self {
         Self::new(401, "Ephemeral token has already been used.", None, "ephemeral_token_already_used")
     }

@@ -80,6 +80,8 @@ pub(super) struct Caller {
     encoder: Encoder,
     decoder: Decoder,
     pub(super) speaking: bool,
+    /// Sends nothing at all.
+    pub(super) muted: bool,
     /// All that was announced.
     pub(super) events: Vec<Value>,
     /// How many of them were waited for.
@@ -116,6 +118,7 @@ impl Caller {
             encoder: Encoder::new().unwrap(),
             decoder: Decoder::new().unwrap(),
             speaking: false,
+            muted: false,
             events: Vec::new(),
             seen: 0,
             levels: Vec::new(),
@@ -134,7 +137,9 @@ impl Caller {
             _ = self.frames.tick() => {
                 let tone: Vec<f32> = (0_u16..).take(FRAME).map(|at| f32::sin(f32::from(at) * 0.05236) * 0.3).collect();
                 let packet = if self.speaking { self.encoder.encode(&tone) } else { SILENCE };
-                self.peer.play(packet, self.frame.saturating_mul(960));
+                if !self.muted {
+                    self.peer.play(packet, self.frame.saturating_mul(960));
+                }
                 self.frame = self.frame.saturating_add(1);
             }
         }

@@ -62,12 +62,9 @@ impl Conversation {
             }
             "conversation.item.truncate" => {
                 let item_id = text(event, "item_id")?;
-                if self.items.find(item_id)?["role"] != "assistant" {
-                    let message = "Only model output audio messages can be truncated.";
-                    return Err(Refusal::new(400, message, None, "invalid_value"));
-                }
                 let index = event["content_index"].as_u64().ok_or_else(|| missing("content_index"))?;
                 let end = event["audio_end_ms"].as_u64().ok_or_else(|| missing("audio_end_ms"))?;
+                self.items.truncate(item_id, end)?;
                 self.truncated(item_id, index, end);
             }
             "response.create" => {

@@ -215,7 +215,8 @@ impl Conversation {
         let Some(response) = self.response.take() else { return };
         let item = response.end(end, &mut self.events);
         if response.kept {
-            self.items.push(item, None);
+            let spoken = Utterance { audio_ms: response.spoken_ms, speech_ms: response.spoken_ms };
+            self.items.push(item, response.spoken.then_some(spoken));
         }
         self.output.complete();
     }

@@ -16,7 +16,7 @@ pub enum CallFault {
     /// The answer goes wrong, in one of the ways in which that of a mint does.
     #[serde(skip)]
     Answer(Fault),
-    /// 201, with an address in the answer that no one has (192.0.2.1, of TEST-NET-1).
+    /// 201, with an address in the answer that no one has (198.51.100.1, of TEST-NET-2).
     NeverConnects,
     /// Audio flows, but the data channel never opens.
     NoEvents,

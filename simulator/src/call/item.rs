@@ -3,13 +3,13 @@
 use serde_json::{Value, json};
 
 use super::{conversation::seconds, ear::Utterance, events::id, response::tokens};
-use crate::refusal::Refusal;
+use crate::{client_secrets::merge, refusal::Refusal};
 
 #[derive(Debug)]
 struct Item {
     document: Value,
-    /// How long the caller spoke, if it was spoken.
-    heard: Option<Utterance>,
+    /// How long it is, if it was spoken.
+    spoken: Option<Utterance>,
 }
 
 /// The items of a conversation, in order.
@@ -17,8 +17,8 @@ struct Item {
 pub(super) struct Items(Vec<Item>);
 
 impl Items {
-    pub(super) fn push(&mut self, document: Value, heard: Option<Utterance>) {
-        self.0.push(Item { document, heard });
+    pub(super) fn push(&mut self, document: Value, spoken: Option<Utterance>) {
+        self.0.push(Item { document, spoken });
     }
 
     pub(super) fn last_id(&self) -> Option<String> {
@@ -40,8 +40,28 @@ impl Items {
     }
 
     pub(super) fn set_transcript(&mut self, id: &str, transcript: &str) {
-        if let Some(item) = self.at(id).and_then(|at| self.0.get_mut(at)) {
-            item.document["content"][0]["transcript"] = transcript.into();
+        let item = self.0.iter_mut().rfind(|item| item.document["id"] == id);
+        if let Some(content) = item.and_then(|item| item.document.pointer_mut("/content/0")) {
+            merge(content, &json!({ "transcript": transcript }));
+        }
+    }
+
+    /// Whether so much of an item's audio can be left over.
+    pub(super) fn truncate(&self, id: &str, audio_end_ms: u64) -> Result<(), Refusal> {
+        let at = self.at(id).ok_or_else(|| unknown("item_id", id))?;
+        match self.0.get(at) {
+            Some(Item { document, spoken: Some(spoken) }) if document["role"] == "assistant" => {
+                if audio_end_ms <= spoken.audio_ms {
+                    return Ok(());
+                }
+                let message =
+                    format!("Audio content of {}ms is already shorter than {audio_end_ms}ms", spoken.audio_ms);
+                Err(Refusal::new(400, message, None, "invalid_value"))
+            }
+            _ => {
+                let message = "Only model output audio messages can be truncated.";
+                Err(Refusal::new(400, message, None, "invalid_value"))
+            }
         }
     }
 
@@ -64,7 +84,7 @@ impl Items {
         };
         let before = at.checked_sub(1).and_then(|at| self.0.get(at)).and_then(|item| item.document["id"].as_str());
         let before = before.map(str::to_owned);
-        self.0.insert(at, Item { document: item.clone(), heard: None });
+        self.0.insert(at, Item { document: item.clone(), spoken: None });
         Ok((item, before))
     }
 
@@ -72,7 +92,7 @@ impl Items {
     pub(super) fn reply(&self) -> String {
         let last = self.0.iter().rfind(|item| item.document["role"] != "assistant");
         let heard = match last {
-            Some(Item { heard: Some(heard), .. }) => format!("I heard you speak for {}.", seconds(heard.speech_ms)),
+            Some(Item { spoken: Some(heard), .. }) => format!("I heard you speak for {}.", seconds(heard.speech_ms)),
             Some(Item { document, .. }) if document["role"] == "user" => format!("You wrote: {}", text(document)),
             Some(Item { document, .. }) if document["type"] == "function_call_output" => {
                 format!("Your function returned: {}", document["output"].as_str().unwrap_or_default())
@@ -86,8 +106,8 @@ impl Items {
 
     /// How many tokens, of text and of audio, go into a reply, `more` of them of its instructions.
     pub(super) fn tokens(&self, more: u64) -> (u64, u64) {
-        self.0.iter().fold((more, 0_u64), |(of_text, of_audio), item| match item.heard {
-            Some(heard) => (of_text, of_audio.saturating_add(heard.audio_ms.div_ceil(100))),
+        self.0.iter().fold((more, 0_u64), |(of_text, of_audio), item| match item.spoken {
+            Some(spoken) => (of_text, of_audio.saturating_add(spoken.audio_ms.div_ceil(100))),
             None => (of_text.saturating_add(tokens(&text(&item.document))), of_audio),
         })
     }

@@ -39,6 +39,8 @@ use crate::refusal::Refusal;
 
 /// How long the other end may take to connect.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// For how many steps of 20 ms packets may be late before there is silence in their place.
+const STARVED: u32 = 10;
 /// Longer than a call lasts; what is asked for beyond it could overflow a clock.
 pub(crate) const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -52,6 +54,8 @@ pub(crate) struct Call {
     fault: Option<CallFault>,
     /// When the other end could be heard for the first time.
     connected: Option<Instant>,
+    /// For how many steps of 20 ms no audio has come, once some has.
+    starved: Option<u32>,
 }
 
 /// How a call ends.
@@ -88,6 +92,7 @@ impl Call {
             limit: limit.min(LONGEST),
             fault,
             connected: None,
+            starved: None,
         };
         Ok((call, answer))
     }
@@ -135,6 +140,7 @@ impl Call {
             Heard::Opened => self.conversation.open(),
             Heard::Event(event) => return (!self.conversation.take(&event)).then_some(End::Goodbye),
             Heard::Audio(opus) => {
+                self.starved = Some(0);
                 for samples in self.decoder.decode(&opus).chunks(FRAME) {
                     self.conversation.hear(samples);
                 }
@@ -146,6 +152,13 @@ impl Call {
 
     /// Lets 20 ms pass, and sends what is to be heard in them.
     fn play(&mut self, at: Duration) {
+        // Who sends nothing any more does not speak any more.
+        if let Some(starved) = &mut self.starved {
+            *starved = starved.saturating_add(1);
+            if *starved > STARVED {
+                self.conversation.hear(&[]);
+            }
+        }
         let samples = self.conversation.play();
         if self.connected.is_none() || matches!(self.fault, Some(CallFault::NoAudio)) {
             return;

@@ -72,7 +72,7 @@ impl Peer {
         let offer = SdpOffer::from_sdp_string(offer).map_err(|fault| refused(&fault))?;
         let socket = UdpSocket::bind((ip, 0)).await.map_err(NoAnswer::Socket)?;
         let address = socket.local_addr().map_err(NoAnswer::Socket)?;
-        let advertised = if nowhere { (Ipv4Addr::new(192, 0, 2, 1), address.port()).into() } else { address };
+        let advertised = if nowhere { (Ipv4Addr::new(198, 51, 100, 1), address.port()).into() } else { address };
         let mut rtc = RtcConfig::new()
             .set_crypto_provider(encryption::provider())
             .clear_codecs()

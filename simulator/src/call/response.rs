@@ -29,7 +29,8 @@ pub(super) struct Response {
     /// The item goes into the conversation.
     pub(super) kept: bool,
     voice: String,
-    spoken_ms: u64,
+    /// How long the words so far are, in milliseconds.
+    pub(super) spoken_ms: u64,
     previous_item_id: Option<String>,
     words: VecDeque<String>,
     said: String,

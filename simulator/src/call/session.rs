@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::{client_secrets::merge, refusal::Refusal, rules};
+use crate::{client_secrets::lay_over, refusal::Refusal, rules};
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Kind {
@@ -49,7 +49,7 @@ impl Session {
             return Err(Refusal::invalid("session.audio.output.voice", message, "cannot_update_voice"));
         }
         let model = self.document["model"].clone();
-        merge(&mut self.document, asked);
+        lay_over(&mut self.document, asked);
         if !model.is_null() {
             self.document["model"] = model;
         }
