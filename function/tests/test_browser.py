@@ -432,7 +432,7 @@ def test_without_leave_to_use_the_microphone_one_is_told_and_keeps_the_token(min
 def test_a_call_that_is_given_up_before_openai_was_asked_leaves_the_token_good(mint, visit):
     address, _ = mint()
     page = visit(address)
-    page.evaluate("navigator.mediaDevices.getUserMedia = () => new Promise(() => {})")
+    page.evaluate("() => { navigator.mediaDevices.getUserMedia = () => new Promise(() => {}); }")
     get_token(page)
     page.get_by_role("button", name="Connect").click()
     expect(page.get_by_role("status")).to_have_text("Asking for the microphone…")
