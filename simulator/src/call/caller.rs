@@ -179,9 +179,13 @@ impl Caller {
         gone.await.unwrap_or_else(|_| panic!("the call goes on: {:?}", self.kinds()));
     }
 
+    /// Speaks for so long by its own audio, however late that goes out.
     pub(super) async fn speak(&mut self, ms: u64) {
+        let end = self.frame.saturating_add(ms / FRAME_MS);
         self.speaking = true;
-        self.during(ms).await;
+        while self.frame < end && !self.gone {
+            self.step().await;
+        }
         self.speaking = false;
     }
 
