@@ -46,6 +46,8 @@ TOOLS := .venv/tools/ready
 DENY := target/tools/cargo-deny@0.20.2
 # Not cargo-shear, which asks for a newer compiler than the project does.
 MACHETE := target/tools/cargo-machete@0.9.2
+# OpenAI's browser SDK, where there is an npm to install it.
+SDK := $(if $(shell command -v npm),function/tests/sdk/node_modules/.package-lock.json)
 # macOS has no `timeout`.
 MINUTE := $(if $(shell command -v timeout),timeout 60)
 
@@ -87,7 +89,7 @@ bench: $(TOOLS) ## cold start, CPU and memory beside what one would use instead,
 bench-guard:
 	bench/run --guard
 
-python-tests: .venv/tools/ready .venv/ministack/ready .venv/checkov/ready ## the release binary in Lambda's emulator, the stack's life, OpenAI's SDK, the demo, the README
+python-tests: .venv/tools/ready .venv/ministack/ready .venv/checkov/ready .venv/browser/ready $(SDK) ## the release binary in Lambda's emulator, the stack's life, OpenAI's SDKs, the demo in a browser, the README
 	cargo build --locked --release --package token-mint
 	cargo build --locked --package openai-simulator
 	cargo build --locked --package token-mint --example demo
@@ -162,3 +164,6 @@ target/tools/%/ready:
 	python3 -m venv --clear .venv/$*
 	.venv/$*/bin/pip install --quiet --disable-pip-version-check --no-deps --require-hashes --requirement $<
 	touch $@
+
+%/node_modules/.package-lock.json: %/package-lock.json
+	cd $* && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error

@@ -47,6 +47,10 @@ def pytest_terminal_summary(terminalreporter):
         terminalreporter.write_line(f"skipped: {why} ({report.nodeid})")
 
 
+# The last thing that the demo prints before it waits for requests.
+DEMO_IS_UP = "Stop with Ctrl-C."
+
+
 def free_port():
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
@@ -127,6 +131,19 @@ def simulator(start):
     port = free_port()
     start([TARGET / "debug/openai-simulator", "--port", port], "simulator").wait_for_port(port)
     return f"http://127.0.0.1:{port}"
+
+
+@pytest.fixture
+def demo(start):
+    """Starts `make demo` on a free port."""
+
+    def demo(**environment):
+        port = free_port()
+        program = start(["make", "demo", f"PORT={port}"], "demo", **environment)
+        program.wait_for_text(DEMO_IS_UP)
+        return program, port
+
+    return demo
 
 
 @pytest.fixture

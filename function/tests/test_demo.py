@@ -8,25 +8,8 @@ import socket
 import subprocess
 import time
 
-import pytest
-from conftest import ROOT, TARGET, free_port, post, skip
+from conftest import DEMO_IS_UP, ROOT, TARGET, free_port, post, skip
 from samtranslator.yaml_helper import yaml_parse
-
-# The last thing that it prints before it waits for requests.
-UP = "Stop with Ctrl-C."
-
-
-@pytest.fixture
-def demo(start):
-    """Starts `make demo` on a free port."""
-
-    def demo(**environment):
-        port = free_port()
-        program = start(["make", "demo", f"PORT={port}"], "demo", **environment)
-        program.wait_for_text(UP)
-        return program, port
-
-    return demo
 
 
 def test_it_answers_within_a_second_of_being_up(demo):
@@ -42,12 +25,48 @@ def test_it_answers_within_a_second_of_being_up(demo):
     assert f"curl -X POST http://127.0.0.1:{port}/token" in printed
 
 
-def test_the_page_is_there_and_asks_the_handler(demo):
+def test_the_page_is_whole_and_loads_nothing_from_elsewhere(demo):
     _, port = demo()
-    status, headers, page = post(f"http://127.0.0.1:{port}/", None, method="GET")
-    assert (status, headers.get_content_type()) == (200, "text/html")
-    assert "fetch('/token', { method: 'POST'" in page
-    assert not re.search(r'(src|href)="https?:', page), "nothing is loaded from elsewhere"
+    kinds = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
+    files = sorted((ROOT / "function/examples/demo/page").iterdir())
+    assert len(files) > 5
+    for file in files:
+        path = "" if file.name == "index.html" else file.name
+        status, headers, text = post(f"http://127.0.0.1:{port}/{path}", None, method="GET")
+        assert (status, headers.get_content_type(), text) == (200, kinds[file.suffix], file.read_text()), file.name
+        assert headers["X-Content-Type-Options"] == "nosniff"
+        assert not re.search(r"""(src|href)=["']https?:|url\(|import .*["']https?:""", text), file.name
+
+
+def test_the_page_may_connect_to_itself_and_to_the_openai_that_is_configured(demo):
+    _, port = demo(OPENAI_API_KEY="sk-my-own", OPENAI_BASE_URL="https://example.openai.azure.com/openai/v1")
+    policy = post(f"http://127.0.0.1:{port}/", None, method="GET")[1]["Content-Security-Policy"]
+    assert "default-src 'self';" in policy and "unsafe" not in policy
+    assert "connect-src 'self' https://example.openai.azure.com;" in policy
+
+
+def test_what_the_page_offers_is_what_the_mint_takes(demo):
+    _, port = demo()
+    offered = json.loads(post(f"http://127.0.0.1:{port}/profiles", None, method="GET")[2])
+    assert offered["simulated"]
+    configured = json.loads((ROOT / "function/profiles.json").read_text())
+    assert set(offered["profiles"]) == set(configured)
+    paths = {kind: url.removeprefix(offered["openai"]) for kind, url in offered["calls"].items()}
+    assert paths == {
+        "realtime": "/realtime/calls",
+        "transcription": "/realtime/calls",
+        "translation": "/realtime/translations/calls",
+    }
+    for name, profile in offered["profiles"].items():
+        assert profile["kind"] == configured[name]["kind"]
+        assert {field["name"] for field in profile["fields"]} == set(configured[name]["caller_may_set"])
+        for field in profile["fields"]:
+            [(rule, limits)] = field["allow"].items()
+            for value in limits if rule == "one_of" else limits.values():
+                asked = json.dumps({"profile": name, field["name"]: value})
+                assert post(f"http://127.0.0.1:{port}/token", asked.encode())[0] == 200, asked
+    told = json.dumps(offered)
+    assert "housing office" in str(configured) and "housing office" not in told, "the prompt stays where it is"
 
 
 def test_cors_is_answered_as_the_deployed_api_answers_it(demo):
@@ -85,7 +104,7 @@ def test_a_key_of_one_s_own_goes_to_the_openai_that_is_configured(demo, simulato
 def test_ctrl_c_ends_it_cleanly(start):
     port = free_port()
     program = start([TARGET / "debug/examples/demo"], "demo", PORT=str(port))
-    program.wait_for_text(UP)
+    program.wait_for_text(DEMO_IS_UP)
     with socket.create_connection(("127.0.0.1", port)):
         assert program.stop(signal.SIGINT) == 0, "even while a browser holds a connection"
     assert "panicked" not in program.log.read_text()
@@ -140,6 +159,13 @@ def test_the_readme_s_commands_do_what_it_says(demo):
     plain, voice, planned, refused = answers
     assert plain["success"] and voice["voice"] == "marin"
     assert planned == {} and refused["code"] == "openai_out_of_quota"
+
+
+def test_what_the_readme_links_to_is_there():
+    readme = (ROOT / "README.md").read_text()
+    links = re.findall(r"\]\((?!https?:)([^)#]+)", readme) + re.findall(r'(?:src|srcset)="(?!https?:)([^"]+)"', readme)
+    assert "function/examples/demo/page.png" in links
+    assert not [link for link in links if not (ROOT / link).exists()]
 
 
 def test_the_readme_and_the_makefile_name_the_same_targets():

@@ -16,7 +16,7 @@ SCRIPTS = [
     ROOT / "infra/buildspec.yml",
     *(ROOT / ".ci").iterdir(),
 ]
-NODE = ROOT / "bench/peers/node"
+NODE = [ROOT / "bench/peers/node", ROOT / "function/tests/sdk"]
 COMMANDS = [
     line
     for script in SCRIPTS
@@ -52,11 +52,12 @@ def test_cargo_takes_what_is_locked():
         assert "--locked" in command.split(), command
 
 
-def test_every_npm_package_has_one_version_and_its_hash():
-    asked = json.loads((NODE / "package.json").read_text())
-    for version in (asked["dependencies"] | asked["devDependencies"]).values():
+@pytest.mark.parametrize("node", NODE, ids=lambda folder: folder.name)
+def test_every_npm_package_has_one_version_and_its_hash(node):
+    asked = json.loads((node / "package.json").read_text())
+    for version in (asked["dependencies"] | asked.get("devDependencies", {})).values():
         assert re.fullmatch(r"[\d.]+", version), version
-    locked = json.loads((NODE / "package-lock.json").read_text())["packages"]
+    locked = json.loads((node / "package-lock.json").read_text())["packages"]
     packages = {name: package for name, package in locked.items() if name}
     assert packages
     for name, package in packages.items():

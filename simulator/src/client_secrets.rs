@@ -3,10 +3,6 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use axum::{
-    Json,
-    response::{IntoResponse, Response},
-};
 use serde_json::{Value, json};
 
 use crate::{models, refusal::Refusal, rules};
@@ -16,33 +12,32 @@ use crate::{models, refusal::Refusal, rules};
 /// Source: `RealtimeCreateClientSecretResponse` of OpenAI's OpenAPI description (2026-08-21) and
 /// its example: a client secret of 600 s by default, the session filled up with its defaults, and
 /// `session.expires_at` 0.
-pub(crate) fn mint(request: &Value) -> Response {
-    let minted = rules::session_of(request).and_then(|asked| {
-        let defaults = match asked["type"].as_str() {
-            Some("transcription") => transcription_defaults(),
-            _ => realtime_defaults(),
-        };
-        secret(request, asked, defaults)
-    });
-    answer(minted)
+pub(crate) fn mint(request: &Value) -> Result<Value, Refusal> {
+    Ok(secret(request, &session(request)?))
 }
 
 /// The same for `POST /v1/realtime/translations/client_secrets`.
-pub(crate) fn mint_for_translation(request: &Value) -> Response {
-    answer(rules::translation_of(request).and_then(|asked| secret(request, asked, translation_defaults())))
+pub(crate) fn mint_for_translation(request: &Value) -> Result<Value, Refusal> {
+    Ok(secret(request, &translation(request)?))
 }
 
-fn answer(minted: Result<Value, Refusal>) -> Response {
-    match minted {
-        Ok(secret) => Json(secret).into_response(),
-        Err(refusal) => refusal.into_response(),
-    }
+/// The session that `{"session": …}` asks for, filled up with its defaults.
+pub(crate) fn session(request: &Value) -> Result<Value, Refusal> {
+    let asked = rules::session_of(request)?;
+    let defaults = match asked["type"].as_str() {
+        Some("transcription") => transcription_defaults(),
+        _ => realtime_defaults(),
+    };
+    filled(defaults, asked)
 }
 
-fn secret(request: &Value, asked: &Value, defaults: Value) -> Result<Value, Refusal> {
-    let seconds = request["expires_after"]["seconds"].as_u64().unwrap_or(600);
-    let mut session = defaults;
-    merge(&mut session, asked);
+/// The same for a translation.
+pub(crate) fn translation(request: &Value) -> Result<Value, Refusal> {
+    filled(translation_defaults(), rules::translation_of(request)?)
+}
+
+fn filled(mut session: Value, asked: &Value) -> Result<Value, Refusal> {
+    lay_over(&mut session, asked);
     session["id"] = format!("sess_{}", random(21)).into();
     if let Some(model) = session["model"].as_str()
         && !models::exists(model)
@@ -50,11 +45,16 @@ fn secret(request: &Value, asked: &Value, defaults: Value) -> Result<Value, Refu
         let message = format!("The model '{model}' does not exist or you do not have access to it.");
         return Err(Refusal::new(404, message, Some("session.model"), "model_not_found"));
     }
-    Ok(json!({
+    Ok(session)
+}
+
+fn secret(request: &Value, session: &Value) -> Value {
+    let seconds = request["expires_after"]["seconds"].as_u64().unwrap_or(600);
+    json!({
         "value": format!("ek_{}", random(32)),
         "expires_at": now().saturating_add(seconds),
         "session": session,
-    }))
+    })
 }
 
 fn realtime_defaults() -> Value {
@@ -77,10 +77,7 @@ fn realtime_defaults() -> Value {
                 "format": {"type": "audio/pcm", "rate": 24000},
                 "transcription": null,
                 "noise_reduction": null,
-                "turn_detection": {
-                    "type": "server_vad", "threshold": 0.5, "prefix_padding_ms": 300, "silence_duration_ms": 200,
-                    "idle_timeout_ms": null, "create_response": true, "interrupt_response": true
-                }
+                "turn_detection": server_vad()
             },
             "output": {"format": {"type": "audio/pcm", "rate": 24000}, "voice": "alloy", "speed": 1.0}
         },
@@ -117,8 +114,33 @@ fn translation_defaults() -> Value {
     })
 }
 
+/// Lays what is asked for over a session. Of a turn detection of another type nothing is left.
+pub(crate) fn lay_over(session: &mut Value, asked: &Value) {
+    const PLACE: &str = "/audio/input/turn_detection";
+    let kind = asked.pointer(PLACE).map(|detection| &detection["type"]);
+    if let (Some(kind), Some(detection)) = (kind, session.pointer_mut(PLACE))
+        && detection["type"] != *kind
+    {
+        *detection = match kind.as_str() {
+            Some("semantic_vad") => {
+                json!({"eagerness": "auto", "create_response": true, "interrupt_response": true})
+            }
+            Some(_) => server_vad(),
+            None => Value::Null,
+        };
+    }
+    merge(session, asked);
+}
+
+fn server_vad() -> Value {
+    json!({
+        "type": "server_vad", "threshold": 0.5, "prefix_padding_ms": 300, "silence_duration_ms": 200,
+        "idle_timeout_ms": null, "create_response": true, "interrupt_response": true
+    })
+}
+
 /// Lays `asked` over the defaults, object by object.
-fn merge(defaults: &mut Value, asked: &Value) {
+pub(crate) fn merge(defaults: &mut Value, asked: &Value) {
     match (defaults, asked) {
         (Value::Object(defaults), Value::Object(asked)) => {
             for (name, value) in asked {
@@ -129,7 +151,7 @@ fn merge(defaults: &mut Value, asked: &Value) {
     }
 }
 
-fn random(length: usize) -> String {
+pub(crate) fn random(length: usize) -> String {
     std::iter::repeat_with(fastrand::alphanumeric).take(length).collect()
 }
 

@@ -73,6 +73,13 @@ pub enum Fault {
     },
 }
 
+impl Fault {
+    /// Whether it lets the right answer through, in whatever way.
+    pub(crate) fn needs_the_right_answer(&self) -> bool {
+        matches!(self, Self::Delay { .. } | Self::Drip | Self::Cut)
+    }
+}
+
 /// What the fault does to a request whose right answer would have been `right`.
 pub(crate) async fn apply(fault: Fault, bearer: &str, session: &str, wire: &Wire, right: Response) -> Response {
     match fault {
@@ -119,34 +126,31 @@ fn with_retry_after(mut response: Response, retry_after: Option<String>) -> Resp
     response
 }
 
-async fn whole(response: Response) -> Bytes {
-    axum::body::to_bytes(response.into_body(), usize::MAX).await.unwrap_or_default()
+async fn whole(body: Body) -> Bytes {
+    axum::body::to_bytes(body, usize::MAX).await.unwrap_or_default()
 }
 
 async fn dripping(right: Response) -> Response {
-    let bytes = whole(right).await;
-    let drops = stream::unfold(bytes, |mut rest| async move {
+    let (head, body) = right.into_parts();
+    let drops = stream::unfold(whole(body).await, |mut rest| async move {
         time::sleep(Duration::from_millis(250)).await;
         (!rest.is_empty()).then(|| (Ok::<_, Infallible>(rest.split_to(1)), rest))
     });
-    ([(header::CONTENT_TYPE, "application/json")], Body::from_stream(drops)).into_response()
+    Response::from_parts(head, Body::from_stream(drops))
 }
 
 async fn cut(right: Response) -> Response {
-    let mut bytes = whole(right).await;
-    let length = bytes.len();
-    let half = bytes.split_to(length / 2);
+    let (mut head, body) = right.into_parts();
+    let mut bytes = whole(body).await;
+    head.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(bytes.len()));
+    let half = bytes.split_to(bytes.len() / 2);
     // A body that ends in an error makes hyper drop the connection short of the promised length.
     let parts = stream::iter([Ok(half), Err(std::io::Error::other("cut on demand"))]);
-    let headers = [
-        (header::CONTENT_TYPE, HeaderValue::from_static("application/json")),
-        (header::CONTENT_LENGTH, HeaderValue::from(length)),
-    ];
-    (headers, Body::from_stream(parts)).into_response()
+    Response::from_parts(head, Body::from_stream(parts))
 }
 
 async fn altered(fault: &Fault, right: Response) -> Response {
-    let mut answer: serde_json::Value = serde_json::from_slice(&whole(right).await).unwrap_or_default();
+    let mut answer: serde_json::Value = serde_json::from_slice(&whole(right.into_body()).await).unwrap_or_default();
     match fault {
         Fault::Expired => answer["expires_at"] = crate::client_secrets::now().saturating_sub(60).into(),
         Fault::WrongPrefix => answer["value"] = "tok_0123456789abcdef".into(),

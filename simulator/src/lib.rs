@@ -1,34 +1,33 @@
 //! OpenAI's Realtime side, offline.
 //!
-//! It mints client secrets as OpenAI's schema says, refuses what OpenAI would refuse, and fails on
-//! demand in every way that a client has to survive. It listens on loopback unless it is told otherwise.
+//! It mints client secrets as OpenAI's schema says, holds WebRTC calls with whoever comes with one, refuses what
+//! OpenAI would refuse, and fails on demand in every way that a client has to survive. It listens on loopback unless it
+//! is told otherwise.
 //!
-//! As a library it serves tests, as the program `openai-simulator` it serves people:
-//!
-//! ```
-//! # #[tokio::main(flavor = "current_thread")]
-//! # async fn main() -> std::io::Result<()> {
-//! use openai_simulator::{Fault, Simulator};
-//!
-//! let openai = Simulator::start().await?;
-//! openai.fail(Fault::RateLimit { retry_after: Some("2".into()) }, 1);
-//! // … point a client at openai.base_url(), then look at what it sent:
-//! assert!(openai.requests().is_empty());
-//! # Ok(())
-//! # }
-//! ```
+//! As a library it serves tests, as the program `openai-simulator` it serves people. Its README says how, and what it
+//! does not do.
 
 #![allow(clippy::indexing_slicing, reason = "reading JSON: what is not there reads as null")]
 
+mod call;
+mod calls;
 mod client_secrets;
+mod control;
 mod fault;
 mod models;
+mod offer;
 mod refusal;
 mod rules;
 mod server;
 mod state;
 pub mod tls;
 
+pub use call::CallFault;
 pub use fault::Fault;
 pub use server::Simulator;
 pub use state::SeenRequest;
+
+/// So that the README's example is compiled and run.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

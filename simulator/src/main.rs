@@ -1,22 +1,43 @@
-//! `openai-simulator [--host ADDRESS] [--port PORT]`: the simulator as a program.
+//! `openai-simulator`: the simulator as a program.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program that speaks to a person")]
 
 use std::{
     env,
     net::{Ipv4Addr, SocketAddr},
     process::ExitCode,
+    time::Duration,
 };
 
 use openai_simulator::Simulator;
 
-const USAGE: &str = "usage: openai-simulator [--host ADDRESS] [--port PORT]   (default 127.0.0.1, 8081)";
+const USAGE: &str = "\
+usage: openai-simulator [options]
+  --host ADDRESS           where to listen, for calls too (127.0.0.1)
+  --port PORT              (8081)
+  --session-limit SECONDS  how long a call may last (3600)
+  --single-use-tokens      let a token open one call and no more
+  --help                   say this";
+
+/// What the arguments say.
+#[derive(Debug, PartialEq)]
+struct Options {
+    address: SocketAddr,
+    session_limit: Option<Duration>,
+    single_use_tokens: bool,
+    help: bool,
+}
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
-    let Some(address) = address(env::args().skip(1)) else {
+    let Some(options) = Options::of(env::args().skip(1)) else {
         eprintln!("{USAGE}");
         return ExitCode::from(2);
     };
+    if options.help {
+        println!("{USAGE}");
+        return ExitCode::SUCCESS;
+    }
+    let address = options.address;
     let simulator = match Simulator::start_at(address).await {
         Ok(simulator) => simulator,
         Err(error) => {
@@ -24,6 +45,12 @@ async fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
+    if let Some(limit) = options.session_limit {
+        simulator.limit_sessions(limit);
+    }
+    if options.single_use_tokens {
+        simulator.take_tokens_once();
+    }
     println!("OpenAI is simulated at {}, with any key that starts with sk-.", simulator.base_url());
     println!("Stop it with Ctrl-C.");
     match tokio::signal::ctrl_c().await {
@@ -35,41 +62,82 @@ async fn main() -> ExitCode {
     }
 }
 
-/// Where to listen; nothing if the arguments are not those of the usage line.
-fn address(mut arguments: impl Iterator<Item = String>) -> Option<SocketAddr> {
-    let mut address = SocketAddr::from((Ipv4Addr::LOCALHOST, 8081));
-    while let Some(option) = arguments.next() {
-        let value = arguments.next()?;
-        match option.as_str() {
-            "--host" => address.set_ip(value.parse().ok()?),
-            "--port" => address.set_port(value.parse().ok()?),
-            _ => return None,
+impl Options {
+    /// Nothing if the arguments are not those that the usage tells of.
+    fn of(mut arguments: impl Iterator<Item = String>) -> Option<Self> {
+        let mut options = Self {
+            address: (Ipv4Addr::LOCALHOST, 8081).into(),
+            session_limit: None,
+            single_use_tokens: false,
+            help: false,
+        };
+        while let Some(option) = arguments.next() {
+            match option.as_str() {
+                "--host" => options.address.set_ip(arguments.next()?.parse().ok()?),
+                "--port" => options.address.set_port(arguments.next()?.parse().ok()?),
+                "--session-limit" => {
+                    let seconds = arguments.next()?.parse().ok().filter(|seconds| (1..=3_600).contains(seconds))?;
+                    options.session_limit = Some(Duration::from_secs(seconds));
+                }
+                "--single-use-tokens" => options.single_use_tokens = true,
+                "--help" => options.help = true,
+                _ => return None,
+            }
         }
+        Some(options)
     }
-    Some(address)
 }
 
 #[cfg(test)]
 mod tests {
-    fn address(line: &str) -> Option<String> {
-        let arguments = line.split_whitespace().map(str::to_owned);
-        super::address(arguments).map(|address| address.to_string())
+    use super::*;
+
+    fn options(line: &str) -> Option<Options> {
+        Options::of(line.split_whitespace().map(str::to_owned))
+    }
+
+    fn address(line: &str) -> String {
+        options(line).unwrap().address.to_string()
     }
 
     #[test]
     fn it_listens_on_loopback_unless_it_is_told_otherwise() {
-        assert_eq!(address("").as_deref(), Some("127.0.0.1:8081"));
-        assert_eq!(address("--port 9000").as_deref(), Some("127.0.0.1:9000"));
-        assert_eq!(address("--host 172.17.0.1").as_deref(), Some("172.17.0.1:8081"));
-        assert_eq!(address("--port 9000 --host ::1").as_deref(), Some("[::1]:9000"));
+        assert_eq!(address(""), "127.0.0.1:8081");
+        assert_eq!(address("--port 9000"), "127.0.0.1:9000");
+        assert_eq!(address("--host 172.17.0.1"), "172.17.0.1:8081");
+        assert_eq!(address("--port 9000 --host ::1"), "[::1]:9000");
+    }
+
+    #[test]
+    fn sessions_and_tokens_are_limited_if_it_is_told_to() {
+        let limited = options("--session-limit 90 --single-use-tokens").unwrap();
+        assert_eq!((limited.session_limit, limited.single_use_tokens), (Some(Duration::from_secs(90)), true));
+        let unlimited = options("--help").unwrap();
+        assert_eq!((unlimited.session_limit, unlimited.single_use_tokens), (None, false));
+        assert!(unlimited.help);
     }
 
     #[test]
     fn anything_else_is_answered_with_the_usage() {
-        for line in
-            ["--port", "--port 65536", "--host localhost", "--host ::1 --port", "--listen ::1", "9000", "--help"]
-        {
-            assert_eq!(address(line), None, "{line}");
+        for line in [
+            "--port",
+            "--port 65536",
+            "--host localhost",
+            "--host ::1 --port",
+            "--listen ::1",
+            "9000",
+            "--session-limit 0",
+            "--session-limit 3601",
+            "--session-limit",
+        ] {
+            assert_eq!(options(line), None, "{line}");
+        }
+    }
+
+    #[test]
+    fn the_usage_tells_of_each_option() {
+        for option in ["--host", "--port", "--session-limit", "--single-use-tokens", "--help"] {
+            assert!(USAGE.contains(&format!("\n  {option} ")), "{option}");
         }
     }
 }

@@ -5,7 +5,7 @@ use axum::{
     http::StatusCode,
     response::{IntoResponse, Response},
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// `{"error": {"message", "type", "param", "code"}}` and its status.
 #[derive(Debug)]
@@ -14,21 +14,31 @@ pub(crate) struct Refusal {
     message: String,
     kind: &'static str,
     param: Option<String>,
-    code: &'static str,
+    code: String,
 }
 
 impl Refusal {
-    pub(crate) fn new(status: u16, message: impl Into<String>, param: Option<&str>, code: &'static str) -> Self {
+    pub(crate) fn new(status: u16, message: impl Into<String>, param: Option<&str>, code: &str) -> Self {
         let kind = if status >= 500 { "server_error" } else { "invalid_request_error" };
-        Self { status, message: message.into(), kind, param: param.map(Into::into), code }
+        Self { status, message: message.into(), kind, param: param.map(Into::into), code: code.to_owned() }
     }
 
-    pub(crate) fn invalid(param: &str, message: impl Into<String>, code: &'static str) -> Self {
+    pub(crate) fn invalid(param: &str, message: impl Into<String>, code: &str) -> Self {
         Self::new(400, message, Some(param), code)
     }
 
     pub(crate) fn bad_key(bearer: &str) -> Self {
         Self::new(401, format!("Incorrect API key provided: {bearer}."), None, "invalid_api_key")
+    }
+
+    /// As OpenAI's Realtime side has it of an ephemeral key.
+    pub(crate) fn expired_token() -> Self {
+        Self::new(401, "Ephemeral token has expired.", None, "token_expired")
+    }
+
+    /// The code as clients have seen it in August 2026, although the reference says that a token opens several calls.
+    pub(crate) fn used_token() -> Self {
+        Self::new(401, "Ephemeral token has already been used.", None, "ephemeral_token_already_used")
     }
 
     pub(crate) fn rate_limit() -> Self {
@@ -40,13 +50,16 @@ impl Refusal {
         let message = "You exceeded your current quota, please check your plan and billing details.";
         Self { kind: "insufficient_quota", ..Self::new(429, message, None, "insufficient_quota") }
     }
+
+    /// What is inside the envelope.
+    pub(crate) fn error(&self) -> Value {
+        json!({"message": self.message, "type": self.kind, "param": self.param, "code": self.code})
+    }
 }
 
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        let Self { message, kind, param, code, .. } = self;
-        let error = json!({"message": message, "type": kind, "param": param, "code": code});
-        (status, Json(json!({ "error": error }))).into_response()
+        (status, Json(json!({"error": self.error()}))).into_response()
     }
 }

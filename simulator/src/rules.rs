@@ -156,30 +156,48 @@ const TRANSCRIPTION_SESSION: Rule = Object(&[
     may("include", INCLUDE),
 ]);
 
-const TRANSLATION_SESSION: Rule = Object(&[
-    must("model", Text),
+const TRANSLATION_AUDIO: Rule = Object(&[
     may(
-        "audio",
+        "input",
         Object(&[
+            may("transcription", Either(&[Null, Object(&[must("model", Text)])])),
             may(
-                "input",
-                Object(&[
-                    may("transcription", Either(&[Null, Object(&[must("model", Text)])])),
-                    may(
-                        "noise_reduction",
-                        Either(&[
-                            Null,
-                            Object(&[
-                                must("type", Choice(&["near_field", "far_field"])),
-                                may("strength", Number(0.0, f64::MAX)),
-                            ]),
-                        ]),
-                    ),
+                "noise_reduction",
+                Either(&[
+                    Null,
+                    Object(&[
+                        must("type", Choice(&["near_field", "far_field"])),
+                        may("strength", Number(0.0, f64::MAX)),
+                    ]),
                 ]),
             ),
-            may("output", Object(&[may("language", Text)])),
         ]),
     ),
+    may("output", Object(&[may("language", Text)])),
+]);
+
+const TRANSLATION_SESSION: Rule = Object(&[must("model", Text), may("audio", TRANSLATION_AUDIO)]);
+
+/// `RealtimeTranslationSessionUpdateRequest`: its model is settled when it is created.
+const TRANSLATION_UPDATE: Rule = Object(&[may("audio", TRANSLATION_AUDIO)]);
+
+/// `RealtimeResponseCreateParams`
+const RESPONSE: Rule = Either(&[
+    Null,
+    Object(&[
+        may("audio", Object(&[may("output", Object(&[may("format", FORMAT), may("voice", VOICE)]))])),
+        may("conversation", Choice(&["auto", "none"])),
+        may("input", List(&Map)),
+        may("instructions", Text),
+        may("max_output_tokens", Either(&[Choice(&["inf"]), Whole(1, 4_096)])),
+        may("metadata", Either(&[Null, Map])),
+        may("output_modalities", List(&Choice(&["text", "audio"]))),
+        may("parallel_tool_calls", Flag),
+        may("prompt", PROMPT),
+        may("reasoning", Object(&[may("effort", Choice(&["minimal", "low", "medium", "high", "xhigh"]))])),
+        may("tool_choice", TOOL_CHOICE),
+        may("tools", List(&TOOL)),
+    ]),
 ]);
 
 const EXPIRES_AFTER: Rule = Object(&[may("anchor", Choice(&["created_at"])), may("seconds", Whole(10, 7_200))]);
@@ -192,6 +210,16 @@ pub(crate) fn translation_of(request: &Value) -> Result<&Value, Refusal> {
     let session = request.get("session").ok_or_else(|| missing("session"))?;
     check(session, &TRANSLATION_SESSION, "session")?;
     Ok(session)
+}
+
+/// What a `response.create` asks for, as OpenAI would judge it.
+pub(crate) fn response_of(asked: &Value) -> Result<(), Refusal> {
+    check(asked, &RESPONSE, "response")
+}
+
+/// What a `session.update` asks of a translation, as OpenAI would judge it.
+pub(crate) fn translation_update_of(asked: &Value) -> Result<(), Refusal> {
+    check(asked, &TRANSLATION_UPDATE, "session")
 }
 
 /// The request as OpenAI would judge it. Its session, if it is taken.

@@ -3,7 +3,7 @@
 use std::{
     future,
     io::{self, ErrorKind},
-    net::{Ipv4Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::Arc,
     time::Duration,
 };
@@ -12,13 +12,13 @@ use axum::{
     Extension, Json, Router,
     body::Bytes,
     extract,
-    http::{HeaderMap, StatusCode, Uri, header},
+    http::{HeaderMap, Uri, header},
+    middleware,
     response::{IntoResponse, Response},
     routing::{get, post},
 };
 use hyper::server::conn::http1;
 use hyper_util::{rt::TokioIo, service::TowerToHyperService};
-use serde::Deserialize;
 use serde_json::Value;
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt},
@@ -28,7 +28,14 @@ use tokio::{
 };
 use tokio_rustls::{TlsAcceptor, rustls::HandshakeKind};
 
-use crate::{Fault, SeenRequest, client_secrets, fault, models, refusal::Refusal, state::State, tls};
+use crate::{
+    CallFault, Fault, SeenRequest,
+    call::LONGEST,
+    calls, client_secrets, control, fault, models,
+    refusal::Refusal,
+    state::{State, Token},
+    tls,
+};
 
 /// A running stand-in for OpenAI. It stops when it is dropped.
 #[derive(Debug)]
@@ -103,9 +110,31 @@ impl Simulator {
         self.state.memory().faults.extend(std::iter::repeat_n(fault, times));
     }
 
+    /// Lets the next `times` calls go wrong. Several calls queue up.
+    pub fn fail_calls(&self, fault: impl Into<CallFault>, times: usize) {
+        self.state.memory().call_faults.extend(std::iter::repeat_n(fault.into(), times));
+    }
+
     /// Forgets the faults that have not happened yet.
     pub fn clear_faults(&self) {
-        self.state.memory().faults.clear();
+        self.state.memory().clear_faults();
+    }
+
+    /// Ends the calls that begin from now on after so long; an hour if nothing is said.
+    pub fn limit_sessions(&self, limit: Duration) {
+        self.state.memory().session_limit = limit.min(LONGEST);
+    }
+
+    /// Lets each token open one call and no more, as the service has been seen to do. Its reference says that a token
+    /// opens several.
+    pub fn take_tokens_once(&self) {
+        self.state.memory().tokens_serve_once = true;
+    }
+
+    /// How many calls are being held.
+    #[must_use]
+    pub fn calls(&self) -> usize {
+        self.state.memory().calls.len()
     }
 
     /// Takes these keys from now on, and no other. At the start it takes any that begins with `sk-`.
@@ -143,6 +172,11 @@ impl Simulator {
 impl Drop for Simulator {
     fn drop(&mut self) {
         self.accepting.abort();
+        {
+            let mut memory = self.state.memory();
+            memory.over = true;
+            memory.calls.clear();
+        }
         self.close.send_modify(|times| *times = times.wrapping_add(1));
     }
 }
@@ -151,6 +185,8 @@ impl Drop for Simulator {
 #[derive(Clone, Debug)]
 pub(crate) struct Wire {
     connection: usize,
+    /// Where on this machine the client came to.
+    pub(crate) ip: IpAddr,
     orders: mpsc::UnboundedSender<Order>,
 }
 
@@ -252,7 +288,9 @@ where
         memory.connections = memory.connections.saturating_add(1);
         memory.connections
     };
-    let service = TowerToHyperService::new(routes(state, Wire { connection, orders }));
+    let local = socket.local_addr().ok().and_then(|address| address.as_socket());
+    let ip = local.map_or(Ipv4Addr::LOCALHOST.into(), |address| address.ip().to_canonical());
+    let service = TowerToHyperService::new(routes(state, Wire { connection, ip, orders }));
     let mut serving = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
     tokio::select! {
         _ = &mut serving => {}
@@ -270,18 +308,24 @@ where
 }
 
 fn routes(state: Arc<State>, wire: Wire) -> Router {
+    let calls = Router::new()
+        .route("/v1/realtime/calls", post(calls::calls_route))
+        .route("/v1/realtime/translations/calls", post(calls::calls_route))
+        .layer(middleware::from_fn(calls::for_browsers));
     Router::new()
+        .merge(calls)
+        .route("/v1/realtime/calls/{call_id}/hangup", post(calls::hang_up_route))
         .route("/v1/realtime/client_secrets", post(client_secrets_route))
         .route("/v1/realtime/translations/client_secrets", post(client_secrets_route))
         .route("/v1/models", get(models_route))
-        .route("/simulator/faults", post(plan_faults).delete(clear_faults))
-        .route("/simulator/requests", get(list_requests))
+        .route("/simulator/faults", post(control::plan_faults).delete(control::clear_faults))
+        .route("/simulator/requests", get(control::list_requests))
         .fallback(nowhere)
         .layer(Extension(wire))
         .with_state(state)
 }
 
-type Shared = extract::State<Arc<State>>;
+pub(crate) type Shared = extract::State<Arc<State>>;
 
 async fn client_secrets_route(
     extract::State(state): Shared,
@@ -298,14 +342,28 @@ async fn client_secrets_route(
     } else if request.is_null() {
         Refusal::new(400, "We could not parse the JSON body of your request.", None, "invalid_json").into_response()
     } else if uri.path().contains("/translations/") {
-        client_secrets::mint_for_translation(&request)
+        minted(&state, client_secrets::mint_for_translation(&request), fault.as_ref())
     } else {
-        client_secrets::mint(&request)
+        minted(&state, client_secrets::mint(&request), fault.as_ref())
     };
     match fault {
         Some(fault) => fault::apply(fault, bearer, &request["session"].to_string(), &wire, right).await,
         None => right,
     }
+}
+
+/// Remembers a token, so that it opens calls.
+fn minted(state: &State, secret: Result<Value, Refusal>, fault: Option<&Fault>) -> Response {
+    let secret = match secret {
+        Ok(secret) => secret,
+        Err(refusal) => return refusal.into_response(),
+    };
+    if let (Some(token), Some(expires_at)) = (secret["value"].as_str(), secret["expires_at"].as_u64()) {
+        let expires_at = if matches!(fault, Some(Fault::Expired)) { 0 } else { expires_at };
+        let session = secret["session"].clone();
+        state.memory().tokens.insert(token.to_owned(), Token { session, expires_at, used: false });
+    }
+    Json(secret).into_response()
 }
 
 async fn models_route(
@@ -330,44 +388,12 @@ async fn nowhere(
     Refusal::new(404, format!("Invalid URL ({})", uri.path()), None, "unknown_url")
 }
 
-/// A number of equal faults, as `POST /simulator/faults` takes it.
-#[derive(Deserialize)]
-struct Plan {
-    #[serde(flatten)]
-    fault: Fault,
-    #[serde(default = "once")]
-    times: usize,
-}
-
-fn once() -> usize {
-    1
-}
-
-async fn plan_faults(extract::State(state): Shared, body: Bytes) -> Response {
-    match serde_json::from_slice::<Plan>(&body) {
-        Ok(plan) => {
-            state.memory().faults.extend(std::iter::repeat_n(plan.fault, plan.times));
-            StatusCode::NO_CONTENT.into_response()
-        }
-        Err(fault) => (StatusCode::BAD_REQUEST, format!("{fault}\n")).into_response(),
-    }
-}
-
-async fn clear_faults(extract::State(state): Shared) -> StatusCode {
-    state.memory().faults.clear();
-    StatusCode::NO_CONTENT
-}
-
-async fn list_requests(extract::State(state): Shared) -> Json<Vec<SeenRequest>> {
-    Json(state.memory().requests.clone())
-}
-
-fn bearer(headers: &HeaderMap) -> &str {
+pub(crate) fn bearer(headers: &HeaderMap) -> &str {
     let header = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
     header.and_then(|value| value.strip_prefix("Bearer ")).unwrap_or_default()
 }
 
-fn see(state: &State, wire: &Wire, uri: &Uri, headers: &HeaderMap, body: &[u8]) -> Value {
+pub(crate) fn see(state: &State, wire: &Wire, uri: &Uri, headers: &HeaderMap, body: &[u8]) -> Value {
     let body: Value = serde_json::from_slice(body).unwrap_or_default();
     let identifier = headers.get("openai-safety-identifier").and_then(|value| value.to_str().ok());
     state.memory().requests.push(SeenRequest {

@@ -1,15 +1,16 @@
 //! What a simulator remembers: the keys it takes, the faults it was asked for, what it was sent.
 
 use std::{
-    collections::VecDeque,
+    collections::{HashMap, VecDeque},
     sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use serde::Serialize;
 use serde_json::Value;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
-use crate::Fault;
+use crate::{CallFault, Fault};
 
 /// One request to `/v1/…` as it arrived.
 #[derive(Clone, Debug, Serialize)]
@@ -34,14 +35,65 @@ pub(crate) struct State {
     pub(crate) open: watch::Sender<usize>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Memory {
     /// `None`: any key that starts with `sk-`.
     pub(crate) keys: Option<Vec<String>>,
     pub(crate) faults: VecDeque<Fault>,
+    pub(crate) call_faults: VecDeque<CallFault>,
     pub(crate) requests: Vec<SeenRequest>,
     pub(crate) connections: usize,
     pub(crate) resumed_handshakes: usize,
+    pub(crate) tokens: HashMap<String, Token>,
+    /// A token opens one call and no more.
+    pub(crate) tokens_serve_once: bool,
+    /// The calls that are being held, and what ends each: to be sent to, or dropped.
+    pub(crate) calls: HashMap<String, oneshot::Sender<()>>,
+    pub(crate) session_limit: Duration,
+    /// No more calls: the simulator is gone.
+    pub(crate) over: bool,
+}
+
+/// What a minted token stands for.
+#[derive(Debug)]
+pub(crate) struct Token {
+    pub(crate) session: Value,
+    /// Unix seconds.
+    pub(crate) expires_at: u64,
+    pub(crate) used: bool,
+}
+
+impl Default for Memory {
+    fn default() -> Self {
+        Self {
+            keys: None,
+            faults: VecDeque::new(),
+            call_faults: VecDeque::new(),
+            requests: Vec::new(),
+            connections: 0,
+            resumed_handshakes: 0,
+            tokens: HashMap::new(),
+            tokens_serve_once: false,
+            calls: HashMap::new(),
+            // What OpenAI's guide to Realtime conversations says.
+            session_limit: Duration::from_secs(60 * 60),
+            over: false,
+        }
+    }
+}
+
+impl Memory {
+    pub(crate) fn takes(&self, bearer: &str) -> bool {
+        match &self.keys {
+            Some(keys) => keys.iter().any(|key| key == bearer),
+            None => bearer.starts_with("sk-"),
+        }
+    }
+
+    pub(crate) fn clear_faults(&mut self) {
+        self.faults.clear();
+        self.call_faults.clear();
+    }
 }
 
 impl State {
@@ -50,9 +102,6 @@ impl State {
     }
 
     pub(crate) fn takes(&self, bearer: &str) -> bool {
-        match &self.memory().keys {
-            Some(keys) => keys.iter().any(|key| key == bearer),
-            None => bearer.starts_with("sk-"),
-        }
+        self.memory().takes(bearer)
     }
 }

@@ -1,9 +1,12 @@
-//! The real handler behind a port of one's own machine, with a page that asks it for a token.
+//! The real handler behind a port of one's own machine, with a page that asks it for a token and calls with it.
 //!
 //! Where no key is configured, OpenAI is simulated. What API Gateway does in production is done here
 //! by hand: turning HTTP into an event and back, and CORS.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program that speaks to a person")]
 #![allow(clippy::indexing_slicing, reason = "reading JSON: what is not there reads as null")]
+
+mod offer;
+mod page;
 
 use std::{
     env,
@@ -20,8 +23,8 @@ use axum::{
     extract::{ConnectInfo, State},
     http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header},
     middleware,
-    response::{Html, IntoResponse, Response},
-    routing::{any, get},
+    response::{IntoResponse, Response},
+    routing::any,
 };
 use base64::{Engine, engine::general_purpose::STANDARD};
 use lambda_runtime::{Context, LambdaEvent};
@@ -34,8 +37,6 @@ use token_mint::{
 };
 use tokio::net::TcpListener;
 use tower_http::cors::{AllowOrigin, CorsLayer};
-
-const PAGE: &str = include_str!("index.html");
 
 /// As long as an invocation of the deployed function may take.
 const INVOCATION: Duration = Duration::from_secs(30);
@@ -62,16 +63,18 @@ async fn run() -> Result<(), Box<dyn Error + Send + Sync>> {
     log::start(config.log_level);
     let simulator = simulate(&mut config).await?;
     let openai = config.base_url.to_string();
+    let page =
+        page::routes(offer::offer(&openai, simulator.is_some())?, &config.base_url.origin().ascii_serialization())?;
     let cors = cors(&config.allowed_origins);
     let mint = Arc::new(Mint::new(config).await?);
     mint.warm().await;
 
     let routes = Router::new()
-        .route("/", get(Html(PAGE)))
         .route("/token", any(token))
         .with_state(mint)
         .layer(cors)
         .layer(middleware::map_response(like_api_gateway))
+        .merge(page)
         .into_make_service_with_connect_info::<SocketAddr>();
     let what = if simulator.is_some() { "a simulated OpenAI" } else { "the OpenAI" };
     println!("Token Mint is up, with {what} at {openai}.\n");

@@ -1,0 +1,730 @@
+"""The demo's page, OpenAI's own SDK and the README's lines in a real browser, whose microphone beeps by itself."""
+
+import functools
+import http.server
+import json
+import math
+import re
+import shutil
+import site
+import struct
+import sysconfig
+import threading
+import wave
+from urllib.parse import quote
+
+import pytest
+from conftest import NO_AWS_ACCOUNT, ROOT, TARGET, free_port, post, skip
+
+# The driver has an environment of its own, for its size; what both have is taken from that of the tests.
+site.addsitedir(sysconfig.get_path("purelib", vars={"base": str(ROOT / ".venv/browser")}))
+
+WORDS = (ROOT / "function/examples/demo/page/words.js").read_text()
+
+
+@pytest.fixture(scope="module")
+def speech(tmp_path_factory):
+    """What the microphone hears: nothing, someone for a second, and then nothing more."""
+    path = tmp_path_factory.mktemp("microphone") / "speech.wav"
+    rate = 16_000
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(rate)
+        for seconds, loudness in ((2, 0), (1, 8_000), (60, 0)):
+            tone = (round(loudness * math.sin(math.tau * 300 * n / rate)) for n in range(seconds * rate))
+            file.writeframes(struct.pack(f"<{seconds * rate}h", *tone))
+    return path
+
+
+@pytest.fixture(scope="module")
+def browser(speech):
+    names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+    found = [path for name in names if (path := shutil.which(name))]
+    if not found:
+        skip("the browser's tests need Chromium")
+    from playwright.sync_api import expect, sync_playwright
+
+    expect.set_options(timeout=15_000)
+    with sync_playwright() as driver:
+        microphone = ["--use-fake-device-for-media-stream", f"--use-file-for-fake-audio-capture={speech}%noloop"]
+        # Root has no sandbox, and a machine may have no network but loopback.
+        flags = ["--no-sandbox", "--allow-loopback-in-peer-connection", "--host-resolver-rules=MAP mint.example 127.0.0.1"]
+        chromium = driver.chromium.launch(executable_path=found[0], args=[*flags, *microphone])
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def visit(browser):
+    """Opens a page of its own; what its scripts did not catch fails the test."""
+    contexts, errors = [], []
+
+    def visit(url, permissions=("microphone",), **settings):
+        context = browser.new_context(permissions=list(permissions), **settings)
+        contexts.append(context)
+        page = context.new_page()
+        page.on("pageerror", lambda error: errors.append(error))
+        page.goto(url)
+        return page
+
+    yield visit
+    for context in contexts:
+        context.close()
+    assert not errors
+
+
+@pytest.fixture
+def mint(demo):
+    """A running demo: its address, and that of its OpenAI."""
+
+    def mint(**environment):
+        program, port = demo(**environment)
+        return f"http://127.0.0.1:{port}", re.search(r"http://127\.0\.0\.1:\d+(?=/v1)", program.log.read_text())[0]
+
+    return mint
+
+
+@pytest.fixture
+def quotas(aws):
+    """What a demo needs to count tokens."""
+    endpoint, session = aws
+    session.client("dynamodb", endpoint_url=endpoint).create_table(
+        TableName="quotas",
+        BillingMode="PAY_PER_REQUEST",
+        AttributeDefinitions=[{"AttributeName": "id", "AttributeType": "S"}],
+        KeySchema=[{"AttributeName": "id", "KeyType": "HASH"}],
+    )
+    return {"QUOTA_TABLE": "quotas", "AWS_ENDPOINT_URL_DYNAMODB": endpoint, **NO_AWS_ACCOUNT}
+
+
+@pytest.fixture
+def origin():
+    """Serves a folder of the tests at an origin of its own."""
+    servers = []
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *_):
+            pass
+
+    def origin(folder):
+        servers.append(http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=folder)))
+        threading.Thread(target=servers[-1].serve_forever, daemon=True).start()
+        return f"http://127.0.0.1:{servers[-1].server_port}"
+
+    yield origin
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+def fault(openai, fault, **settings):
+    status, _, text = post(f"{openai}/simulator/faults", json.dumps({"fault": fault, **settings}).encode())
+    assert status < 300, text
+
+
+def expect(locator):
+    from playwright.sync_api import expect
+
+    return expect(locator)
+
+
+def get_token(page):
+    page.get_by_role("button", name="Get a token").click()
+    expect(page.locator("#left")).to_have_text(re.compile(r"\d+:\d\d"))
+
+
+def wait_until(page, expression):
+    """Waits for an expression of the page's to be true. Playwright's own way needs a laxer policy than the page has."""
+    for _ in range(150):
+        if page.evaluate(expression):
+            return
+        page.wait_for_timeout(100)
+    raise AssertionError(expression)
+
+
+def connect(page):
+    get_token(page)
+    page.get_by_role("button", name="Connect").click()
+    expect(page.get_by_role("status")).to_have_text("Connected. Say something.")
+
+
+def events(page, name):
+    """Every event of that type in the log, as one reads it there."""
+    rows = page.locator("#events details").filter(has=page.locator(".type").get_by_text(name, exact=True))
+    expect(rows.first).to_be_visible()
+    found = []
+    for row in rows.all():
+        row.locator("summary").click()
+        expect(row.locator("pre")).not_to_be_empty()
+        decoder, text = json.JSONDecoder(), row.locator("pre").inner_text()
+        while text.strip():
+            event, end = decoder.raw_decode(text.strip())
+            found.append(event)
+            text = text.strip()[end:]
+    return found
+
+
+# The token
+
+
+def test_a_token_counts_down_and_is_never_shown_whole(mint, visit):
+    address, _ = mint()
+    page = visit(address)
+    with page.expect_response("**/token") as answered:
+        get_token(page)
+    token = answered.value.json()["value"]
+    assert page.locator("#secret").inner_text() == token[:8] + "…"
+    shown = page.locator("#left").inner_text()
+    assert re.fullmatch(r"59:5\d|1:00:00", shown)
+    expect(page.locator("#left")).not_to_have_text(shown)
+    page.get_by_text("The answer").click()
+    assert '"model": "gpt-realtime-2.1"' in page.locator("#answer").inner_text()
+    assert token not in page.content()
+    assert page.evaluate("[localStorage.length, sessionStorage.length, document.cookie]") == [0, 0, ""]
+
+
+def test_what_is_chosen_is_what_is_asked_for(mint, visit):
+    address, openai = mint()
+    page = visit(address)
+    page.get_by_label("Profile").select_option("de-escalation")
+    page.get_by_label("Scenario").select_option("cancelled-train")
+    page.get_by_label("Speed").fill("1.1")
+    expect(page.locator("#request")).to_have_text(
+        'POST /token {"profile":"de-escalation","scenario":"cancelled-train","speed":1.1}'
+    )
+    get_token(page)
+    expect(page.locator("#left")).to_have_text(re.compile(r"2:00|1:5\d"))
+    session = json.loads(post(f"{openai}/simulator/requests", None, method="GET")[2])[-1]["body"]["session"]
+    assert "The last train is cancelled" in session["instructions"]
+    assert session["audio"]["output"] == {"voice": "ash", "speed": 1.1}
+
+
+def test_a_token_that_is_not_used_in_time_says_so_and_cannot_be_used(mint, visit):
+    address, _ = mint(TOKEN_TTL_SECONDS="10")
+    page = visit(address)
+    get_token(page)
+    page.clock.install()
+    page.clock.fast_forward(11_000)
+    expect(page.locator("#left")).to_have_text("expired")
+    expect(page.get_by_role("status")).to_have_text("The token has expired. Get a new one.")
+    expect(page.get_by_role("button", name="Connect")).to_be_disabled()
+
+
+# Refusals of the mint
+
+REFUSED = [
+    ("unauthorized", {}, 1, "OpenAI does not take the mint’s key", "openai_rejected_key"),
+    ("not-found", {}, 1, "OpenAI does not take this session", "openai_rejected_session"),
+    ("insufficient-quota", {}, 1, "OpenAI wants to be paid", "openai_out_of_quota"),
+    ("rate-limit", {"retry_after": "42"}, 1, "OpenAI has too much to do", "openai_busy"),
+    ("server-error", {"status": 500}, 3, "OpenAI is out of order", "openai_unavailable"),
+    ("not-json", {}, 1, "OpenAI answered something else than a token", "openai_answer_invalid"),
+]
+
+
+@pytest.mark.parametrize("name, settings, times, title, code", REFUSED, ids=[refused[4] for refused in REFUSED])
+def test_a_refusal_is_told_in_words_and_the_next_try_can_succeed(mint, visit, name, settings, times, title, code):
+    address, openai = mint()
+    page = visit(address)
+    for _ in range(times):
+        fault(openai, name, **settings)
+    page.get_by_role("button", name="Get a token").click()
+    told = page.locator("#refusal")
+    expect(told).to_contain_text(title)
+    expect(told).to_contain_text(f"{code} · HTTP 50")
+    assert told.get_attribute("role") == "alert"
+    if "retry_after" in settings:
+        again = page.locator("#mint")
+        expect(again).to_have_text(re.compile(r"Ask again in 0:4[12]"))
+        again.click(force=True)
+        expect(again).to_have_text(re.compile(r"Ask again in 0:4\d"))
+        page.clock.install()
+        page.clock.fast_forward(43_000)
+    get_token(page)
+    expect(told).to_be_empty()
+
+
+def test_every_code_of_the_mint_has_words_of_its_own(mint, visit):
+    address, _ = mint()
+    codes = set(re.findall(r'StatusCode::[A-Z_]+,\s*"([a-z_]+)"', (ROOT / "function/src/error.rs").read_text()))
+    table = re.search(r"const REFUSALS = \{(.*?)^\};", WORDS, re.DOTALL | re.MULTILINE)[1]
+    assert set(re.findall(r"^  (\w+):", table, re.MULTILINE)) == codes
+    page = visit(address)
+    words = page.evaluate(
+        """async codes => {
+          const { refusal } = await import('/words.js');
+          return codes.map(code => refusal(500, { code, details: 'What it was', message: 'Do', requestId: 'id' }));
+        }""",
+        sorted(codes),
+    )
+    assert len({told["title"] for told in words}) > len(codes) - 2
+    for told in words:
+        assert told["title"] and told["why"] == "What it was." and told["now"][-1] in ".?", told
+
+
+def test_every_end_of_a_call_has_words_of_its_own():
+    call = (ROOT / "function/examples/demo/page/call.js").read_text()
+    several = r"(?:calls|channel|microphone|path|token)_\w+"
+    single = "answer_invalid|cancelled|hung_up|insecure_page|network|no_webrtc|session_limit|unexpected"
+    ends = set(re.findall(f"'({several}|{single})'", call))
+    ends |= {f"calls_{status}" for status in (400, 401, 403, 404, 429)}
+    table = re.search(r"const CALLS = \{(.*?)^\};", WORDS, re.DOTALL | re.MULTILINE)[1]
+    assert set(re.findall(r"^  (\w+): \[", table, re.MULTILINE)) == ends
+
+
+def test_refusals_that_no_function_gave_are_told_too(mint, visit):
+    address, _ = mint()
+    page = visit(address)
+
+    def refuse(status, route):
+        route.fulfill(status=status, body='{"message": "No"}')
+
+    for status, title in ((401, "You are not signed in"), (429, "Too many ask at once"), (503, "The mint is paused")):
+        page.route("**/token", functools.partial(refuse, status))
+        page.get_by_role("button", name="Get a token").click()
+        expect(page.locator("#refusal")).to_contain_text(title)
+    page.route("**/token", lambda route: route.abort())
+    page.get_by_role("button", name="Get a token").click()
+    expect(page.locator("#refusal")).to_contain_text("The mint does not answer")
+
+
+def test_a_page_of_another_origin_than_allowed_is_told_so(mint, visit):
+    address, _ = mint(ALLOWED_ORIGINS="https://app.example.com")
+    page = visit(address)
+    page.get_by_role("button", name="Get a token").click()
+    expect(page.locator("#refusal")).to_contain_text("This page may not ask for tokens")
+
+
+# CORS, as a browser enforces it
+
+ASK = """async ([url, body]) => {
+  const headers = body ? { 'Content-Type': 'application/json' } : {};
+  const response = await fetch(`${url}/token`, { method: 'POST', headers, body }).catch(error => ({ error }));
+  if (response.error) return { error: response.error.name };
+  const read = name => response.headers.get(name);
+  return { status: response.status, retryAfter: read('retry-after'), rateLimit: read('ratelimit'),
+    policy: read('ratelimit-policy'), ...await response.json() };
+}"""
+
+
+def test_a_page_of_an_allowed_origin_reads_answers_and_refusals_and_another_nothing(mint, visit, origin, quotas, tmp_path):
+    allowed, foreign = origin(tmp_path), origin(tmp_path)
+    address, openai = mint(ALLOWED_ORIGINS=allowed, QUOTA_PER_DAY="2", **quotas)
+    ours, theirs = visit(allowed), visit(foreign)
+
+    for body in (None, '{"voice": "marin"}'):
+        assert theirs.evaluate(ASK, [address, body]) == {"error": "TypeError"}
+    # The second one needs a preflight.
+    fault(openai, "rate-limit", retry_after="42")
+    busy = ours.evaluate(ASK, [address, None])
+    assert (busy["status"], busy["code"], busy["retryAfter"]) == (503, "openai_busy", "42")
+    given = ours.evaluate(ASK, [address, '{"voice": "marin"}'])
+    assert (given["status"], given["voice"]) == (200, "marin") and given["value"].startswith("ek_")
+    assert '"day";r=0' in given["rateLimit"] and '"day";q=2' in given["policy"]
+    over = ours.evaluate(ASK, [address, '{"voice": "marin"}'])
+    assert (over["status"], over["code"]) == (429, "quota_exceeded")
+    assert int(over["retryAfter"]) > 0 and '"day";r=0' in over["rateLimit"] and '"day";q=2' in over["policy"]
+
+
+def test_a_used_up_quota_counts_down_to_the_next_try(mint, visit, quotas):
+    address, _ = mint(QUOTA_PER_DAY="1", **quotas)
+    page = visit(address)
+    get_token(page)
+    page.get_by_role("button", name="Get a token").click()
+    expect(page.locator("#refusal")).to_contain_text("You have used up your tokens for now")
+    expect(page.locator("#mint")).to_have_text(re.compile(r"Ask again in [\d:]+"))
+
+
+# The call
+
+
+def test_two_clicks_and_one_talks_to_the_session_that_was_chosen(mint, visit):
+    address, _ = mint()
+    page = visit(address)
+    page.get_by_label("Voice").select_option("marin")
+    page.evaluate(
+        """() => {
+          window.loudest = { input: 0, output: 0 };
+          window.lengths = new Set();
+          new MutationObserver(() => lengths.add(turns.querySelector('.assistant p')?.textContent.length))
+            .observe(turns, { childList: true, subtree: true });
+          setInterval(() => {
+            for (const id in loudest) loudest[id] = Math.max(loudest[id], document.getElementById(id).ariaValueNow);
+          }, 50);
+        }"""
+    )
+    connect(page)
+    [created] = events(page, "session.created")
+    assert created["session"]["model"] == "gpt-realtime-2.1"
+    assert created["session"]["audio"]["output"]["voice"] == "marin"
+
+    ours, theirs = page.locator("#turns .user p"), page.locator("#turns .assistant p")
+    expect(ours).to_have_text(re.compile(r"\(.* of speech\)"))
+    expect(theirs).to_have_text(re.compile(r"This is the simulator. I heard you speak for .+\."))
+    assert page.evaluate("lengths.size") > 5, "it comes word by word"
+    wait_until(page, "loudest.input > 20 && loudest.output > 20")
+    assert [event["type"] for event in events(page, "response.done")] == ["response.done"]
+    assert len(events(page, "response.output_audio_transcript.delta")) > 5
+
+    page.get_by_role("button", name="Hang up").click()
+    expect(page.locator("#failure")).to_contain_text(re.compile(r"You hung up.*The call lasted \d+ seconds?\."))
+    expect(page.get_by_role("status")).to_have_text("The call is over.")
+    expect(page.get_by_role("button", name="Connect")).to_be_disabled()
+    expect(page.get_by_role("button", name="Get a token")).to_be_focused()
+    expect(page.locator("#left")).to_have_text("used")
+    assert page.evaluate("[input.ariaValueNow, output.ariaValueNow, speaker.srcObject]") == ["0", "0", None]
+
+
+def test_one_can_write_instead_let_it_speak_first_and_mute(mint, visit):
+    address, _ = mint()
+    page = visit(address)
+    page.get_by_label("Profile").select_option("de-escalation")
+    get_token(page)
+    page.get_by_role("button", name="Connect").click()
+    page.get_by_role("button", name="Mute").click()
+    page.get_by_role("button", name="Let it speak").click()
+    theirs = page.locator("#turns .assistant p")
+    expect(theirs.first).to_contain_text("This is the simulator.")
+    expect(page.locator("#events .type").get_by_text("response.done")).to_be_visible()
+    page.get_by_label("A message in writing").fill("Which flat is it?")
+    page.get_by_role("button", name="Send").click()
+    expect(page.locator("#turns .user p").last).to_have_text("Which flat is it?")
+    expect(theirs.last).to_have_text("This is the simulator. You wrote: Which flat is it?")
+    assert page.evaluate("input.ariaValueNow") == "0"
+    expect(page.get_by_role("button", name="Unmute")).to_be_visible()
+
+
+def test_a_translation_is_called_at_its_own_address_and_waits_for_no_turn(mint, visit):
+    address, openai = mint()
+    page = visit(address)
+    session = {"model": "gpt-realtime-translate", "audio": {"output": {"language": "es"}}}
+    authorized = {"Authorization": "Bearer sk-test", "Content-Type": "application/json"}
+    made = post(f"{openai}/v1/realtime/translations/client_secrets", json.dumps({"session": session}).encode(), authorized)
+    secret = json.loads(made[2])
+    token = {"success": True, "value": secret["value"], "expiresAt": secret["expires_at"], "model": session["model"]}
+    offered = json.loads(post(f"{address}/profiles", None, method="GET")[2])
+    offered["profiles"] = {"spanish": {"kind": "translation", "fields": []}}
+    page.route("**/profiles", lambda route: route.fulfill(json=offered))
+    page.route("**/token", lambda route: route.fulfill(json=token))
+    page.reload()
+    connect(page)
+    [created] = events(page, "session.created")
+    assert created["session"]["type"] == "translation"
+    expect(page.get_by_role("button", name="Send")).to_be_disabled()
+
+
+# Calls that do not come about, or end
+
+
+def test_without_leave_to_use_the_microphone_one_is_told_and_keeps_the_token(mint, visit):
+    address, _ = mint()
+    page = visit(address, permissions=())
+    get_token(page)
+    page.get_by_role("button", name="Connect").click()
+    expect(page.locator("#failure")).to_contain_text("The microphone is not allowed")
+    page.context.grant_permissions(["microphone"])
+    page.get_by_role("button", name="Connect").click()
+    expect(page.get_by_role("status")).to_have_text("Connected. Say something.")
+    expect(page.locator("#failure")).to_be_empty()
+
+
+def test_a_call_that_is_given_up_before_openai_was_asked_leaves_the_token_good(mint, visit):
+    address, _ = mint()
+    page = visit(address)
+    page.evaluate("() => { navigator.mediaDevices.getUserMedia = () => new Promise(() => {}); }")
+    get_token(page)
+    page.get_by_role("button", name="Connect").click()
+    expect(page.get_by_role("status")).to_have_text("Asking for the microphone…")
+    page.get_by_role("button", name="Hang up").click()
+    expect(page.locator("#failure")).to_contain_text("The token is still good")
+    expect(page.get_by_role("button", name="Connect")).to_be_focused()
+
+
+@pytest.mark.parametrize(
+    "error, title", [("NotFoundError", "There is no microphone"), ("NotReadableError", "The microphone cannot be used")]
+)
+def test_a_microphone_that_fails_is_told_in_words(mint, visit, error, title):
+    address, _ = mint()
+    page = visit(address)
+    fail = "name => navigator.mediaDevices.getUserMedia = async () => { throw new DOMException('No.', name); }"
+    page.evaluate(fail, error)
+    get_token(page)
+    page.get_by_role("button", name="Connect").click()
+    expect(page.locator("#failure")).to_contain_text(title)
+    expect(page.get_by_role("button", name="Connect")).to_be_enabled()
+
+
+def test_a_page_that_is_not_secure_says_why_there_is_no_microphone(mint, visit):
+    address, _ = mint()
+    page = visit(address.replace("127.0.0.1", "mint.example"))
+    get_token(page)
+    page.get_by_role("button", name="Connect").click()
+    expect(page.locator("#failure")).to_contain_text("The browser gives this page no microphone")
+    expect(page.locator("#failure")).to_contain_text("http://127.0.0.1")
+
+
+def test_without_a_network_one_is_told_and_keeps_the_token(mint, visit):
+    address, _ = mint()
+    page = visit(address)
+    get_token(page)
+    page.route("**/realtime/calls", lambda route: route.abort())
+    page.get_by_role("button", name="Connect").click()
+    expect(page.locator("#failure")).to_contain_text("OpenAI cannot be reached")
+    page.unroute("**/realtime/calls")
+    page.get_by_role("button", name="Connect").click()
+    expect(page.get_by_role("status")).to_have_text("Connected. Say something.")
+
+
+@pytest.mark.parametrize(
+    "name, settings, title",
+    [
+        ("unauthorized", {}, "OpenAI refuses the token"),
+        ("forbidden", {}, "OpenAI forbids this call"),
+        ("bad-request", {}, "OpenAI does not take the call"),
+        ("not-found", {}, "There are no calls at this address"),
+        ("rate-limit", {}, "OpenAI takes no more calls now"),
+        ("insufficient-quota", {}, "OpenAI wants to be paid"),
+        ("server-error", {"status": 503}, "OpenAI is out of order"),
+        ("not-json", {}, "OpenAI’s answer is no answer to the call"),
+    ],
+)
+def test_a_call_that_openai_refuses_is_told_in_words_and_the_next_one_can_succeed(mint, visit, name, settings, title):
+    address, openai = mint()
+    page = visit(address)
+    get_token(page)
+    fault(openai, name, at="calls", **settings)
+    page.get_by_role("button", name="Connect").click()
+    expect(page.locator("#failure")).to_contain_text(title)
+    expect(page.locator("#left")).to_have_text("used")
+    connect(page)
+    expect(page.locator("#failure")).to_be_empty()
+
+
+@pytest.mark.parametrize(
+    "name, seconds, title",
+    [
+        ("hang", 15, "OpenAI does not answer the call"),
+        ("never-connects", 20, "No way was found for the sound"),
+        ("no-events", 20, "The channel for events does not open"),
+    ],
+)
+def test_a_call_that_does_not_come_about_in_time_is_told_in_words(mint, visit, name, seconds, title):
+    address, openai = mint()
+    page = visit(address)
+    page.clock.install()
+    page.evaluate(
+        """() => {
+          window.RTCPeerConnection = class extends RTCPeerConnection { constructor() { super(); window.peer = this; } };
+        }"""
+    )
+    get_token(page)
+    fault(openai, name, at="calls")
+    page.get_by_role("button", name="Connect").click()
+    waiting = "Asking OpenAI for the call…" if name == "hang" else "Looking for a way for the sound…"
+    expect(page.get_by_role("status")).to_have_text(waiting)
+    if name == "no-events":
+        wait_until(page, "peer.connectionState === 'connected'")
+    page.clock.fast_forward(seconds * 1000)
+    expect(page.locator("#failure")).to_contain_text(title)
+    expect(page.get_by_role("status")).to_have_text("Not connected.")
+
+
+@pytest.mark.parametrize(
+    "name, title",
+    [
+        ("ends", "OpenAI ended the session"),
+        ("events-close", "OpenAI ended the session"),
+        ("drops", "The connection was lost"),
+    ],
+)
+def test_a_call_that_breaks_off_is_told_in_words(mint, visit, name, title):
+    address, openai = mint()
+    page = visit(address)
+    page.clock.install()
+    fault(openai, name, at="calls", ms=500)
+    connect(page)
+    if name == "drops":
+        expect(page.get_by_role("status")).to_have_text("The connection is shaky. Waiting for it to come back…")
+        page.clock.fast_forward(10_000)
+    # At once: a browser by itself needs a quarter of a minute more to give up.
+    expect(page.locator("#failure")).to_contain_text(title, timeout=3_000)
+    expect(page.locator("#failure")).to_contain_text("The call lasted")
+    expect(page.get_by_role("button", name="Get a token")).to_be_enabled()
+
+
+def test_an_error_event_is_told_and_the_call_goes_on(mint, visit):
+    address, openai = mint()
+    page = visit(address)
+    fault(openai, "error-event", at="calls", code="rate_limit_exceeded", ms=200)
+    connect(page)
+    told = page.locator("#failure")
+    expect(told).to_contain_text("OpenAI reports an error")
+    expect(told).to_contain_text("Wait a little before you go on.")
+    expect(page.locator("#turns .assistant p")).to_contain_text("I heard you speak")
+    expect(told).to_be_empty()
+    expect(page.get_by_role("status")).to_have_text("Connected. Say something.")
+
+
+def test_a_session_that_reaches_its_longest_time_says_so(mint, visit, start):
+    port = free_port()
+    start([TARGET / "debug/openai-simulator", "--port", port, "--session-limit", 2], "openai").wait_for_port(port)
+    address, _ = mint(OPENAI_API_KEY="sk-my-own", OPENAI_BASE_URL=f"http://127.0.0.1:{port}/v1")
+    page = visit(address)
+    assert "Simulated" not in page.locator("#upstream").inner_text()
+    connect(page)
+    expect(page.locator("#failure")).to_contain_text("The session reached its longest time")
+
+
+def test_a_call_that_openai_hangs_up_says_how_long_it_lasted(mint, visit):
+    address, openai = mint()
+    page = visit(address)
+    get_token(page)
+    with page.expect_response("**/realtime/calls") as answered:
+        page.get_by_role("button", name="Connect").click()
+    expect(page.get_by_role("status")).to_have_text("Connected. Say something.")
+    location = answered.value.headers["location"]
+    assert post(f"{openai}{location}/hangup", headers={"Authorization": "Bearer sk-test"})[0] == 200
+    told = page.locator("#failure")
+    expect(told).to_contain_text("OpenAI ended the session")
+    expect(told).to_contain_text("The call lasted")
+    expect(page.get_by_role("button", name="Hang up")).to_be_hidden()
+
+
+# What everyone can use
+
+
+def press_until(page, key, name):
+    """Presses a key until the focus is on the control of that name."""
+    for _ in range(30):
+        page.keyboard.press(key)
+        if page.evaluate("document.activeElement.innerText") == name:
+            return
+    raise AssertionError(f"the keyboard does not lead to {name!r}")
+
+
+def test_the_keyboard_alone_leads_through_a_call(mint, visit):
+    address, _ = mint()
+    page = visit(address)
+    expect(page.locator("#request")).to_have_text("POST /token")
+    press_until(page, "Tab", "Get a token")
+    page.keyboard.press("Enter")
+    expect(page.locator("#left")).to_have_text(re.compile(r"\d+:\d\d"))
+    press_until(page, "Tab", "Connect")
+    outline = page.evaluate("getComputedStyle(document.activeElement).outline")
+    assert "3px" in outline and "solid" in outline
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("status")).to_have_text("Connected. Say something.")
+    expect(page.get_by_role("button", name="Hang up")).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("status")).to_have_text("The call is over.")
+    expect(page.get_by_role("button", name="Get a token")).to_be_focused()
+
+
+def test_every_control_has_a_name_and_headings_are_in_order(mint, visit):
+    address, _ = mint()
+    page = visit(address)
+    page.get_by_label("Profile").select_option("de-escalation")
+    connect(page)
+    tree = page.context.new_cdp_session(page).send("Accessibility.getFullAXTree")["nodes"]
+    roles = {"button", "checkbox", "combobox", "list", "meter", "slider", "textbox"}
+    named = [
+        (node["role"]["value"], node.get("name", {}).get("value"))
+        for node in tree
+        if node.get("role", {}).get("value") in roles and not node["ignored"]
+    ]
+    assert {role for role, _ in named} == roles
+    assert all(name for _, name in named), named
+    levels = [int(tag[1]) for tag in page.evaluate("[...document.querySelectorAll('h1, h2, h3')].map(h => h.tagName)")]
+    assert levels == [1, 2, 2, 2, 2]
+
+
+CONTRAST = """() => {
+  const colour = text => text.match(/[\\d.]+/g).map(Number);
+  const light = ([r, g, b]) => [r, g, b].map(c => (c /= 255) <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4)
+    .reduce((sum, c, i) => sum + c * [0.2126, 0.7152, 0.0722][i], 0);
+  const behind = element => {
+    const [r, g, b, a = 1] = colour(getComputedStyle(element).backgroundColor);
+    return a === 1 ? [r, g, b] : element.parentElement ? behind(element.parentElement) : [255, 255, 255];
+  };
+  const texts = [...document.querySelectorAll('body *')].filter(element => element.checkVisibility()
+    && [...element.childNodes].some(node => node.nodeType === 3 && node.data.trim()));
+  return texts.map(element => {
+    const [one, other] = [light(colour(getComputedStyle(element).color)), light(behind(element))];
+    return [(Math.max(one, other) + 0.05) / (Math.min(one, other) + 0.05), element.textContent.trim()];
+  });
+}"""
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_narrow_screen_shows_it_all_and_every_text_can_be_read(mint, visit, scheme):
+    address, openai = mint()
+    # Without motion, so that no colour is on its way from one to another.
+    page = visit(address, viewport={"width": 360, "height": 740}, color_scheme=scheme, reduced_motion="reduce")
+    page.get_by_label("Profile").select_option("de-escalation")
+
+    def check():
+        page.mouse.move(0, 0)
+        assert page.evaluate("document.documentElement.scrollWidth") <= 360
+        texts = page.evaluate(CONTRAST)
+        assert len(texts) > 15
+        assert not [text for text in texts if text[0] < 4.5]
+
+    check()
+    dark = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert dark == {"light": "rgb(244, 247, 245)", "dark": "rgb(15, 21, 19)"}[scheme]
+    fault(openai, "insufficient-quota")
+    page.get_by_role("button", name="Get a token").click()
+    expect(page.locator("#refusal")).to_contain_text("OpenAI wants to be paid")
+    check()
+    connect(page)
+    expect(page.locator("#turns .assistant p")).to_have_text(re.compile(r"I heard you speak for .+\."))
+    events(page, "session.updated")
+    check()
+    page.get_by_role("button", name="Hang up").click()
+    expect(page.locator("#failure")).to_contain_text("You hung up")
+    check()
+
+
+# OpenAI's own SDK, and the lines of the README
+
+
+def test_openai_s_sdk_connects_with_a_token_of_another_origin_and_gets_a_spoken_reply(mint, visit, origin):
+    folder = ROOT / "function/tests/sdk"
+    if not (folder / "node_modules/.package-lock.json").exists():
+        skip("OpenAI's SDK needs npm")
+    page_s = origin(folder)
+    address, openai = mint(ALLOWED_ORIGINS=page_s)
+    page = visit(f"{page_s}/?token={quote(address + '/token')}&calls={quote(openai + '/v1/realtime/calls')}")
+    wait_until(page, "window.connected")
+    wait_until(page, "events.some(event => event.type === 'response.done')")
+    seen = page.evaluate("events")
+    assert not [event for event in seen if event["type"] in ("error", "sdk-error")]
+    created = next(event for event in seen if event["type"] == "session.created")
+    assert created["session"]["audio"]["output"]["voice"] == "alloy"
+    said = next(event for event in seen if event["type"] == "response.output_audio_transcript.done")
+    assert said["transcript"].startswith("This is the simulator. I heard you speak")
+    page.evaluate("session.close()")
+
+
+def test_the_readme_s_lines_connect_as_they_are(mint, visit, origin, tmp_path):
+    [lines] = re.findall(r"^```js\n(.*?)^```", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
+    (tmp_path / "lines.js").write_text(lines)
+    given = '<script>const TOKEN_URL = new URLSearchParams(location.search).get("token")</script>'
+    (tmp_path / "index.html").write_text(given)
+    page_s = origin(tmp_path)
+    address, openai = mint(ALLOWED_ORIGINS=page_s)
+    page = visit(f"{page_s}/?token={quote(address + '/token')}")
+    # All that is not as it would be: OpenAI is this one.
+    page.route("https://api.openai.com/**", lambda route: route.fulfill(
+        response=route.fetch(url=route.request.url.replace("https://api.openai.com", openai))
+    ))  # fmt: skip
+    heard = []
+    page.on("console", lambda message: heard.append(message.args[0].json_value()) if message.type == "log" else None)
+    page.add_script_tag(url="/lines.js", type="module")
+    for _ in range(150):
+        if any(event["type"] == "response.output_audio_transcript.done" for event in heard):
+            break
+        page.wait_for_timeout(100)
+    types = [event["type"] for event in heard]
+    assert types[0] == "session.created" and "response.output_audio_transcript.done" in types, types

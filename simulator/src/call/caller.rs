@@ -1,0 +1,215 @@
+//! A client for tests: it calls, speaks a tone and listens.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time::{self, Interval, MissedTickBehavior},
+};
+
+use super::{
+    audio::{Decoder, Encoder, FRAME, FRAME_MS, SILENCE, level},
+    peer::{Heard, Peer},
+};
+use crate::Simulator;
+
+/// Longer than anything here takes, and shorter than one waits.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+/// What came back over HTTP.
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub(super) status: u16,
+    pub(super) head: String,
+    pub(super) body: String,
+}
+
+impl Answer {
+    pub(super) fn header(&self, name: &str) -> Option<&str> {
+        let mut lines = self.head.lines().filter_map(|line| line.split_once(": "));
+        lines.find(|(other, _)| other.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+    }
+
+    pub(super) fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap_or_default()
+    }
+
+    /// The code in the error envelope.
+    pub(super) fn code(&self) -> String {
+        self.json()["error"]["code"].as_str().unwrap_or_default().to_owned()
+    }
+}
+
+/// One HTTP request, with headers as they stand on the wire.
+pub(super) async fn request(simulator: &Simulator, line: &str, headers: &str, body: &str) -> Answer {
+    let address = simulator.base_url().replace("http://", "").replace("/v1", "");
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let length = body.len();
+    let head = format!("{line} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {length}\r\n{headers}\r\n");
+    stream.write_all((head + body).as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_default();
+    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or_default();
+    Answer { status, head: head.to_owned(), body: body.to_owned() }
+}
+
+/// A token for a session, and what else a mint answers.
+pub(super) async fn mint(simulator: &Simulator, session: Value) -> Value {
+    let path = if session["type"].is_null() {
+        "/v1/realtime/translations/client_secrets"
+    } else {
+        "/v1/realtime/client_secrets"
+    };
+    let body = json!({ "session": session }).to_string();
+    request(simulator, &format!("POST {path}"), "authorization: Bearer sk-test\r\n", &body).await.json()
+}
+
+pub(super) async fn offer(simulator: &Simulator, path: &str, bearer: &str, sdp: &str) -> Answer {
+    let headers = format!("authorization: Bearer {bearer}\r\ncontent-type: application/sdp\r\n");
+    request(simulator, &format!("POST {path}"), &headers, sdp).await
+}
+
+pub(super) struct Caller {
+    peer: Peer,
+    pub(super) call_id: String,
+    frames: Interval,
+    frame: u64,
+    encoder: Encoder,
+    decoder: Decoder,
+    pub(super) speaking: bool,
+    /// Sends nothing at all.
+    pub(super) muted: bool,
+    /// All that was announced.
+    pub(super) events: Vec<Value>,
+    /// How many of them were waited for.
+    seen: usize,
+    /// How loud each packet was.
+    pub(super) levels: Vec<f32>,
+    pub(super) gone: bool,
+}
+
+impl Caller {
+    /// Calls with a token for this session.
+    pub(super) async fn call(simulator: &Simulator, session: Value) -> Self {
+        let translates = session["type"].is_null();
+        let secret = mint(simulator, session).await;
+        let path = if translates { "/v1/realtime/translations/calls" } else { "/v1/realtime/calls" };
+        Self::call_at(simulator, path, secret["value"].as_str().unwrap()).await
+    }
+
+    pub(super) async fn call_at(simulator: &Simulator, path: &str, bearer: &str) -> Self {
+        let (mut peer, pending, sdp) = Peer::offer().await;
+        let answer = offer(simulator, path, bearer, &sdp).await;
+        assert_eq!(answer.status, 201, "{answer:?}");
+        assert_eq!(answer.header("content-type"), Some("application/sdp"));
+        peer.accept(pending, &answer.body);
+        let call_id = answer.header("location").and_then(|place| place.strip_prefix("/v1/realtime/calls/")).unwrap();
+        assert!(call_id.starts_with("rtc_"), "{call_id}");
+        let mut frames = time::interval(Duration::from_millis(FRAME_MS));
+        frames.set_missed_tick_behavior(MissedTickBehavior::Burst);
+        Self {
+            peer,
+            call_id: call_id.to_owned(),
+            frames,
+            frame: 0,
+            encoder: Encoder::new().unwrap(),
+            decoder: Decoder::new().unwrap(),
+            speaking: false,
+            muted: false,
+            events: Vec::new(),
+            seen: 0,
+            levels: Vec::new(),
+            gone: false,
+        }
+    }
+
+    async fn step(&mut self) {
+        tokio::select! {
+            heard = self.peer.next() => match heard {
+                Heard::Event(event) => self.events.push(serde_json::from_slice(&event).unwrap()),
+                Heard::Audio(opus) => self.levels.push(level(self.decoder.decode(&opus))),
+                Heard::Gone => self.gone = true,
+                Heard::Connected | Heard::Opened => {}
+            },
+            _ = self.frames.tick() => {
+                let tone: Vec<f32> = (0_u16..).take(FRAME).map(|at| f32::sin(f32::from(at) * 0.05236) * 0.3).collect();
+                let packet = if self.speaking { self.encoder.encode(&tone) } else { SILENCE };
+                if !self.muted {
+                    self.peer.play(packet, self.frame.saturating_mul(960));
+                }
+                self.frame = self.frame.saturating_add(1);
+            }
+        }
+    }
+
+    /// Goes on until an event of this kind comes that was not waited for yet.
+    pub(super) async fn until(&mut self, kind: &str) -> Value {
+        let found = time::timeout(PATIENCE, async {
+            loop {
+                while let Some(event) = self.events.get(self.seen) {
+                    self.seen = self.seen.saturating_add(1);
+                    if event["type"] == kind {
+                        return event.clone();
+                    }
+                }
+                assert!(!self.gone, "the call ended before {kind}");
+                self.step().await;
+            }
+        });
+        found.await.unwrap_or_else(|_| panic!("{kind} never came, but {:?}", self.kinds()))
+    }
+
+    /// Goes on for so long.
+    pub(super) async fn during(&mut self, ms: u64) {
+        let end = time::Instant::now().checked_add(Duration::from_millis(ms)).unwrap();
+        while time::Instant::now() < end && !self.gone {
+            let _ = time::timeout_at(end, self.step()).await;
+        }
+    }
+
+    pub(super) async fn until_gone(&mut self) {
+        let gone = time::timeout(PATIENCE, async {
+            while !self.gone {
+                self.step().await;
+            }
+        });
+        gone.await.unwrap_or_else(|_| panic!("the call goes on: {:?}", self.kinds()));
+    }
+
+    /// Speaks for so long by its own audio, however late that goes out.
+    pub(super) async fn speak(&mut self, ms: u64) {
+        let end = self.frame.saturating_add(ms / FRAME_MS);
+        self.speaking = true;
+        while self.frame < end && !self.gone {
+            self.step().await;
+        }
+        self.speaking = false;
+    }
+
+    pub(super) fn send(&mut self, event: &Value) {
+        self.peer.send(event.to_string());
+    }
+
+    pub(super) fn send_bytes(&mut self, event: &str) {
+        self.peer.send(event.to_owned());
+    }
+
+    /// The kinds of all events, repetitions left out.
+    pub(super) fn kinds(&self) -> Vec<&str> {
+        let mut kinds: Vec<&str> = self.events.iter().filter_map(|event| event["type"].as_str()).collect();
+        kinds.dedup();
+        kinds
+    }
+
+    /// How loud the loudest packet was since so many had come.
+    pub(super) fn loudest_since(&self, packets: usize) -> f32 {
+        self.levels.iter().skip(packets).copied().fold(0.0, f32::max)
+    }
+
+    pub(super) fn leave(mut self) {
+        self.peer.close();
+    }
+}

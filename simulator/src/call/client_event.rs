@@ -1,0 +1,123 @@
+//! What a client asks for over the data channel, and what OpenAI says to each.
+//!
+//! Source: `RealtimeClientEvent` and `RealtimeTranslationClientEvent` of the `openai` npm package 7.57.0.
+
+use serde_json::{Value, json};
+
+use super::{
+    conversation::Conversation,
+    session::{Kind, Session},
+};
+use crate::{refusal::Refusal, rules};
+
+const REALTIME: &[&str] = &[
+    "session.update",
+    "input_audio_buffer.append",
+    "input_audio_buffer.commit",
+    "input_audio_buffer.clear",
+    "conversation.item.create",
+    "conversation.item.truncate",
+    "conversation.item.delete",
+    "conversation.item.retrieve",
+    "response.create",
+    "response.cancel",
+    "output_audio_buffer.clear",
+];
+const TRANSCRIPTION: &[&str] =
+    &["session.update", "input_audio_buffer.append", "input_audio_buffer.commit", "input_audio_buffer.clear"];
+const TRANSLATION: &[&str] = &["session.update", "session.close"];
+
+impl Conversation {
+    /// Does what the client asks for, or says what is wrong with it. Whether the session goes on.
+    pub(super) fn take(&mut self, event: &[u8]) -> bool {
+        let Ok(event) = serde_json::from_slice::<Value>(event) else {
+            let refusal = Refusal::new(400, "The event is not valid JSON.", None, "invalid_json");
+            self.events.error(&refusal, &Value::Null);
+            return true;
+        };
+        if let Err(refusal) = self.obey(&event) {
+            self.events.error(&refusal, &event["event_id"]);
+        }
+        event["type"] != "session.close" || self.session.kind != Kind::Translation
+    }
+
+    fn obey(&mut self, event: &Value) -> Result<(), Refusal> {
+        match known(event, &self.session)? {
+            "session.update" => {
+                self.session.update(&event["session"])?;
+                self.events.send("session.updated", json!({"session": self.session.document}));
+            }
+            "session.close" => self.events.send("session.closed", json!({})),
+            "input_audio_buffer.commit" => self.commit_by_client()?,
+            "input_audio_buffer.clear" => self.clear_input(),
+            "conversation.item.create" => self.create_item(&event["item"], event["previous_item_id"].as_str())?,
+            "conversation.item.retrieve" => {
+                let item = self.items.find(text(event, "item_id")?)?.clone();
+                self.events.send("conversation.item.retrieved", json!({ "item": item }));
+            }
+            "conversation.item.delete" => {
+                let item_id = text(event, "item_id")?;
+                self.items.remove(item_id)?;
+                self.events.send("conversation.item.deleted", json!({ "item_id": item_id }));
+            }
+            "conversation.item.truncate" => {
+                let item_id = text(event, "item_id")?;
+                let index = event["content_index"].as_u64().ok_or_else(|| missing("content_index"))?;
+                let end = event["audio_end_ms"].as_u64().ok_or_else(|| missing("audio_end_ms"))?;
+                self.items.truncate(item_id, end)?;
+                self.truncated(item_id, index, end);
+            }
+            "response.create" => {
+                if let Some(active) = self.responding() {
+                    let message = format!(
+                        "Conversation already has an active response in progress: {active}. \
+                        Wait until the response is finished before creating a new one."
+                    );
+                    return Err(Refusal::new(400, message, None, "conversation_already_has_active_response"));
+                }
+                rules::response_of(&event["response"])?;
+                self.respond(&event["response"]);
+            }
+            "response.cancel" => {
+                let asked = event["response_id"].as_str();
+                if self.responding().is_none_or(|active| asked.is_some_and(|asked| asked != active)) {
+                    let message = "Cancellation failed: no active response found";
+                    return Err(Refusal::new(400, message, None, "response_cancel_not_active"));
+                }
+                self.cancel();
+            }
+            "output_audio_buffer.clear" => {
+                self.cancel();
+                self.clear_output();
+            }
+            _ => {
+                let message = "Over WebRTC, audio comes as a track. The simulator takes none over the data channel.";
+                return Err(Refusal::invalid("type", message, "invalid_value"));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The event's type, if it is one that this session knows.
+fn known<'a>(event: &'a Value, session: &Session) -> Result<&'a str, Refusal> {
+    let kinds = match session.kind {
+        Kind::Realtime => REALTIME,
+        Kind::Transcription => TRANSCRIPTION,
+        Kind::Translation => TRANSLATION,
+    };
+    let kind = text(event, "type")?;
+    if kinds.contains(&kind) {
+        return Ok(kind);
+    }
+    let message = format!("Invalid value: '{kind}'. Supported values are: '{}'.", kinds.join("', '"));
+    Err(Refusal::invalid("type", message, "invalid_value"))
+}
+
+fn text<'a>(event: &'a Value, name: &str) -> Result<&'a str, Refusal> {
+    event[name].as_str().ok_or_else(|| missing(name))
+}
+
+fn missing(name: &str) -> Refusal {
+    Refusal::invalid(name, format!("Missing required parameter: '{name}'."), "missing_required_parameter")
+}

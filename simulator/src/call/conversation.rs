@@ -1,0 +1,246 @@
+//! A session from its first event to its last: what the client says and what is heard, in; events and samples, out.
+//!
+//! It knows no socket and no clock. Time passes 20 ms at a time, when [`Conversation::play`] is asked for them.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::{
+    audio::level,
+    ear::{Ear, Turn, TurnDetection, Utterance},
+    events::{Events, id},
+    item::Items,
+    output::Output,
+    response::{End, Plan, Response, tokens},
+    session::{Kind, Session},
+};
+use crate::{client_secrets::merge, refusal::Refusal};
+
+/// A word is thought of three times as fast as the shortest is spoken, so a reply is done before it is heard.
+const STEPS_TO_A_WORD: u64 = 4;
+
+#[derive(Debug)]
+pub(super) struct Conversation {
+    id: String,
+    pub(super) session: Session,
+    pub(super) items: Items,
+    pub(super) events: Events,
+    pub(super) ear: Ear,
+    /// The item that the speech which is going on will be.
+    speech_item: Option<String>,
+    response: Option<Response>,
+    steps: u64,
+    output: Output,
+}
+
+impl Conversation {
+    pub(super) fn new(session: Value) -> Self {
+        Self {
+            id: id("conv"),
+            session: Session::new(session),
+            items: Items::default(),
+            events: Events::default(),
+            ear: Ear::default(),
+            speech_item: None,
+            response: None,
+            steps: 0,
+            output: Output::default(),
+        }
+    }
+
+    /// The data channel is open.
+    pub(super) fn open(&mut self) {
+        self.events.send("session.created", json!({"session": self.session.document}));
+    }
+
+    /// The session has lasted as long as one may.
+    pub(super) fn expire(&mut self, limit: Duration) {
+        let length = match limit.as_secs() {
+            length if length.is_multiple_of(60) => format!("{} minutes", length / 60),
+            length => format!("{length} seconds"),
+        };
+        let message = format!("Your session hit the maximum duration of {length}.");
+        self.events.error(&Refusal::new(400, message, None, "session_expired"), &Value::Null);
+    }
+
+    /// Something went wrong that was none of the client's fault.
+    pub(super) fn fail(&mut self, code: &str) {
+        let message = "The server had an error while processing your request.";
+        self.events.error(&Refusal::new(500, message, None, code), &Value::Null);
+    }
+
+    /// 20 ms of the caller's audio.
+    pub(super) fn hear(&mut self, samples: &[f32]) {
+        // A translation has no turns.
+        if self.session.kind == Kind::Translation {
+            return;
+        }
+        let detection = TurnDetection::of(&self.session.document);
+        match self.ear.hear(level(samples), detection) {
+            Some(Turn::Started { audio_start_ms }) => {
+                let item_id = self.speech_item.insert(id("item")).clone();
+                let started = json!({"audio_start_ms": audio_start_ms, "item_id": item_id});
+                self.events.send("input_audio_buffer.speech_started", started);
+                if detection.is_some_and(|detection| detection.interrupt_response) {
+                    self.interrupt();
+                }
+            }
+            Some(Turn::Stopped { audio_end_ms }) => {
+                let item_id = self.speech_item.take().unwrap_or_else(|| id("item"));
+                let stopped = json!({"audio_end_ms": audio_end_ms, "item_id": item_id});
+                self.events.send("input_audio_buffer.speech_stopped", stopped);
+                self.commit(&item_id);
+                let answers = detection.is_some_and(|detection| detection.create_response);
+                if answers && self.session.kind == Kind::Realtime && self.response.is_none() {
+                    self.respond(&Value::Null);
+                }
+            }
+            None => {}
+        }
+    }
+
+    /// Someone speaks over the reply.
+    fn interrupt(&mut self) {
+        let playing = self.output.clear(&mut self.events);
+        self.end(End::TurnDetected);
+        if let Some(playing) = playing {
+            self.truncated(&playing.item_id, 0, playing.played_ms);
+        }
+    }
+
+    /// The client says that its speech is complete.
+    pub(super) fn commit_by_client(&mut self) -> Result<(), Refusal> {
+        let buffered = self.ear.buffered_ms();
+        if buffered < 100 {
+            let message = format!(
+                "Error committing input audio buffer: buffer too small. Expected at least 100ms of audio, but buffer \
+                 only has {buffered}.00ms of audio."
+            );
+            return Err(Refusal::new(400, message, None, "input_audio_buffer_commit_empty"));
+        }
+        let item_id = self.speech_item.take().unwrap_or_else(|| id("item"));
+        self.commit(&item_id);
+        Ok(())
+    }
+
+    pub(super) fn clear_input(&mut self) {
+        self.ear.take();
+        self.speech_item = None;
+        self.events.send("input_audio_buffer.cleared", json!({}));
+    }
+
+    /// Makes an item of what is in the input buffer.
+    fn commit(&mut self, item_id: &str) {
+        let heard = self.ear.take();
+        let previous = self.items.last_id();
+        let committed = json!({"previous_item_id": previous, "item_id": item_id});
+        self.events.send("input_audio_buffer.committed", committed);
+        let item = json!({"id": item_id, "object": "realtime.item", "type": "message", "status": "completed",
+            "role": "user", "content": [{"type": "input_audio", "transcript": null}]});
+        self.added(&item, previous.as_deref());
+        self.items.push(item, Some(heard));
+        if !self.session.document["audio"]["input"]["transcription"].is_null() {
+            self.transcribe(item_id, heard);
+        }
+    }
+
+    /// Says of the caller's speech what can be said of it without understanding it.
+    fn transcribe(&mut self, item_id: &str, heard: Utterance) {
+        let transcript = format!("({} of speech)", seconds(heard.speech_ms));
+        let delta = json!({"item_id": item_id, "content_index": 0, "delta": transcript});
+        self.events.send("conversation.item.input_audio_transcription.delta", delta);
+        let usage = json!({"type": "duration", "seconds": heard.audio_ms.div_ceil(1_000)});
+        let completed = json!({"item_id": item_id, "content_index": 0, "transcript": transcript, "usage": usage});
+        self.events.send("conversation.item.input_audio_transcription.completed", completed);
+        self.items.set_transcript(item_id, &transcript);
+    }
+
+    /// The client puts an item where it wants it.
+    pub(super) fn create_item(&mut self, asked: &Value, after: Option<&str>) -> Result<(), Refusal> {
+        let (item, previous) = self.items.create(asked, after)?;
+        self.added(&item, previous.as_deref());
+        Ok(())
+    }
+
+    fn added(&mut self, item: &Value, previous: Option<&str>) {
+        let event = json!({"previous_item_id": previous, "item": item});
+        self.events.send("conversation.item.added", event.clone());
+        self.events.send("conversation.item.done", event);
+    }
+
+    pub(super) fn truncated(&mut self, item_id: &str, content_index: u64, audio_end_ms: u64) {
+        let event = json!({"item_id": item_id, "content_index": content_index, "audio_end_ms": audio_end_ms});
+        self.events.send("conversation.item.truncated", event);
+    }
+
+    /// Begins a reply, with what the client asks of this one laid over the session.
+    pub(super) fn respond(&mut self, asked: &Value) {
+        let mut session = self.session.document.clone();
+        if asked.is_object() {
+            merge(&mut session, asked);
+        }
+        let text = self.items.reply();
+        let in_band = asked["conversation"] != "none";
+        let plan = Plan {
+            session: &session,
+            metadata: &asked["metadata"],
+            conversation_id: in_band.then_some(self.id.as_str()),
+            previous_item_id: self.items.last_id(),
+            text: &text,
+            input_tokens: self.items.tokens(tokens(session["instructions"].as_str().unwrap_or_default())),
+        };
+        let response = Response::begin(plan, &mut self.events);
+        self.session.voice_is_fixed |= response.spoken;
+        self.response = Some(response);
+        self.steps = 0;
+    }
+
+    /// The reply that is being made up.
+    pub(super) fn responding(&self) -> Option<&str> {
+        self.response.as_ref().map(|response| response.id.as_str())
+    }
+
+    /// Stops making up the reply. What was made up is still heard, until it is cleared.
+    pub(super) fn cancel(&mut self) {
+        self.end(End::ClientCancelled);
+    }
+
+    /// Forgets what was not heard yet.
+    pub(super) fn clear_output(&mut self) {
+        self.output.clear(&mut self.events);
+    }
+
+    fn end(&mut self, end: End) {
+        let Some(response) = self.response.take() else { return };
+        let item = response.end(end, &mut self.events);
+        if response.kept {
+            let spoken = Utterance { audio_ms: response.spoken_ms, speech_ms: response.spoken_ms };
+            self.items.push(item, response.spoken.then_some(spoken));
+        }
+        self.output.complete();
+    }
+
+    /// Lets 20 ms pass. The samples to be heard in them, if there is anything to be heard.
+    pub(super) fn play(&mut self) -> Option<Vec<f32>> {
+        self.think();
+        self.output.play(&mut self.events)
+    }
+
+    /// Takes the reply a step further.
+    fn think(&mut self) {
+        let due = self.steps.is_multiple_of(STEPS_TO_A_WORD);
+        self.steps = self.steps.wrapping_add(1);
+        let Some(response) = self.response.as_mut().filter(|_| due) else { return };
+        match response.next_word(&mut self.events) {
+            Some(samples) if response.spoken => self.output.add(&response.id, &response.item_id, samples),
+            Some(_) => {}
+            None => self.end(End::Completed),
+        }
+    }
+}
+
+/// As people say it: "2.1 seconds".
+pub(super) fn seconds(ms: u64) -> String {
+    format!("{}.{} seconds", ms / 1_000, ms % 1_000 / 100)
+}

@@ -1,0 +1,172 @@
+//! Who speaks when: the caller's audio in steps of 20 ms, by how loud it is.
+
+use serde_json::Value;
+
+use super::audio::FRAME_MS;
+
+/// A click is no speech: that many milliseconds have to be loud.
+const ONSET_MS: u64 = 60;
+/// A room with a fan in it has 0.003, a voice 0.05 and more, so a `threshold` of 0.5 lies at 0.02.
+const LOUD_AT_FULL_THRESHOLD: f32 = 0.04;
+
+/// A session's `turn_detection`.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct TurnDetection {
+    threshold: f32,
+    prefix_padding_ms: u64,
+    silence_duration_ms: u64,
+    pub(super) create_response: bool,
+    pub(super) interrupt_response: bool,
+}
+
+impl TurnDetection {
+    /// Nothing if the session leaves it to the client to say when it has spoken.
+    pub(super) fn of(session: &Value) -> Option<Self> {
+        let asked = &session["audio"]["input"]["turn_detection"];
+        // How long a semantic detection waits depends on the words, which are not understood here.
+        let pause = match (asked["type"].as_str()?, asked["eagerness"].as_str()) {
+            ("semantic_vad", Some("low")) => 1_000,
+            ("semantic_vad", Some("high")) => 300,
+            ("semantic_vad", _) => 500,
+            _ => asked["silence_duration_ms"].as_u64().unwrap_or(200),
+        };
+        Some(Self {
+            threshold: asked["threshold"].to_string().parse().unwrap_or(0.5),
+            prefix_padding_ms: asked["prefix_padding_ms"].as_u64().unwrap_or(300),
+            silence_duration_ms: pause,
+            create_response: asked["create_response"].as_bool().unwrap_or(true),
+            interrupt_response: asked["interrupt_response"].as_bool().unwrap_or(true),
+        })
+    }
+}
+
+/// What a step of 20 ms may bring. Milliseconds from the start of the audio.
+#[derive(Debug, PartialEq)]
+pub(super) enum Turn {
+    /// Someone began to speak, then or, with the padding, before.
+    Started { audio_start_ms: u64 },
+    /// Whoever spoke is silent since as long as was asked for.
+    Stopped { audio_end_ms: u64 },
+}
+
+/// What was said since it was last taken.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(super) struct Utterance {
+    /// Of audio, silent or not.
+    pub(super) audio_ms: u64,
+    /// From the first loud step to the last.
+    pub(super) speech_ms: u64,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Ear {
+    /// All audio so far, in milliseconds.
+    heard_ms: u64,
+    buffer_from_ms: u64,
+    loud_ms: u64,
+    quiet_ms: u64,
+    speaking: bool,
+    /// From where to where it was loud since the buffer was last emptied.
+    speech: Option<(u64, u64)>,
+}
+
+impl Ear {
+    /// Listens to 20 ms more.
+    pub(super) fn hear(&mut self, level: f32, detection: Option<TurnDetection>) -> Option<Turn> {
+        let from = self.heard_ms;
+        self.heard_ms = from.saturating_add(FRAME_MS);
+        let threshold = detection.map_or(0.5, |detection| detection.threshold);
+        if level > f32::max(0.001, LOUD_AT_FULL_THRESHOLD * threshold) {
+            self.loud_ms = self.loud_ms.saturating_add(FRAME_MS);
+            self.quiet_ms = 0;
+            let onset = self.speech.map_or(from, |(onset, _)| onset);
+            self.speech = Some((onset, self.heard_ms));
+        } else {
+            self.loud_ms = 0;
+            self.quiet_ms = self.quiet_ms.saturating_add(FRAME_MS);
+        }
+        let Some(detection) = detection else {
+            self.speaking = false;
+            return None;
+        };
+        if !self.speaking && self.loud_ms >= ONSET_MS {
+            self.speaking = true;
+            let onset = self.heard_ms.saturating_sub(self.loud_ms);
+            self.speech = Some((onset, self.heard_ms));
+            self.buffer_from_ms = onset.saturating_sub(detection.prefix_padding_ms).max(self.buffer_from_ms);
+            return Some(Turn::Started { audio_start_ms: self.buffer_from_ms });
+        }
+        if self.speaking && self.quiet_ms >= detection.silence_duration_ms.max(FRAME_MS) {
+            self.speaking = false;
+            return Some(Turn::Stopped { audio_end_ms: self.heard_ms });
+        }
+        None
+    }
+
+    /// Empties the buffer.
+    pub(super) fn take(&mut self) -> Utterance {
+        let audio_ms = self.heard_ms.saturating_sub(self.buffer_from_ms);
+        let speech_ms = self.speech.map_or(0, |(from, to)| to.saturating_sub(from));
+        self.buffer_from_ms = self.heard_ms;
+        self.speech = None;
+        self.speaking = false;
+        self.loud_ms = 0;
+        Utterance { audio_ms, speech_ms }
+    }
+
+    /// How much audio has come since the buffer was last emptied.
+    pub(super) fn buffered_ms(&self) -> u64 {
+        self.heard_ms.saturating_sub(self.buffer_from_ms)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn detection(asked: &Value) -> Option<TurnDetection> {
+        TurnDetection::of(&json!({"audio": {"input": {"turn_detection": asked}}}))
+    }
+
+    /// Listens to so many milliseconds of a level; at which of them what came, counted from the first.
+    fn listen(ear: &mut Ear, ms: u64, level: f32, detection: Option<TurnDetection>) -> Vec<(u64, Turn)> {
+        let steps = (FRAME_MS..=ms).step_by(20);
+        steps.filter_map(|at| ear.hear(level, detection).map(|turn| (at, turn))).collect()
+    }
+
+    #[test]
+    fn a_voice_starts_a_turn_and_silence_ends_it() {
+        let vad = detection(&json!({"type": "server_vad", "silence_duration_ms": 400}));
+        let mut ear = Ear::default();
+        assert_eq!(listen(&mut ear, 1_000, 0.0, vad), []);
+        assert_eq!(listen(&mut ear, 2_000, 0.1, vad), [(60, Turn::Started { audio_start_ms: 700 })]);
+        assert_eq!(listen(&mut ear, 380, 0.0, vad), []);
+        assert_eq!(listen(&mut ear, 1_000, 0.0, vad), [(20, Turn::Stopped { audio_end_ms: 3_400 })]);
+        assert_eq!(ear.take(), Utterance { audio_ms: 3_680, speech_ms: 2_000 });
+    }
+
+    #[test]
+    fn a_click_and_what_is_below_the_threshold_are_no_speech() {
+        let (coarse, fine) = (
+            detection(&json!({"type": "server_vad", "threshold": 0.9})),
+            detection(&json!({"type": "server_vad", "threshold": 0.1})),
+        );
+        let mut ear = Ear::default();
+        assert_eq!(listen(&mut ear, 40, 0.5, coarse), []);
+        assert_eq!(listen(&mut ear, 500, 0.02, coarse), []);
+        assert_eq!(listen(&mut ear, 500, 0.02, fine).len(), 1);
+    }
+
+    #[test]
+    fn without_turn_detection_there_are_no_turns_but_the_buffer_fills() {
+        let mut ear = Ear::default();
+        assert_eq!(listen(&mut ear, 500, 0.1, None), []);
+        assert_eq!(listen(&mut ear, 500, 0.0, None), []);
+        assert_eq!(ear.buffered_ms(), 1_000);
+        assert_eq!(ear.take(), Utterance { audio_ms: 1_000, speech_ms: 500 });
+        assert_eq!(ear.take(), Utterance::default());
+        assert!(detection(&Value::Null).is_none());
+    }
+}

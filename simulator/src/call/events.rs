@@ -1,0 +1,34 @@
+//! Events to the client, in order, each with an id of its own.
+
+use std::collections::VecDeque;
+
+use serde_json::Value;
+
+use crate::{client_secrets::random, refusal::Refusal};
+
+/// A new id, as `item_…`.
+pub(crate) fn id(of: &str) -> String {
+    format!("{of}_{}", random(21))
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Events(VecDeque<Value>);
+
+impl Events {
+    pub(super) fn send(&mut self, kind: &str, mut event: Value) {
+        event["type"] = kind.into();
+        event["event_id"] = id("event").into();
+        self.0.push_back(event);
+    }
+
+    /// `cause` is the `event_id` of the client's event.
+    pub(super) fn error(&mut self, refusal: &Refusal, cause: &Value) {
+        let mut error = refusal.error();
+        error["event_id"] = cause.clone();
+        self.send("error", serde_json::json!({ "error": error }));
+    }
+
+    pub(super) fn next(&mut self) -> Option<Value> {
+        self.0.pop_front()
+    }
+}

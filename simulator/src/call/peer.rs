@@ -1,0 +1,258 @@
+//! One end of a WebRTC connection: an offer in, an answer out, then events and audio both ways.
+
+use std::{
+    collections::VecDeque,
+    io,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    sync::Arc,
+    time::Instant,
+};
+
+use str0m::{
+    Candidate, Event, IceConnectionState, Input, Output, Rtc, RtcConfig,
+    change::SdpOffer,
+    channel::ChannelId,
+    format::Codec,
+    media::{MediaKind, MediaTime, Mid},
+    net::{Protocol, Receive},
+};
+use tokio::{net::UdpSocket, time};
+
+use super::encryption;
+
+/// The data channel that carries events, as OpenAI's clients name it.
+const EVENTS: &str = "oai-events";
+/// The first byte of a DTLS record with data in it: all that SCTP sends, and nothing else.
+const APPLICATION_DATA: u8 = 23;
+
+/// What came from the other end.
+#[derive(Debug)]
+pub(super) enum Heard {
+    /// Audio can go both ways.
+    Connected,
+    /// Events can go both ways.
+    Opened,
+    /// One event, as JSON if the other end means well.
+    Event(Vec<u8>),
+    /// One packet of Opus.
+    Audio(Arc<[u8]>),
+    /// The connection is over.
+    Gone,
+}
+
+pub(super) struct Peer {
+    rtc: Rtc,
+    socket: UdpSocket,
+    address: SocketAddr,
+    /// When str0m wants to be woken.
+    wake: Instant,
+    heard: VecDeque<Heard>,
+    channel: Option<ChannelId>,
+    /// Events that wait for the channel, or for room in it.
+    unsent: VecDeque<String>,
+    audio: Option<Mid>,
+    /// Discards all that is meant for data channels.
+    pub(super) deaf_to_channels: bool,
+}
+
+/// Why there is no answer to an offer.
+#[derive(Debug)]
+pub(super) enum NoAnswer {
+    /// It is no offer, or not one for a call.
+    Offer(String),
+    /// This machine has no socket left.
+    Socket(io::Error),
+}
+
+impl Peer {
+    /// Answers an offer. The connection is made to `ip`, an address of this machine, or if `nowhere` is set to one that
+    /// no one has.
+    pub(super) async fn answer(offer: &str, ip: IpAddr, nowhere: bool) -> Result<(Self, String), NoAnswer> {
+        let refused = |fault: &dyn std::fmt::Display| NoAnswer::Offer(fault.to_string());
+        let offer = SdpOffer::from_sdp_string(offer).map_err(|fault| refused(&fault))?;
+        let socket = UdpSocket::bind((ip, 0)).await.map_err(NoAnswer::Socket)?;
+        let address = socket.local_addr().map_err(NoAnswer::Socket)?;
+        let advertised = if nowhere { (Ipv4Addr::new(198, 51, 100, 1), address.port()).into() } else { address };
+        let mut rtc = RtcConfig::new()
+            .set_crypto_provider(encryption::provider())
+            .clear_codecs()
+            .enable_opus(true, false)
+            // The address is known to both: there is nothing to find out.
+            .set_ice_lite(true)
+            .build(Instant::now());
+        rtc.add_local_candidate(Candidate::host(advertised, Protocol::Udp).map_err(|fault| refused(&fault))?);
+        let answer = rtc.sdp_api().accept_offer(offer).map_err(|fault| refused(&fault))?.to_sdp_string();
+        // Port 0 is a refusal.
+        if !answer.lines().any(|line| line.starts_with("m=audio ") && !line.starts_with("m=audio 0 ")) {
+            return Err(refused(&"it has no audio that could be sent as Opus"));
+        }
+        let mut peer = Self {
+            rtc,
+            socket,
+            address,
+            wake: Instant::now(),
+            heard: VecDeque::new(),
+            channel: None,
+            unsent: VecDeque::new(),
+            audio: None,
+            deaf_to_channels: false,
+        };
+        peer.drain();
+        Ok((peer, answer))
+    }
+
+    /// Waits for the next thing that comes. Nothing is lost if the wait is given up.
+    pub(super) async fn next(&mut self) -> Heard {
+        let mut datagram = [0; 2048];
+        loop {
+            if let Some(heard) = self.heard.pop_front() {
+                return heard;
+            }
+            tokio::select! {
+                received = self.socket.recv_from(&mut datagram) => {
+                    if let Ok((length, source)) = received {
+                        self.take(datagram.get(..length).unwrap_or_default(), source);
+                    }
+                }
+                () = time::sleep_until(self.wake.into()) => {
+                    if self.rtc.handle_input(Input::Timeout(Instant::now())).is_err() {
+                        self.heard.push_back(Heard::Gone);
+                    }
+                }
+            }
+            self.drain();
+            self.flush();
+        }
+    }
+
+    fn take(&mut self, datagram: &[u8], source: SocketAddr) {
+        if self.deaf_to_channels && datagram.first() == Some(&APPLICATION_DATA) {
+            return;
+        }
+        // What is none of STUN, DTLS and RTP is from a stranger.
+        if let Ok(received) = Receive::new(Protocol::Udp, source, self.address, datagram) {
+            let input = Input::Receive(Instant::now(), received);
+            if self.rtc.accepts(&input) && self.rtc.handle_input(input).is_err() {
+                self.heard.push_back(Heard::Gone);
+            }
+        }
+    }
+
+    /// Sends an event, as soon as there is room for it.
+    pub(super) fn send(&mut self, event: String) {
+        self.unsent.push_back(event);
+        self.flush();
+    }
+
+    fn flush(&mut self) {
+        while let (Some(event), Some(channel)) = (self.unsent.front(), self.channel) {
+            let Some(mut channel) = self.rtc.channel(channel) else { return };
+            if !channel.write(false, event.as_bytes()).unwrap_or_default() {
+                return;
+            }
+            self.unsent.pop_front();
+            self.drain();
+        }
+    }
+
+    /// Sends one packet of Opus, which begins `samples` of 48 kHz after the first one.
+    pub(super) fn play(&mut self, packet: &[u8], samples: u64) {
+        let Some(writer) = self.audio.and_then(|mid| self.rtc.writer(mid)) else { return };
+        let Some(opus) = writer.payload_params().find(|params| params.spec().codec == Codec::Opus) else { return };
+        let opus = opus.pt();
+        let at = MediaTime::new(samples, str0m::media::Frequency::FORTY_EIGHT_KHZ);
+        // Before the connection stands, it goes nowhere.
+        let _ = writer.write(opus, Instant::now(), at, packet);
+        self.drain();
+    }
+
+    /// Closes the data channel and nothing else.
+    pub(super) fn close_channel(&mut self) {
+        if let Some(channel) = self.channel.take() {
+            self.rtc.direct_api().close_data_channel(channel);
+            self.drain();
+        }
+    }
+
+    /// Says goodbye. What is sent from here on is lost.
+    pub(super) fn close(&mut self) {
+        let _ = self.rtc.close();
+        self.drain();
+    }
+
+    /// Hands out what str0m has, as it demands after each change.
+    fn drain(&mut self) {
+        loop {
+            match self.rtc.poll_output() {
+                Ok(Output::Timeout(wake)) => {
+                    self.wake = wake;
+                    return;
+                }
+                // A datagram for which there is no room is a lost one.
+                Ok(Output::Transmit(datagram)) => {
+                    let _ = self.socket.try_send_to(&datagram.contents, datagram.destination);
+                }
+                Ok(Output::Event(event)) => self.hear(event),
+                Err(_) => {
+                    self.heard.push_back(Heard::Gone);
+                    return;
+                }
+            }
+        }
+    }
+
+    fn hear(&mut self, event: Event) {
+        match event {
+            Event::Connected => self.heard.push_back(Heard::Connected),
+            Event::MediaAdded(added) if added.kind == MediaKind::Audio => {
+                self.audio.get_or_insert(added.mid);
+            }
+            Event::MediaData(media) => self.heard.push_back(Heard::Audio(media.data)),
+            Event::ChannelOpen(channel, label) if label == EVENTS && self.channel.is_none() => {
+                self.channel = Some(channel);
+                self.heard.push_back(Heard::Opened);
+            }
+            Event::ChannelData(data) if Some(data.id) == self.channel => self.heard.push_back(Heard::Event(data.data)),
+            Event::ChannelClose(channel) if Some(channel) == self.channel => self.heard.push_back(Heard::Gone),
+            Event::Closed | Event::IceConnectionStateChange(IceConnectionState::Disconnected) => {
+                self.heard.push_back(Heard::Gone);
+            }
+            _ => {}
+        }
+    }
+}
+
+/// The other end, as a browser has it.
+#[cfg(test)]
+impl Peer {
+    /// What is to be answered, and what is needed to take the answer.
+    pub(super) async fn offer() -> (Self, str0m::change::SdpPendingOffer, String) {
+        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let address = socket.local_addr().unwrap();
+        let mut rtc = RtcConfig::new().set_crypto_provider(encryption::provider()).build(Instant::now());
+        rtc.add_local_candidate(Candidate::host(address, Protocol::Udp).unwrap());
+        let mut changes = rtc.sdp_api();
+        let audio = changes.add_media(MediaKind::Audio, str0m::media::Direction::SendRecv, None, None, None);
+        changes.add_channel(EVENTS.to_owned());
+        let (offer, pending) = changes.apply().unwrap();
+        let mut peer = Self {
+            rtc,
+            socket,
+            address,
+            wake: Instant::now(),
+            heard: VecDeque::new(),
+            channel: None,
+            unsent: VecDeque::new(),
+            audio: Some(audio),
+            deaf_to_channels: false,
+        };
+        peer.drain();
+        (peer, pending, offer.to_sdp_string())
+    }
+
+    pub(super) fn accept(&mut self, pending: str0m::change::SdpPendingOffer, answer: &str) {
+        let answer = str0m::change::SdpAnswer::from_sdp_string(answer).unwrap();
+        self.rtc.sdp_api().accept_answer(pending, answer).unwrap();
+        self.drain();
+    }
+}

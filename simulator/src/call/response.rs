@@ -1,0 +1,192 @@
+//! One reply of the simulator: its words, and the events that announce them.
+//!
+//! Source of the events' shapes: the types of the `openai` npm package 7.57.0.
+
+use std::collections::VecDeque;
+
+use serde_json::{Value, json};
+
+use super::{
+    audio::milliseconds,
+    events::{Events, id},
+    speech,
+};
+
+/// How a reply ended.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum End {
+    Completed,
+    ClientCancelled,
+    TurnDetected,
+}
+
+/// A reply that is being made up, word by word.
+#[derive(Debug)]
+pub(super) struct Response {
+    pub(super) id: String,
+    pub(super) item_id: String,
+    pub(super) spoken: bool,
+    /// The item goes into the conversation.
+    pub(super) kept: bool,
+    voice: String,
+    /// How long the words so far are, in milliseconds.
+    pub(super) spoken_ms: u64,
+    previous_item_id: Option<String>,
+    words: VecDeque<String>,
+    said: String,
+    /// The response as the client sees it, but for its status and output.
+    document: Value,
+    input_tokens: (u64, u64),
+}
+
+/// What a reply is made from.
+pub(super) struct Plan<'a> {
+    /// The session, with what the client asked for this reply laid over it.
+    pub(super) session: &'a Value,
+    pub(super) metadata: &'a Value,
+    /// `None`: out of band.
+    pub(super) conversation_id: Option<&'a str>,
+    pub(super) previous_item_id: Option<String>,
+    pub(super) text: &'a str,
+    /// Of text and of audio.
+    pub(super) input_tokens: (u64, u64),
+}
+
+impl Response {
+    pub(super) fn begin(plan: Plan<'_>, events: &mut Events) -> Self {
+        let Plan { session, metadata, conversation_id, previous_item_id, text, input_tokens } = plan;
+        let spoken = session["output_modalities"] != json!(["text"]);
+        let mut document = json!({
+            "object": "realtime.response", "id": id("resp"), "conversation_id": conversation_id,
+            "output_modalities": if spoken { ["audio"] } else { ["text"] },
+            "max_output_tokens": session["max_output_tokens"], "metadata": metadata,
+        });
+        if spoken {
+            let output = &session["audio"]["output"];
+            document["audio"] = json!({"output": {"format": output["format"], "voice": output["voice"]}});
+        }
+        let response = Self {
+            id: document["id"].as_str().unwrap_or_default().to_owned(),
+            item_id: id("item"),
+            spoken,
+            kept: conversation_id.is_some(),
+            voice: session["audio"]["output"]["voice"].as_str().unwrap_or_default().to_owned(),
+            previous_item_id,
+            spoken_ms: 0,
+            words: text.split_inclusive(' ').map(str::to_owned).collect(),
+            said: String::new(),
+            document,
+            input_tokens,
+        };
+        events.send("response.created", json!({"response": response.seen("in_progress", &Value::Null, &[])}));
+        events.send(
+            "rate_limits.updated",
+            json!({"rate_limits": [
+                {"name": "requests", "limit": 1000, "remaining": 999, "reset_seconds": 0.06},
+                {"name": "tokens", "limit": 800_000, "remaining": 799_000, "reset_seconds": 0.075},
+            ]}),
+        );
+        let item = response.item("in_progress", false);
+        let of_item = json!({"response_id": response.id, "output_index": 0, "item": item});
+        events.send("response.output_item.added", of_item);
+        if response.kept {
+            let added = json!({"previous_item_id": response.previous_item_id, "item": item});
+            events.send("conversation.item.added", added);
+        }
+        events.send("response.content_part.added", response.of_content(&json!({"part": response.part("")})));
+        response
+    }
+
+    /// One more word, if there is one. How it sounds, if it is to be heard.
+    pub(super) fn next_word(&mut self, events: &mut Events) -> Option<Vec<f32>> {
+        let word = self.words.pop_front()?;
+        self.said.push_str(&word);
+        let kind = if self.spoken { "response.output_audio_transcript.delta" } else { "response.output_text.delta" };
+        events.send(kind, self.of_content(&json!({"delta": word})));
+        if !self.spoken {
+            return Some(Vec::new());
+        }
+        let samples = speech::word(word.trim(), &self.voice);
+        self.spoken_ms = self.spoken_ms.saturating_add(milliseconds(&samples));
+        Some(samples)
+    }
+
+    /// Announces the end. The item as it is now, with its status.
+    pub(super) fn end(&self, end: End, events: &mut Events) -> Value {
+        if self.spoken {
+            events.send("response.output_audio.done", self.of_content(&json!({})));
+            let transcript = json!({"transcript": self.said});
+            events.send("response.output_audio_transcript.done", self.of_content(&transcript));
+        } else {
+            events.send("response.output_text.done", self.of_content(&json!({"text": self.said})));
+        }
+        events.send("response.content_part.done", self.of_content(&json!({"part": self.part(&self.said)})));
+        let (status, details, of_item) = match end {
+            End::Completed => ("completed", Value::Null, "completed"),
+            End::ClientCancelled => {
+                ("cancelled", json!({"type": "cancelled", "reason": "client_cancelled"}), "incomplete")
+            }
+            End::TurnDetected => ("cancelled", json!({"type": "cancelled", "reason": "turn_detected"}), "incomplete"),
+        };
+        let item = self.item(of_item, true);
+        events.send("response.output_item.done", json!({"response_id": self.id, "output_index": 0, "item": item}));
+        if self.kept {
+            let done = json!({"previous_item_id": self.previous_item_id, "item": item});
+            events.send("conversation.item.done", done);
+        }
+        let mut seen = self.seen(status, &details, std::slice::from_ref(&item));
+        seen["usage"] = self.usage();
+        events.send("response.done", json!({ "response": seen }));
+        item
+    }
+
+    fn seen(&self, status: &str, details: &Value, output: &[Value]) -> Value {
+        let mut document = self.document.clone();
+        document["status"] = status.into();
+        document["status_details"] = details.clone();
+        document["output"] = output.into();
+        document["usage"] = Value::Null;
+        document
+    }
+
+    fn item(&self, status: &str, with_content: bool) -> Value {
+        let content = match (with_content, self.spoken) {
+            (false, _) => json!([]),
+            (true, true) => json!([{"type": "output_audio", "transcript": self.said}]),
+            (true, false) => json!([{"type": "output_text", "text": self.said}]),
+        };
+        json!({"id": self.item_id, "object": "realtime.item", "type": "message", "status": status,
+            "role": "assistant", "content": content})
+    }
+
+    fn part(&self, said: &str) -> Value {
+        if self.spoken { json!({"type": "audio", "transcript": said}) } else { json!({"type": "text", "text": said}) }
+    }
+
+    fn of_content(&self, more: &Value) -> Value {
+        let mut event = json!({"response_id": self.id, "item_id": self.item_id, "output_index": 0, "content_index": 0});
+        crate::client_secrets::merge(&mut event, more);
+        event
+    }
+
+    /// Text by the usual four letters to a token; audio as OpenAI counts it, 50 ms to a token of the model's and 100 ms
+    /// to one of the user's.
+    fn usage(&self) -> Value {
+        let (text_in, audio_in) = self.input_tokens;
+        let (text_out, audio_out) = (tokens(&self.said), self.spoken_ms.div_ceil(50));
+        let (input, output) = (text_in.saturating_add(audio_in), text_out.saturating_add(audio_out));
+        json!({
+            "total_tokens": input.saturating_add(output), "input_tokens": input, "output_tokens": output,
+            "input_token_details": {
+                "text_tokens": text_in, "audio_tokens": audio_in, "image_tokens": 0, "cached_tokens": 0,
+                "cached_tokens_details": {"text_tokens": 0, "audio_tokens": 0, "image_tokens": 0}
+            },
+            "output_token_details": {"text_tokens": text_out, "audio_tokens": audio_out},
+        })
+    }
+}
+
+/// How many tokens a text is, about.
+pub(super) fn tokens(text: &str) -> u64 {
+    u64::try_from(text.len().div_ceil(4)).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,58 @@
+//! The session document of a call: what `session.created` shows and `session.update` changes.
+
+use serde_json::{Value, json};
+
+use crate::{client_secrets::lay_over, refusal::Refusal, rules};
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Kind {
+    Realtime,
+    Transcription,
+    Translation,
+}
+
+/// A session that runs.
+#[derive(Debug)]
+pub(super) struct Session {
+    pub(super) document: Value,
+    pub(super) kind: Kind,
+    /// The model has been heard, so its voice stays.
+    pub(super) voice_is_fixed: bool,
+}
+
+impl Session {
+    pub(super) fn new(document: Value) -> Self {
+        let kind = match document["type"].as_str() {
+            Some("transcription") => Kind::Transcription,
+            Some("translation") => Kind::Translation,
+            _ => Kind::Realtime,
+        };
+        Self { document, kind, voice_is_fixed: false }
+    }
+
+    /// Lays `asked` over the session, as OpenAI would.
+    ///
+    /// What a session's model is, is settled at its start: another one is passed over.
+    pub(super) fn update(&mut self, asked: &Value) -> Result<(), Refusal> {
+        if self.kind == Kind::Translation {
+            rules::translation_update_of(asked)?;
+        } else {
+            rules::session_of(&json!({ "session": asked }))?;
+        }
+        if asked.get("type").is_some_and(|kind| *kind != self.document["type"]) {
+            let message = "Passing a session of another type than the one that runs is not allowed.";
+            return Err(Refusal::invalid("session.type", message, "invalid_value"));
+        }
+        let voice = &asked["audio"]["output"]["voice"];
+        if self.voice_is_fixed && !voice.is_null() && *voice != self.document["audio"]["output"]["voice"] {
+            let message = "Cannot update a conversation's voice if assistant audio is present.";
+            return Err(Refusal::invalid("session.audio.output.voice", message, "cannot_update_voice"));
+        }
+        let model = self.document["model"].clone();
+        lay_over(&mut self.document, asked);
+        if !model.is_null() {
+            self.document["model"] = model;
+        }
+        Ok(())
+    }
+}

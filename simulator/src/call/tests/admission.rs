@@ -1,0 +1,130 @@
+//! Who may call, and with what.
+
+use serde_json::{Value, json};
+
+use super::{
+    super::{
+        caller::{Caller, mint, offer, request},
+        peer::Peer,
+    },
+    CALLS, realtime, start,
+};
+use crate::{Fault, Simulator};
+
+#[tokio::test]
+async fn who_has_no_good_token_is_not_let_in() {
+    let simulator = start().await;
+    let (_, _, sdp) = Peer::offer().await;
+    simulator.fail(Fault::Expired, 1);
+    let expired = mint(&simulator, realtime()).await["value"].as_str().unwrap().to_owned();
+    simulator.fail(Fault::WrongPrefix, 1);
+    let broken = mint(&simulator, realtime()).await["value"].as_str().unwrap().to_owned();
+    for (bearer, code) in [
+        ("ek_of_someone_else", "invalid_api_key"),
+        ("", "invalid_api_key"),
+        (broken.as_str(), "invalid_api_key"),
+        (expired.as_str(), "token_expired"),
+    ] {
+        let answer = offer(&simulator, CALLS, bearer, &sdp).await;
+        assert_eq!((answer.status, answer.code().as_str()), (401, code), "{bearer}");
+    }
+    let translation = mint(&simulator, json!({"model": "gpt-realtime-translate"})).await;
+    assert_eq!(offer(&simulator, CALLS, translation["value"].as_str().unwrap(), &sdp).await.status, 400);
+
+    let token = mint(&simulator, realtime()).await["value"].as_str().unwrap().to_owned();
+    assert_eq!(offer(&simulator, CALLS, &token, &sdp).await.status, 201);
+    assert_eq!(offer(&simulator, CALLS, &token, &sdp).await.status, 201);
+    simulator.take_tokens_once();
+    assert_eq!(offer(&simulator, CALLS, &token, &sdp).await.code(), "ephemeral_token_already_used");
+}
+
+#[tokio::test]
+async fn an_api_key_opens_a_call_if_a_session_comes_with_the_offer() {
+    let simulator = start().await;
+    let (_, _, sdp) = Peer::offer().await;
+    let form = |bearer: String, session: Value| {
+        let body = format!(
+            "--b\r\nContent-Disposition: form-data; name=\"sdp\"\r\n\r\n{sdp}\r\n--b\r\n\
+             Content-Disposition: form-data; name=\"session\"\r\n\r\n{session}\r\n--b--\r\n"
+        );
+        let headers = format!("authorization: Bearer {bearer}\r\ncontent-type: multipart/form-data; boundary=b\r\n");
+        let simulator = &simulator;
+        async move { request(simulator, &format!("POST {CALLS}"), &headers, &body).await }
+    };
+    assert_eq!(form("sk-test".into(), realtime()).await.status, 201);
+    assert_eq!(form("sk-test".into(), json!({"type": "realtime", "voice": "ash"})).await.code(), "unknown_parameter");
+    assert_eq!(form("sk-test".into(), json!({"type": "realtime", "model": "gpt-2"})).await.code(), "model_not_found");
+    assert_eq!(offer(&simulator, CALLS, "sk-test", &sdp).await.code(), "missing_required_parameter");
+    let token = mint(&simulator, realtime()).await["value"].as_str().unwrap().to_owned();
+    assert_eq!(form(token, json!({"type": "realtime", "tool_choice": "none"})).await.status, 201);
+}
+
+#[tokio::test]
+async fn what_is_no_offer_is_refused() {
+    let simulator = start().await;
+    let (_, _, sdp) = Peer::offer().await;
+    let token = mint(&simulator, realtime()).await["value"].as_str().unwrap().to_owned();
+    for sdp in ["", "v=0", "{}", "v=0\r\no=- 1 1 IN IP4 0.0.0.0\r\ns=-\r\nt=0 0\r\n", &sdp.replace("opus", "xpus")] {
+        let answer = offer(&simulator, CALLS, &token, sdp).await;
+        assert_eq!((answer.status, answer.code().as_str()), (400, "invalid_offer"), "{sdp:?}");
+    }
+    assert_eq!(simulator.calls(), 0);
+    // Damaged in every way that chance thinks of: taken or refused, and nothing else.
+    fastrand::seed(7);
+    let lines: Vec<&str> = sdp.lines().collect();
+    for _ in 0..400 {
+        let mut damaged = lines.clone();
+        let (at, other) = (fastrand::usize(..lines.len()), fastrand::usize(..lines.len()));
+        let (text, cut) = (damaged[at], fastrand::usize(..=damaged[at].len()));
+        match fastrand::u8(..4) {
+            0 => drop(damaged.remove(at)),
+            1 => damaged.swap(at, other),
+            2 => damaged.insert(at, lines[other]),
+            _ => damaged[at] = text.get(..cut).unwrap_or_default(),
+        }
+        let offer = damaged.join("\r\n") + "\r\n";
+        drop(Peer::answer(&offer, [127, 0, 0, 1].into(), false).await);
+    }
+}
+
+#[tokio::test]
+async fn there_are_only_so_many_calls_at_once() {
+    let simulator = start().await;
+    let token = mint(&simulator, realtime()).await["value"].as_str().unwrap().to_owned();
+    let (_, _, sdp) = Peer::offer().await;
+    for _ in 0..64 {
+        assert_eq!(offer(&simulator, CALLS, &token, &sdp).await.status, 201);
+    }
+    assert_eq!(offer(&simulator, CALLS, &token, &sdp).await.code(), "rate_limit_exceeded");
+    assert_eq!(simulator.calls(), 64);
+}
+
+#[tokio::test]
+async fn a_browser_of_any_origin_may_call_and_read_where_the_call_is() {
+    let simulator = start().await;
+    let asks = "origin: https://a.example\r\naccess-control-request-method: POST\r\n\
+                access-control-request-headers: authorization,content-type,x-openai-agents-sdk\r\n";
+    for path in [CALLS, "/v1/realtime/translations/calls"] {
+        let answer = request(&simulator, &format!("OPTIONS {path}"), asks, "").await;
+        assert_eq!(answer.status, 200);
+        assert_eq!(answer.header("access-control-allow-origin"), Some("*"));
+        let allowed = answer.header("access-control-allow-headers");
+        assert_eq!(allowed, Some("authorization,content-type,x-openai-agents-sdk"));
+        let refused = request(&simulator, &format!("POST {path}"), "origin: https://a.example\r\n", "").await;
+        assert_eq!(refused.status, 401);
+        assert_eq!(refused.header("access-control-allow-origin"), Some("*"));
+        assert_eq!(refused.header("access-control-expose-headers"), Some("Location"));
+    }
+    let secrets = request(&simulator, "OPTIONS /v1/realtime/client_secrets", asks, "").await;
+    assert_eq!(secrets.header("access-control-allow-origin"), None);
+}
+
+#[tokio::test]
+async fn listening_everywhere_it_answers_with_the_address_that_it_was_asked_at() {
+    let simulator = Simulator::start_at((std::net::Ipv4Addr::UNSPECIFIED, 0).into()).await.unwrap();
+    let mut caller = Caller::call(&simulator, realtime()).await;
+    caller.until("session.created").await;
+    let (_, _, sdp) = Peer::offer().await;
+    let token = mint(&simulator, realtime()).await["value"].as_str().unwrap().to_owned();
+    assert!(offer(&simulator, CALLS, &token, &sdp).await.body.contains(" 127.0.0.1 "));
+}

@@ -1,0 +1,126 @@
+//! What can go wrong with a call, asked for or not.
+
+use std::time::Duration;
+
+use serde_json::json;
+use tokio::{net::UdpSocket, time};
+
+use super::{
+    super::{
+        caller::{Caller, mint, offer, request},
+        peer::{Heard, Peer},
+    },
+    CALLS, realtime, start,
+};
+use crate::{CallFault, Fault};
+
+#[tokio::test]
+async fn a_stranger_s_datagrams_do_no_harm() {
+    let simulator = start().await;
+    let (mut peer, pending, sdp) = Peer::offer().await;
+    let token = mint(&simulator, realtime()).await["value"].as_str().unwrap().to_owned();
+    let answer = offer(&simulator, CALLS, &token, &sdp).await;
+    let port: u16 = answer.body.split(" 127.0.0.1 ").nth(1).unwrap().split(' ').next().unwrap().parse().unwrap();
+    let stranger = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let annoy = async || {
+        for first in [0_u8, 1, 20, 22, 23, 63, 128, 144, 200, 255] {
+            for length in [1, 12, 20, 60, 1_200] {
+                let mut datagram: Vec<u8> = std::iter::repeat_with(|| fastrand::u8(..)).take(length).collect();
+                datagram[0] = first;
+                stranger.send_to(&datagram, ("127.0.0.1", port)).await.unwrap();
+            }
+        }
+    };
+    annoy().await;
+    peer.accept(pending, &answer.body);
+    let opened = async {
+        loop {
+            if let Heard::Event(event) = peer.next().await {
+                break event;
+            }
+        }
+    };
+    let created = time::timeout(Duration::from_secs(10), opened).await.unwrap();
+    assert!(String::from_utf8(created).unwrap().contains("session.created"));
+    annoy().await;
+    peer.send(json!({"type": "nonsense"}).to_string());
+    assert!(matches!(time::timeout(Duration::from_secs(5), peer.next()).await, Ok(Heard::Event(_) | Heard::Audio(_))));
+    assert_eq!(simulator.calls(), 1);
+}
+
+#[tokio::test]
+async fn an_answer_goes_wrong_as_that_of_a_mint_does() {
+    let simulator = start().await;
+    let token = mint(&simulator, realtime()).await["value"].as_str().unwrap().to_owned();
+    let (_, _, sdp) = Peer::offer().await;
+    simulator.fail_calls(Fault::RateLimit { retry_after: Some("2".into()) }, 1);
+    let refused = offer(&simulator, CALLS, &token, &sdp).await;
+    assert_eq!((refused.status, refused.header("retry-after")), (429, Some("2")));
+    let plan = r#"{"at": "calls", "fault": "server-error", "status": 503, "times": 2}"#;
+    assert_eq!(request(&simulator, "POST /simulator/faults", "", plan).await.status, 204);
+    assert_eq!(offer(&simulator, CALLS, &token, &sdp).await.status, 503);
+    assert_eq!(simulator.calls(), 0);
+    assert_eq!(request(&simulator, "DELETE /simulator/faults", "", "").await.status, 204);
+    simulator.fail_calls(Fault::Delay { ms: 10 }, 1);
+    assert_eq!(offer(&simulator, CALLS, &token, &sdp).await.status, 201);
+    for (plan, named) in [
+        (r#"{"at": "calls", "fault": "bad-hair-day"}"#, "never-connects"),
+        (r#"{"at": "calls", "fault": "bad-hair-day"}"#, "rate-limit"),
+        (r#"{"at": "calls", "fault": "drops"}"#, "ms"),
+        (r#"{"at": "calls", "fault": "wrong-prefix"}"#, "token"),
+        (r#"{"at": "noon", "fault": "hang"}"#, "calls"),
+        (r#"{"fault": "drops", "ms": 1}"#, "rate-limit"),
+    ] {
+        let answer = request(&simulator, "POST /simulator/faults", "", plan).await;
+        assert!(answer.status == 400 && answer.body.contains(named), "{plan}: {answer:?}");
+    }
+    let many = format!(r#"{{"at": "calls", "fault": "hang", "times": {}}}"#, usize::MAX);
+    assert_eq!(request(&simulator, "POST /simulator/faults", "", &many).await.status, 204);
+}
+
+#[tokio::test]
+async fn a_call_goes_wrong_in_the_ways_that_are_asked_for() {
+    let simulator = start().await;
+    simulator.fail_calls(CallFault::NeverConnects, 1);
+    let token = mint(&simulator, realtime()).await["value"].as_str().unwrap().to_owned();
+    let (_, _, sdp) = Peer::offer().await;
+    assert!(offer(&simulator, CALLS, &token, &sdp).await.body.contains(" 198.51.100.1 "));
+
+    simulator.fail_calls(CallFault::NoEvents, 1);
+    let mut caller = Caller::call(&simulator, realtime()).await;
+    caller.during(1_000).await;
+    assert!(caller.events.is_empty() && !caller.levels.is_empty());
+
+    simulator.fail_calls(CallFault::EventsClose { ms: 300 }, 1);
+    let mut caller = Caller::call(&simulator, realtime()).await;
+    caller.until("session.created").await;
+    caller.until_gone().await;
+
+    simulator.fail_calls(CallFault::ErrorEvent { code: "server_error".into(), ms: 200 }, 1);
+    let mut caller = Caller::call(&simulator, realtime()).await;
+    let error = caller.until("error").await["error"].clone();
+    assert_eq!((&error["type"], &error["code"]), (&json!("server_error"), &json!("server_error")));
+    caller.send(&json!({"type": "response.create"}));
+    caller.until("response.created").await;
+
+    simulator.fail_calls(CallFault::NoAudio, 1);
+    let mut caller = Caller::call(&simulator, realtime()).await;
+    caller.send(&json!({"type": "response.create"}));
+    caller.until("output_audio_buffer.started").await;
+    caller.during(300).await;
+    assert_eq!(caller.levels.len(), 0);
+
+    simulator.fail_calls(CallFault::Ends { ms: 200 }, 1);
+    let mut caller = Caller::call(&simulator, realtime()).await;
+    caller.until_gone().await;
+
+    let before = simulator.calls();
+    simulator.fail_calls(CallFault::Drops { ms: 200 }, 1);
+    let mut caller = Caller::call(&simulator, realtime()).await;
+    caller.until("session.created").await;
+    caller.during(600).await;
+    let heard = caller.levels.len();
+    caller.during(300).await;
+    assert_eq!((caller.levels.len(), caller.gone), (heard, false), "nothing comes, not even a goodbye");
+    assert_eq!(simulator.calls(), before);
+}

@@ -1,0 +1,184 @@
+//! `POST /v1/realtime/calls`: an offer in, an answer out, and a call that goes on; and what else one can do with
+//! calls over HTTP.
+
+use std::sync::Arc;
+
+use axum::{
+    Extension,
+    body::Bytes,
+    extract::{self, Path},
+    http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header},
+    middleware::Next,
+    response::{IntoResponse, Response},
+};
+use serde_json::{Value, json};
+use tokio::sync::oneshot;
+
+use crate::{
+    CallFault,
+    call::{Call, id},
+    client_secrets, fault,
+    offer::Offer,
+    refusal::Refusal,
+    rules,
+    server::{Shared, Wire, bearer, see},
+    state::State,
+};
+
+/// As many as a test can want, and as a small machine can bear.
+const MOST: usize = 64;
+
+pub(crate) async fn calls_route(
+    extract::State(state): Shared,
+    Extension(wire): Extension<Wire>,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    see(&state, &wire, &uri, &headers, b"");
+    let ask = async |fault| match answer(&state, &wire, &uri, &headers, &body, fault).await {
+        Ok(answer) => answer,
+        Err(refusal) => refusal.into_response(),
+    };
+    let fault = state.memory().call_faults.pop_front();
+    match fault {
+        Some(CallFault::Answer(fault)) => {
+            let right = if fault.needs_the_right_answer() { ask(None).await } else { Response::default() };
+            fault::apply(fault, bearer(&headers), "", &wire, right).await
+        }
+        fault => ask(fault).await,
+    }
+}
+
+async fn answer(
+    state: &Arc<State>,
+    wire: &Wire,
+    uri: &Uri,
+    headers: &HeaderMap,
+    body: &Bytes,
+    fault: Option<CallFault>,
+) -> Result<Response, Refusal> {
+    let bearer = bearer(headers);
+    let bound = bound_to(state, bearer)?;
+    let Offer { sdp, session } = Offer::of(headers, body)?;
+    let mut session = session_of(bound, session.as_ref(), uri.path().contains("/translations/"))?;
+    let limit = state.memory().session_limit;
+    session["expires_at"] = client_secrets::now().saturating_add(limit.as_secs()).into();
+    if state.memory().calls.len() >= MOST {
+        return Err(Refusal::rate_limit());
+    }
+    let (call, answer) = Call::answer(&sdp, session, wire.ip, limit, fault).await?;
+    let call_id = id("rtc");
+    let location = format!("/v1/realtime/calls/{call_id}");
+    let (hang_up, hung_up) = oneshot::channel();
+    {
+        let mut memory = state.memory();
+        // Once the simulator is gone, a call ends as it begins.
+        if !memory.over {
+            memory.calls.insert(call_id.clone(), hang_up);
+        }
+        if let Some(token) = memory.tokens.get_mut(bearer) {
+            token.used = true;
+        }
+    }
+    let state = Arc::clone(state);
+    tokio::spawn(async move {
+        call.run(hung_up).await;
+        state.memory().calls.remove(&call_id);
+    });
+    let headers = [(header::CONTENT_TYPE, "application/sdp".to_owned()), (header::LOCATION, location)];
+    Ok((StatusCode::CREATED, headers, answer).into_response())
+}
+
+/// The session that a token was minted for; nothing if the caller has an API key instead.
+fn bound_to(state: &State, bearer: &str) -> Result<Option<Value>, Refusal> {
+    let memory = state.memory();
+    match memory.tokens.get(bearer) {
+        Some(token) if token.expires_at <= client_secrets::now() => Err(Refusal::expired_token()),
+        Some(token) if token.used && memory.tokens_serve_once => Err(Refusal::used_token()),
+        Some(token) => Ok(Some(token.session.clone())),
+        None if memory.takes(bearer) => Ok(None),
+        None => Err(Refusal::bad_key(bearer)),
+    }
+}
+
+/// The session that a call is to have: the token's, with what the client asks for laid over it, or what the client
+/// asks for, if it has an API key.
+fn session_of(bound: Option<Value>, asked: Option<&Value>, translates: bool) -> Result<Value, Refusal> {
+    let request = json!({"session": asked});
+    let session = match (bound, asked) {
+        (None, None) => {
+            return Err(Refusal::invalid(
+                "session",
+                "Missing required parameter: 'session'.",
+                "missing_required_parameter",
+            ));
+        }
+        (None, Some(_)) if translates => client_secrets::translation(&request)?,
+        (None, Some(_)) => client_secrets::session(&request)?,
+        (Some(bound), None) => bound,
+        (Some(mut bound), Some(asked)) => {
+            let checked = if translates { rules::translation_of(&request) } else { rules::session_of(&request) };
+            checked?;
+            client_secrets::lay_over(&mut bound, asked);
+            bound
+        }
+    };
+    if (session["type"] == "translation") != translates {
+        let message =
+            "A translation session is held at /v1/realtime/translations/calls, any other at /v1/realtime/calls.";
+        return Err(Refusal::invalid("session.type", message, "invalid_value"));
+    }
+    Ok(session)
+}
+
+/// `POST /v1/realtime/calls/{call_id}/hangup`
+pub(crate) async fn hang_up_route(
+    extract::State(state): Shared,
+    Extension(wire): Extension<Wire>,
+    Path(call_id): Path<String>,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Response {
+    see(&state, &wire, &uri, &headers, b"");
+    let bearer = bearer(&headers);
+    if !state.takes(bearer) {
+        return Refusal::bad_key(bearer).into_response();
+    }
+    match state.memory().calls.remove(&call_id) {
+        Some(hang_up) => {
+            // The call hears it even if it is only dropped.
+            let _ = hang_up.send(());
+            StatusCode::OK.into_response()
+        }
+        None => {
+            let message = format!("Call with id '{call_id}' not found.");
+            Refusal::new(404, message, None, "call_id_not_found").into_response()
+        }
+    }
+}
+
+/// What a browser asks before it posts an offer, and needs in order to read the answer.
+///
+/// `*` does not cover `Authorization`, so the headers are repeated as they were asked for.
+pub(crate) async fn for_browsers(
+    method: Method,
+    headers: HeaderMap,
+    request: extract::Request,
+    next: Next,
+) -> Response {
+    let preflight = method == Method::OPTIONS && headers.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD);
+    let mut response = if preflight { StatusCode::OK.into_response() } else { next.run(request).await };
+    if headers.contains_key(header::ORIGIN) {
+        let answer = response.headers_mut();
+        answer.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+        answer.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static("Location"));
+        if preflight {
+            answer.insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("POST, OPTIONS"));
+            if let Some(asked) = headers.get(header::ACCESS_CONTROL_REQUEST_HEADERS) {
+                answer.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, asked.clone());
+            }
+        }
+    }
+    response
+}

@@ -1,0 +1,68 @@
+//! What one does to the simulator over HTTP: plan faults, see what it was asked.
+
+use axum::{
+    Json,
+    body::Bytes,
+    extract,
+    http::StatusCode,
+    response::{IntoResponse, Response},
+};
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use crate::{CallFault, Fault, SeenRequest, server::Shared};
+
+/// A number of equal faults, as `POST /simulator/faults` takes it.
+#[derive(Deserialize)]
+struct Plan {
+    #[serde(default)]
+    at: At,
+    #[serde(default = "once")]
+    times: usize,
+    #[serde(flatten)]
+    fault: Map<String, Value>,
+}
+
+/// What goes wrong.
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum At {
+    #[default]
+    Mint,
+    Calls,
+}
+
+fn once() -> usize {
+    1
+}
+
+/// More than a test plans, and less than memory holds.
+const MOST_FAULTS: usize = 100_000;
+
+pub(crate) async fn plan_faults(extract::State(state): Shared, body: Bytes) -> Response {
+    let planned = serde_json::from_slice::<Plan>(&body).map_err(|fault| fault.to_string()).and_then(|plan| {
+        let (fault, times) = (Value::Object(plan.fault), plan.times.min(MOST_FAULTS));
+        let mut memory = state.memory();
+        match plan.at {
+            At::Mint => {
+                let fault = Fault::deserialize(fault).map_err(|fault| fault.to_string())?;
+                memory.faults.extend(std::iter::repeat_n(fault, times));
+            }
+            At::Calls => memory.call_faults.extend(std::iter::repeat_n(CallFault::read(&fault)?, times)),
+        }
+        Ok(())
+    });
+    match planned {
+        Ok(()) => StatusCode::NO_CONTENT.into_response(),
+        Err(fault) => (StatusCode::BAD_REQUEST, format!("{fault}\n")).into_response(),
+    }
+}
+
+pub(crate) async fn clear_faults(extract::State(state): Shared) -> StatusCode {
+    state.memory().clear_faults();
+    StatusCode::NO_CONTENT
+}
+
+pub(crate) async fn list_requests(extract::State(state): Shared) -> Json<Vec<SeenRequest>> {
+    Json(state.memory().requests.clone())
+}

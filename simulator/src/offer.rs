@@ -1,0 +1,106 @@
+//! The body of `POST /v1/realtime/calls`: an offer as it is, or a form with an offer and a session in it.
+
+use axum::{
+    body::Bytes,
+    http::{HeaderMap, header},
+};
+use serde_json::Value;
+
+use crate::refusal::Refusal;
+
+/// What a caller sends.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Offer {
+    pub(crate) sdp: String,
+    pub(crate) session: Option<Value>,
+}
+
+impl Offer {
+    /// Reads the body as its `Content-Type` says.
+    pub(crate) fn of(headers: &HeaderMap, body: &Bytes) -> Result<Self, Refusal> {
+        let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+        let (essence, parameters) = kind.split_once(';').unwrap_or((kind, ""));
+        let text = String::from_utf8_lossy(body);
+        match essence.trim().to_ascii_lowercase().as_str() {
+            "application/sdp" => Ok(Self { sdp: text.into_owned(), session: None }),
+            "multipart/form-data" => Self::of_form(parameters, &text),
+            other => {
+                let message = format!(
+                    "Unsupported content type: '{other}'. This API method only accepts 'application/sdp' and \
+                     'multipart/form-data' requests."
+                );
+                Err(Refusal::new(400, message, None, "unsupported_content_type"))
+            }
+        }
+    }
+
+    fn of_form(parameters: &str, body: &str) -> Result<Self, Refusal> {
+        let boundary = parameters.split(';').find_map(|parameter| parameter.trim().strip_prefix("boundary="));
+        let boundary = format!("--{}", boundary.unwrap_or_default().trim_matches('"'));
+        let (mut sdp, mut session) = (None, None);
+        for part in body.split(boundary.as_str()).skip(1) {
+            let Some((headers, content)) = part.split_once("\r\n\r\n") else { continue };
+            let content = content.strip_suffix("\r\n").unwrap_or(content);
+            match name(headers) {
+                Some("sdp") => sdp = Some(content.to_owned()),
+                Some("session") => {
+                    let parsed = serde_json::from_str(content)
+                        .map_err(|_| Refusal::invalid("session", "The session is not valid JSON.", "invalid_json"))?;
+                    session = Some(parsed);
+                }
+                _ => {}
+            }
+        }
+        let sdp = sdp.ok_or_else(|| {
+            Refusal::invalid("sdp", "Missing required parameter: 'sdp'.", "missing_required_parameter")
+        })?;
+        Ok(Self { sdp, session })
+    }
+}
+
+/// The name of a part of a form.
+fn name(headers: &str) -> Option<&str> {
+    let disposition = headers.lines().find(|line| line.to_ascii_lowercase().starts_with("content-disposition:"))?;
+    let name = disposition.split(';').find_map(|parameter| parameter.trim().strip_prefix("name="))?;
+    Some(name.trim_matches('"'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn offer(kind: &str, body: &str) -> Result<Offer, String> {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::CONTENT_TYPE, kind.parse().unwrap());
+        Offer::of(&headers, &Bytes::copy_from_slice(body.as_bytes())).map_err(|refusal| format!("{refusal:?}"))
+    }
+
+    #[test]
+    fn an_offer_comes_as_it_is() {
+        let taken = Offer { sdp: "v=0\r\n".into(), session: None };
+        assert_eq!(offer("application/sdp", "v=0\r\n"), Ok(taken));
+    }
+
+    #[test]
+    fn an_offer_comes_in_a_form_with_a_session() {
+        let form = "--x1\r\nContent-Disposition: form-data; name=\"sdp\"\r\nContent-Type: application/sdp\r\n\r\n\
+                    v=0\r\ns=-\r\n\r\n--x1\r\nContent-Disposition: form-data; name=\"session\"\r\n\r\n\
+                    {\"type\": \"realtime\"}\r\n--x1--\r\n";
+        let taken = Offer { sdp: "v=0\r\ns=-\r\n".into(), session: Some(serde_json::json!({"type": "realtime"})) };
+        assert_eq!(offer("multipart/form-data; boundary=x1", form), Ok(taken));
+        let broken = form.replace("\"realtime\"}", "");
+        assert!(offer("multipart/form-data; boundary=\"x1\"", &broken).unwrap_err().contains("invalid_json"));
+    }
+
+    #[test]
+    fn anything_else_is_refused() {
+        for (kind, body, code) in [
+            ("application/json", "{}", "unsupported_content_type"),
+            ("text/plain", "v=0", "unsupported_content_type"),
+            ("multipart/form-data", "v=0", "missing_required_parameter"),
+            ("multipart/form-data; boundary=x1", "--x1\r\n\r\n--x1--", "missing_required_parameter"),
+        ] {
+            assert!(offer(kind, body).unwrap_err().contains(code), "{kind}");
+        }
+    }
+}
