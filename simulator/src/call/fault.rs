@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::Fault;
 
-/// One way for a call to go wrong. Times are counted from when it is connected.
+/// One way for a call to go wrong. Times are counted from when its data channel opens.
 ///
 /// As JSON, for `POST /simulator/faults`: `{"at": "calls", "fault": "drops", "ms": 5000}`.
 #[derive(Clone, Debug, Deserialize)]
@@ -65,7 +65,7 @@ impl CallFault {
         })
     }
 
-    /// How long after the call is connected it happens, if it is not there from the start.
+    /// How long after the data channel opens it happens, if it is not there from the start.
     pub(super) fn after(&self) -> Option<Duration> {
         match self {
             Self::EventsClose { ms } | Self::ErrorEvent { ms, .. } | Self::Ends { ms } | Self::Drops { ms } => {

@@ -52,8 +52,10 @@ pub(crate) struct Call {
     encoder: Encoder,
     limit: Duration,
     fault: Option<CallFault>,
-    /// When the other end could be heard for the first time.
-    connected: Option<Instant>,
+    /// Audio can go both ways.
+    connected: bool,
+    /// When the data channel opened.
+    opened: Option<Instant>,
     /// For how many steps of 20 ms no audio has come, once some has.
     starved: Option<u32>,
 }
@@ -91,7 +93,8 @@ impl Call {
             encoder: Encoder::new().ok_or_else(broken)?,
             limit: limit.min(LONGEST),
             fault,
-            connected: None,
+            connected: false,
+            opened: None,
             starved: None,
         };
         Ok((call, answer))
@@ -106,15 +109,15 @@ impl Call {
         let (limit, patience) = (time::sleep(self.limit), time::sleep(PATIENCE));
         tokio::pin!(limit, patience);
         let end = loop {
-            let mishap = self.fault.as_ref().and_then(CallFault::after).zip(self.connected);
-            let mishap = mishap.map(|(after, connected)| after.saturating_sub(connected.elapsed()));
+            let mishap = self.fault.as_ref().and_then(CallFault::after).zip(self.opened);
+            let mishap = mishap.map(|(after, opened)| after.saturating_sub(opened.elapsed()));
             let ended = tokio::select! {
                 _ = &mut hang_up => Some(End::Goodbye),
                 () = &mut limit => {
                     self.conversation.expire(self.limit);
                     Some(End::Goodbye)
                 }
-                () = &mut patience, if self.connected.is_none() => Some(End::Silent),
+                () = &mut patience, if !self.connected => Some(End::Silent),
                 () = time::sleep(mishap.unwrap_or_default()), if mishap.is_some() => self.go_wrong(),
                 heard = self.peer.next() => self.hear(heard),
                 at = frames.tick() => {
@@ -136,8 +139,11 @@ impl Call {
 
     fn hear(&mut self, heard: Heard) -> Option<End> {
         match heard {
-            Heard::Connected => self.connected = Some(Instant::now()),
-            Heard::Opened => self.conversation.open(),
+            Heard::Connected => self.connected = true,
+            Heard::Opened => {
+                self.opened = Some(Instant::now());
+                self.conversation.open();
+            }
             Heard::Event(event) => return (!self.conversation.take(&event)).then_some(End::Goodbye),
             Heard::Audio(opus) => {
                 self.starved = Some(0);
@@ -160,7 +166,7 @@ impl Call {
             }
         }
         let samples = self.conversation.play();
-        if self.connected.is_none() || matches!(self.fault, Some(CallFault::NoAudio)) {
+        if !self.connected || matches!(self.fault, Some(CallFault::NoAudio)) {
             return;
         }
         let packet = samples.as_deref().map_or(SILENCE, |samples| self.encoder.encode(samples));
