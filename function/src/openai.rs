@@ -9,8 +9,8 @@ use futures_util::future::{Either, select};
 use http::{HeaderMap, StatusCode, header};
 use rustls::ClientConfig;
 use secrecy::{ExposeSecret, SecretString};
-use serde::Deserialize;
-use serde_json::{Value, value::RawValue};
+use serde::{Deserialize, de::IgnoredAny};
+use serde_json::Value;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tracing::debug;
 use url::Url;
@@ -421,18 +421,20 @@ fn token(body: &[u8]) -> Result<Token, OpenAiError> {
     /// The parts of `RealtimeCreateClientSecretResponse` that matter here (OpenAI's OpenAPI
     /// description, 2026-08-21). `session.expires_at` does not: it can be 0.
     #[derive(Deserialize)]
-    struct Answer<'a> {
+    struct Answer<Session> {
         value: String,
         expires_at: u64,
-        /// Unread, so that a session of another shape costs no one the token.
-        #[serde(borrow)]
-        session: Option<&'a RawValue>,
+        #[serde(default)]
+        session: Session,
     }
 
-    let Ok(answer) = serde_json::from_slice::<Answer<'_>>(body) else {
+    // A session of another shape costs no one the token.
+    let unread =
+        || serde_json::from_slice(body).map(|Answer::<IgnoredAny> { value, expires_at, .. }| (value, expires_at, None));
+    let read = serde_json::from_slice(body).map(|Answer { value, expires_at, session }| (value, expires_at, session));
+    let Ok((value, expires_at, session)) = read.or_else(|_| unread()) else {
         return Err(OpenAiError::InvalidAnswer("it is not JSON with a value and its expiry"));
     };
-    let Answer { value, expires_at, session } = answer;
     // OpenAI's browser SDK takes no key without this prefix (@openai/agents-realtime 0.20).
     let secret = value.strip_prefix("ek_").unwrap_or_default();
     if secret.is_empty() || !secret.bytes().all(|byte| byte.is_ascii_graphic()) {
@@ -441,7 +443,7 @@ fn token(body: &[u8]) -> Result<Token, OpenAiError> {
     if expires_at.saturating_mul(1000) <= clock::unix_millis() {
         return Err(OpenAiError::InvalidAnswer("it has expired"));
     }
-    let session: Session = session.and_then(|session| serde_json::from_str(session.get()).ok()).unwrap_or_default();
+    let session: Session = session.unwrap_or_default();
     let audio = session.audio.unwrap_or_default();
     let transcription = audio.input.and_then(|input| input.transcription);
     Ok(Token {
@@ -574,6 +576,10 @@ mod tests {
                 format!(r#"{{"id": "{secret}", "model": "{secret}", "audio": {{"output": {{"voice": 1}}}}}}"#);
             let minted = read(format!(r#"{{"value": "ek_1", "expires_at": {later}, "session": {session}}}"#)).unwrap();
             assert_eq!((minted.session_id, minted.model, minted.voice), (None, None, None), "{secret}");
+        }
+        for session in [r#""x""#, "[]", "null", r#"{"id": "sess_1", "audio": "x"}"#, r#"{"audio": {"output": [1]}}"#] {
+            let minted = read(format!(r#"{{"value": "ek_1", "expires_at": {later}, "session": {session}}}"#)).unwrap();
+            assert_eq!((minted.expires_at, minted.voice), (later, None), "{session}");
         }
         for body in [
             "".to_owned(),

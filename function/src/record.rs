@@ -56,7 +56,8 @@ impl Recorder {
     pub fn write(&self, request_id: &str, began: Instant, facts: &Facts, outcome: Result<u16, (u16, &Refusal)>) {
         let cold = self.cold.swap(false, Ordering::Relaxed);
         let record = self.record(request_id, began.elapsed(), cold, facts, outcome);
-        if let Ok(mut line) = serde_json::to_vec(&record) {
+        let mut line = Vec::with_capacity(1024);
+        if serde_json::to_writer(&mut line, &record).is_ok() {
             line.push(b'\n');
             // If the log is gone, there is nowhere left to say so.
             let _ = io::stdout().lock().write_all(&line);
