@@ -83,8 +83,8 @@ fuzz: ## look for an event, a body or a profiles.json that breaks what reads it,
 fuzz-briefly:
 	function/fuzz/run 5
 
-bench: $(TOOLS) ## cold start, CPU and memory beside what one would use instead, held against the goals (QUICK=1)
-	bench/run $(if $(QUICK),--quick)
+bench: $(TOOLS) ## cold start, CPU and memory beside what one would use instead, held against the goals (QUICK=1, DELAY_MS=OpenAI's time)
+	bench/run $(if $(QUICK),--quick,--keep) $(if $(DELAY_MS),--delay=$(DELAY_MS))
 
 bench-guard:
 	bench/run --guard
