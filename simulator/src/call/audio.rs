@@ -48,9 +48,9 @@ impl Encoder {
         Some(Self { opus, packet: vec![0; MAX_PACKET_BYTES] })
     }
 
-    /// One packet of [`FRAME`] samples.
+    /// One packet, as a rule of [`FRAME`] samples.
     pub(super) fn encode(&mut self, samples: &[f32]) -> &[u8] {
-        match self.opus.encode(samples, FRAME, &mut self.packet) {
+        match self.opus.encode(samples, samples.len(), &mut self.packet) {
             Ok(length) => self.packet.get(..length).unwrap_or(SILENCE),
             Err(_) => SILENCE,
         }

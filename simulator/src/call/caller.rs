@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use str0m::change::SdpPendingOffer;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -80,6 +81,8 @@ pub(super) struct Caller {
     encoder: Encoder,
     decoder: Decoder,
     pub(super) speaking: bool,
+    /// Samples in one packet of speech.
+    pub(super) packet: usize,
     /// Sends nothing at all.
     pub(super) muted: bool,
     /// All that was announced.
@@ -101,7 +104,22 @@ impl Caller {
     }
 
     pub(super) async fn call_at(simulator: &Simulator, path: &str, bearer: &str) -> Self {
-        let (mut peer, pending, sdp) = Peer::offer().await;
+        Self::dial(simulator, path, bearer, Peer::offer().await).await
+    }
+
+    /// Calls without the data channel for events.
+    pub(super) async fn call_without_events(simulator: &Simulator, session: Value) -> Self {
+        let secret = mint(simulator, session).await;
+        let offer = Peer::offer_with("another").await;
+        Self::dial(simulator, "/v1/realtime/calls", secret["value"].as_str().unwrap(), offer).await
+    }
+
+    async fn dial(
+        simulator: &Simulator,
+        path: &str,
+        bearer: &str,
+        (mut peer, pending, sdp): (Peer, SdpPendingOffer, String),
+    ) -> Self {
         let answer = offer(simulator, path, bearer, &sdp).await;
         assert_eq!(answer.status, 201, "{answer:?}");
         assert_eq!(answer.header("content-type"), Some("application/sdp"));
@@ -118,6 +136,7 @@ impl Caller {
             encoder: Encoder::new().unwrap(),
             decoder: Decoder::new().unwrap(),
             speaking: false,
+            packet: FRAME,
             muted: false,
             events: Vec::new(),
             seen: 0,
@@ -136,9 +155,13 @@ impl Caller {
             },
             _ = self.frames.tick() => {
                 let tone: Vec<f32> = (0_u16..).take(FRAME).map(|at| f32::sin(f32::from(at) * 0.05236) * 0.3).collect();
-                let packet = if self.speaking { self.encoder.encode(&tone) } else { SILENCE };
-                if !self.muted {
-                    self.peer.play(packet, self.frame.saturating_mul(960));
+                let at = self.frame.saturating_mul(960);
+                if self.speaking && !self.muted {
+                    for (samples, at) in tone.chunks(self.packet).zip((at..).step_by(self.packet)) {
+                        self.peer.play(self.encoder.encode(samples), at);
+                    }
+                } else if !self.muted {
+                    self.peer.play(SILENCE, at);
                 }
                 self.frame = self.frame.saturating_add(1);
             }
@@ -187,6 +210,10 @@ impl Caller {
             self.step().await;
         }
         self.speaking = false;
+    }
+
+    pub(super) fn open_channel(&mut self) {
+        self.peer.open_channel();
     }
 
     pub(super) fn send(&mut self, event: &Value) {

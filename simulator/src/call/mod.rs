@@ -49,6 +49,8 @@ pub(crate) struct Call {
     peer: Peer,
     conversation: Conversation,
     decoder: Decoder,
+    /// Less than 20 ms: a packet may be as short as 2.5 ms.
+    unheard: Vec<f32>,
     encoder: Encoder,
     limit: Duration,
     fault: Option<CallFault>,
@@ -90,6 +92,7 @@ impl Call {
             peer,
             conversation: Conversation::new(session),
             decoder: Decoder::new().ok_or_else(broken)?,
+            unheard: Vec::new(),
             encoder: Encoder::new().ok_or_else(broken)?,
             limit: limit.min(LONGEST),
             fault,
@@ -126,7 +129,10 @@ impl Call {
                 }
             };
             while let Some(event) = self.conversation.events.next() {
-                self.peer.send(event.to_string());
+                // The first is `session.created`: what happened before it is not told of later.
+                if self.peer.is_open() {
+                    self.peer.send(event.to_string());
+                }
             }
             if let Some(end) = ended {
                 break end;
@@ -147,9 +153,13 @@ impl Call {
             Heard::Event(event) => return (!self.conversation.take(&event)).then_some(End::Goodbye),
             Heard::Audio(opus) => {
                 self.starved = Some(0);
-                for samples in self.decoder.decode(&opus).chunks(FRAME) {
+                self.unheard.extend_from_slice(self.decoder.decode(&opus));
+                let steps = self.unheard.chunks_exact(FRAME);
+                let rest = steps.remainder().to_vec();
+                for samples in steps {
                     self.conversation.hear(samples);
                 }
+                self.unheard = rest;
             }
             Heard::Gone => return Some(End::Goodbye),
         }

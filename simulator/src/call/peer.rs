@@ -22,6 +22,8 @@ use super::encryption;
 
 /// The data channel that carries events, as OpenAI's clients name it.
 const EVENTS: &str = "oai-events";
+/// What may wait in str0m to be sent, and the longest event: as long as the longest that str0m takes from the other end.
+const ROOM: usize = 256 * 1024;
 /// The first byte of a DTLS record with data in it: all that SCTP sends, and nothing else.
 const APPLICATION_DATA: u8 = 23;
 
@@ -41,7 +43,8 @@ pub(super) enum Heard {
 }
 
 pub(super) struct Peer {
-    rtc: Rtc,
+    /// In a box, since it is large and a call is handed on a few times before it is held.
+    rtc: Box<Rtc>,
     socket: UdpSocket,
     address: SocketAddr,
     /// When str0m wants to be woken.
@@ -79,6 +82,7 @@ impl Peer {
             .enable_opus(true, false)
             // The address is known to both: there is nothing to find out.
             .set_ice_lite(true)
+            .set_sctp_max_buffered_amount(ROOM)
             .build(Instant::now());
         rtc.add_local_candidate(Candidate::host(advertised, Protocol::Udp).map_err(|fault| refused(&fault))?);
         let answer = rtc.sdp_api().accept_offer(offer).map_err(|fault| refused(&fault))?.to_sdp_string();
@@ -87,7 +91,7 @@ impl Peer {
             return Err(refused(&"it has no audio that could be sent as Opus"));
         }
         let mut peer = Self {
-            rtc,
+            rtc: Box::new(rtc),
             socket,
             address,
             wake: Instant::now(),
@@ -138,6 +142,11 @@ impl Peer {
         }
     }
 
+    /// Whether there is a way for events.
+    pub(super) fn is_open(&self) -> bool {
+        self.channel.is_some()
+    }
+
     /// Sends an event, as soon as there is room for it.
     pub(super) fn send(&mut self, event: String) {
         self.unsent.push_back(event);
@@ -147,7 +156,8 @@ impl Peer {
     fn flush(&mut self) {
         while let (Some(event), Some(channel)) = (self.unsent.front(), self.channel) {
             let Some(mut channel) = self.rtc.channel(channel) else { return };
-            if !channel.write(false, event.as_bytes()).unwrap_or_default() {
+            // What will never fit is lost, so that what comes after it is not.
+            if event.len() <= ROOM && matches!(channel.write(false, event.as_bytes()), Ok(false)) {
                 return;
             }
             self.unsent.pop_front();
@@ -227,16 +237,24 @@ impl Peer {
 impl Peer {
     /// What is to be answered, and what is needed to take the answer.
     pub(super) async fn offer() -> (Self, str0m::change::SdpPendingOffer, String) {
+        Self::offer_with(EVENTS).await
+    }
+
+    /// The same with a data channel of this name.
+    pub(super) async fn offer_with(channel: &str) -> (Self, str0m::change::SdpPendingOffer, String) {
         let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let address = socket.local_addr().unwrap();
-        let mut rtc = RtcConfig::new().set_crypto_provider(encryption::provider()).build(Instant::now());
+        let mut rtc = RtcConfig::new()
+            .set_crypto_provider(encryption::provider())
+            .set_sctp_max_buffered_amount(ROOM)
+            .build(Instant::now());
         rtc.add_local_candidate(Candidate::host(address, Protocol::Udp).unwrap());
         let mut changes = rtc.sdp_api();
         let audio = changes.add_media(MediaKind::Audio, str0m::media::Direction::SendRecv, None, None, None);
-        changes.add_channel(EVENTS.to_owned());
+        changes.add_channel(channel.to_owned());
         let (offer, pending) = changes.apply().unwrap();
         let mut peer = Self {
-            rtc,
+            rtc: Box::new(rtc),
             socket,
             address,
             wake: Instant::now(),
@@ -248,6 +266,14 @@ impl Peer {
         };
         peer.drain();
         (peer, pending, offer.to_sdp_string())
+    }
+
+    /// Opens the data channel for events when the connection stands.
+    pub(super) fn open_channel(&mut self) {
+        let mut changes = self.rtc.sdp_api();
+        changes.add_channel(EVENTS.to_owned());
+        assert!(changes.apply().is_none(), "there is nothing left to agree on");
+        self.drain();
     }
 
     pub(super) fn accept(&mut self, pending: str0m::change::SdpPendingOffer, answer: &str) {

@@ -81,11 +81,11 @@ async fn a_client_cancels_a_reply_and_clears_what_is_left_of_it() {
     let simulator = start().await;
     let mut caller = Caller::call(&simulator, realtime()).await;
     caller.send(&json!({"type": "response.create"}));
+    caller.until("output_audio_buffer.started").await;
     caller.send(&json!({"type": "response.create", "event_id": "twice"}));
     let error = caller.until("error").await["error"].clone();
     assert_eq!(error["code"], "conversation_already_has_active_response");
     assert_eq!(error["event_id"], "twice");
-    caller.until("output_audio_buffer.started").await;
     caller.send(&json!({"type": "response.cancel"}));
     let done = caller.until("response.done").await["response"].clone();
     assert_eq!(done["status_details"], json!({"type": "cancelled", "reason": "client_cancelled"}));

@@ -63,6 +63,38 @@ async fn an_update_is_merged_deeply_or_refused_as_a_whole() {
 }
 
 #[tokio::test]
+async fn the_first_event_is_of_the_session_however_late_there_is_a_channel() {
+    let simulator = start().await;
+    let mut caller = Caller::call_without_events(&simulator, realtime()).await;
+    caller.during(300).await;
+    caller.speak(500).await;
+    let heard = caller.levels.len();
+    caller.during(1_000).await;
+    assert!(caller.loudest_since(heard) > 0.05, "without events there are answers too");
+    caller.open_channel();
+    caller.until("session.created").await;
+    assert_eq!(caller.kinds().first(), Some(&"session.created"));
+}
+
+#[tokio::test]
+async fn long_events_come_and_too_long_ones_hold_up_no_others() {
+    let simulator = start().await;
+    let mut caller = Caller::call(&simulator, realtime()).await;
+    caller.until("session.created").await;
+    let session = |instructions: &str, description: &str| {
+        let tool = json!({"type": "function", "name": "long", "description": description});
+        json!({"type": "session.update", "session": {"type": "realtime", "instructions": instructions, "tools": [tool]}})
+    };
+    let long = "y".repeat(200_000);
+    caller.send(&session(&long, ""));
+    assert_eq!(caller.until("session.updated").await["session"]["instructions"].as_str(), Some(long.as_str()));
+    let tool = json!({"type": "realtime", "tools": [{"type": "function", "name": "long", "description": long}]});
+    caller.send(&json!({"type": "session.update", "session": tool}));
+    caller.send(&session("short", ""));
+    assert_eq!(caller.until("session.updated").await["session"]["instructions"], "short");
+}
+
+#[tokio::test]
 async fn a_transcription_hears_and_does_not_answer() {
     let simulator = start().await;
     let input = json!({"transcription": {"model": "gpt-live-transcribe"}});

@@ -30,6 +30,18 @@ async fn speech_is_heard_and_answered() {
 }
 
 #[tokio::test]
+async fn speech_lasts_as_long_in_short_packets() {
+    let simulator = start().await;
+    let mut caller = Caller::call(&simulator, realtime()).await;
+    caller.until("session.created").await;
+    caller.packet = 480;
+    caller.speak(1_000).await;
+    let said = caller.until("response.output_audio_transcript.done").await["transcript"].clone();
+    let heard = said.as_str().unwrap().split(' ').find_map(|word| word.parse::<f32>().ok()).unwrap();
+    assert!((0.8..1.2).contains(&heard), "{said}");
+}
+
+#[tokio::test]
 async fn speaking_over_a_reply_cuts_it_off() {
     let simulator = start().await;
     let mut caller = Caller::call(&simulator, realtime()).await;
