@@ -455,6 +455,42 @@ def test_a_call_that_is_given_up_before_openai_was_asked_leaves_the_token_good(m
     expect(page.get_by_role("button", name="Connect")).to_be_focused()
 
 
+def test_a_token_that_expires_while_the_browser_asks_for_the_microphone_ends_the_call_then(mint, visit):
+    address, _ = mint(TOKEN_TTL_SECONDS="60")
+    page = visit(address)
+    page.evaluate("() => { navigator.mediaDevices.getUserMedia = () => new Promise(() => {}); }")
+    page.clock.install()
+    get_token(page)
+    page.get_by_role("button", name="Connect").click()
+    expect(page.get_by_role("status")).to_have_text("Asking for the microphone…")
+    page.clock.fast_forward(61_000)
+    expect(page.locator("#failure")).to_contain_text("The token has expired")
+    expect(page.get_by_role("status")).to_have_text("Not connected.")
+    expect(page.get_by_role("button", name="Get a token")).to_be_focused()
+
+
+def test_a_token_that_expires_during_a_call_does_not_end_it(mint, visit):
+    address, _ = mint(TOKEN_TTL_SECONDS="60")
+    page = visit(address)
+    page.clock.install()
+    connect(page)
+    page.clock.fast_forward(61_000)
+    expect(page.locator("#left")).to_have_text("expired")
+    page.get_by_label("A message in writing").fill("Still there?")
+    page.get_by_role("button", name="Send").click()
+    expect(page.locator("#turns .assistant p").last).to_have_text("This is the simulator. You wrote: Still there?")
+    page.get_by_role("button", name="Hang up").click()
+    expect(page.get_by_role("button", name="Connect")).to_be_disabled()
+
+
+def test_a_click_that_comes_before_the_page_is_ready_is_not_lost(mint, visit):
+    address, _ = mint()
+    page = visit(address)
+    page.route("**/profiles", lambda route: (page.wait_for_timeout(500), route.continue_()))
+    page.reload()
+    get_token(page)
+
+
 def test_a_call_that_is_given_up_while_openai_is_asked_is_asked_for_no_longer(mint, visit):
     address, openai = mint()
     page = visit(address)
@@ -653,7 +689,7 @@ def press_until(page, key, name):
 def test_the_keyboard_alone_leads_through_a_call(mint, visit):
     address, _ = mint()
     page = visit(address)
-    expect(page.locator("#request")).to_have_text("POST /token")
+    expect(page.get_by_role("button", name="Get a token")).to_be_enabled()
     press_until(page, "Tab", "Get a token")
     page.keyboard.press("Enter")
     expect(page.locator("#left")).to_have_text(re.compile(r"\d+:\d\d"))

@@ -111,6 +111,11 @@ export class Call {
     this.#end(this.#peer ? new Failure('hung_up') : new Failure('cancelled', undefined, { spent: false }));
   }
 
+  /** The token is out of time, which ends a call that OpenAI was not asked for yet, and no other. */
+  expire() {
+    if (!this.#peer) this.#end(new Failure('token_expired'));
+  }
+
   /** Ends the call for the reason that `why` finds, if it is not connected by then. */
   #within(milliseconds, why) {
     clearTimeout(this.#deadline);

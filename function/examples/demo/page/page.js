@@ -19,9 +19,6 @@ let stopCounting = () => {};
 let stopWaiting = () => {};
 let stopwatch;
 
-await learn();
-step('idle');
-
 at.ask.addEventListener('submit', async event => {
   event.preventDefault();
   if (at.mint.ariaDisabled === 'true') return;
@@ -78,6 +75,11 @@ at.say.addEventListener('submit', event => {
 at.copy.addEventListener('click', () => copy(at.copy, 'Copy', token.value));
 at['copy-events'].addEventListener('click', () => copy(at['copy-events'], 'Copy all', log.text));
 
+await learn();
+// Before, a click would have had the browser send the form.
+at.mint.disabled = false;
+step('idle');
+
 /** What there is to ask for; where the demo is not up yet, the next try asks again. */
 async function learn() {
   try {
@@ -128,7 +130,9 @@ function spend(word) {
   at.minted.classList.add('spent');
   at.copy.disabled = true;
   at.connect.disabled = true;
-  if (!call && word === 'expired') step('expired');
+  if (word !== 'expired') return;
+  if (call) call.expire();
+  else step('expired');
 }
 
 function step(name) {
