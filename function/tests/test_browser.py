@@ -659,6 +659,26 @@ def test_a_session_that_reaches_its_longest_time_says_so(mint, visit, start):
     expect(page.locator("#failure")).to_contain_text("The session reached its longest time")
 
 
+def test_who_is_cut_off_by_the_end_of_the_call_is_not_speaking_any_more(mint, visit):
+    address, _ = mint()
+    page = visit(address)
+    # A call in which one speaks from the first moment on.
+    page.evaluate(
+        """() => {
+          const context = new AudioContext();
+          const tone = new OscillatorNode(context);
+          const microphone = context.createMediaStreamDestination();
+          tone.connect(microphone);
+          tone.start();
+          navigator.mediaDevices.getUserMedia = async () => microphone.stream;
+        }"""
+    )
+    connect(page)
+    expect(page.locator("#turns .user p")).to_have_text("speaking…")
+    page.get_by_role("button", name="Hang up").click()
+    expect(page.locator("#turns .user p")).to_have_text("(spoken)")
+
+
 def test_a_call_that_openai_hangs_up_says_how_long_it_lasted(mint, visit):
     address, openai = mint()
     page = visit(address)

@@ -173,6 +173,7 @@ function end(failure, seconds) {
   const inCall = [at.state.parentElement, at.say].some(part => part.contains(document.activeElement));
   clearInterval(stopwatch);
   levels.close();
+  transcript.end();
   call = undefined;
   at.speaker.srcObject = null;
   showCall(false);
