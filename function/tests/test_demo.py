@@ -101,6 +101,21 @@ def test_a_key_of_one_s_own_goes_to_the_openai_that_is_configured(demo, simulato
     assert "sk-my-own" not in program.log.read_text()
 
 
+def test_with_a_key_of_one_s_own_no_other_page_of_the_browser_gets_a_token_unless_it_is_named(demo, simulator):
+    own = {"OPENAI_API_KEY": "sk-my-own", "OPENAI_BASE_URL": f"{simulator}/v1"}
+
+    def ask(port, origin):
+        status, headers, _ = post(f"http://127.0.0.1:{port}/token", headers={"Origin": origin})
+        return status, headers["Access-Control-Allow-Origin"]
+
+    _, port = demo(**own)
+    assert ask(port, "https://evil.example") == (403, None)
+    for page in (f"http://127.0.0.1:{port}", f"http://localhost:{port}"):
+        assert ask(port, page) == (200, page)
+    _, port = demo(**own, ALLOWED_ORIGINS="*")
+    assert ask(port, "https://evil.example") == (200, "*")
+
+
 def test_ctrl_c_ends_it_cleanly(start):
     port = free_port()
     program = start([TARGET / "debug/examples/demo"], "demo", PORT=str(port))

@@ -62,6 +62,9 @@ async fn run() -> Result<(), Box<dyn Error + Send + Sync>> {
     let port = listener.local_addr()?.port();
     log::start(config.log_level);
     let simulator = simulate(&mut config).await?;
+    if simulator.is_none() && env::var_os("ALLOWED_ORIGINS").is_none_or(|given| given.is_empty()) {
+        config.allowed_origins = own_origins(port);
+    }
     let openai = config.base_url.to_string();
     let page =
         page::routes(offer::offer(&openai, simulator.is_some())?, &config.base_url.origin().ascii_serialization())?;
@@ -105,6 +108,13 @@ async fn simulate(config: &mut Config) -> Result<Option<Simulator>, Box<dyn Erro
     config.key_source = KeySource::Given("sk-simulated".into());
     config.base_url = simulator.base_url().parse()?;
     Ok(Some(simulator))
+}
+
+/// The demo's own page and no other. With a key that costs money, any page that one happens to visit could ask for
+/// tokens here otherwise.
+fn own_origins(port: u16) -> Origins {
+    let origin = |host| format!("http://{host}:{port}").trim_end_matches(":80").to_owned();
+    Origins::Only(["127.0.0.1", "localhost"].map(origin).to_vec())
 }
 
 /// CORS as the deployed API answers it.

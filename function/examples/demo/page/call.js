@@ -21,6 +21,7 @@ export class Call {
   #deadline;
   #since;
   #over = false;
+  #asking = new AbortController();
 
   /**
    * `on` hears of it all: `step(name)`, `microphone(stream)`, `voice(stream)`, `event(direction, event)`, and once
@@ -63,7 +64,8 @@ export class Call {
     this.#channel.onmessage = ({ data }) => this.#hear(JSON.parse(data));
     this.#channel.onclose = () => this.#end(new Failure(this.seconds >= LIMIT ? 'session_limit' : 'channel_closed'));
     await peer.setLocalDescription();
-    const sdp = await askForCall(url, secret, peer.localDescription.sdp);
+    if (this.#over) return;
+    const sdp = await askForCall(url, secret, peer.localDescription.sdp, this.#asking.signal);
     if (this.#over) return;
     this.#on.step('path');
     this.#within(CONNECT_IN, () => (peer.connectionState === 'connected' ? 'channel_missing' : 'path_failed'));
@@ -109,6 +111,11 @@ export class Call {
     this.#end(this.#peer ? new Failure('hung_up') : new Failure('cancelled', undefined, { spent: false }));
   }
 
+  /** The token is out of time, which ends a call that OpenAI was not asked for yet, and no other. */
+  expire() {
+    if (!this.#peer) this.#end(new Failure('token_expired'));
+  }
+
   /** Ends the call for the reason that `why` finds, if it is not connected by then. */
   #within(milliseconds, why) {
     clearTimeout(this.#deadline);
@@ -120,6 +127,7 @@ export class Call {
     const { seconds } = this;
     this.#over = true;
     clearTimeout(this.#deadline);
+    this.#asking.abort();
     this.#peer?.close();
     this.#silence();
     this.#on.end(failure, seconds);
@@ -147,12 +155,13 @@ async function openMicrophone() {
   }
 }
 
-/** Posts the SDP; OpenAI's SDP. */
-async function askForCall(url, secret, sdp) {
+/** Posts the SDP; OpenAI's SDP. `signal` ends it early. */
+async function askForCall(url, secret, sdp, signal) {
   let response, text;
   try {
     const headers = { Authorization: `Bearer ${secret}`, 'Content-Type': 'application/sdp' };
-    response = await fetch(url, { method: 'POST', headers, body: sdp, signal: AbortSignal.timeout(ANSWER_IN) });
+    const ends = AbortSignal.any([signal, AbortSignal.timeout(ANSWER_IN)]);
+    response = await fetch(url, { method: 'POST', headers, body: sdp, signal: ends });
     text = await response.text();
   } catch (error) {
     if (error.name === 'TimeoutError') throw new Failure('calls_timeout');

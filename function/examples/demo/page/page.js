@@ -19,22 +19,14 @@ let stopCounting = () => {};
 let stopWaiting = () => {};
 let stopwatch;
 
-try {
-  const offered = await (await fetch('/profiles')).json();
-  at.upstream.textContent = `${offered.simulated ? 'Simulated OpenAI' : 'OpenAI'} · ${new URL(offered.openai).host}`;
-  offer = new Offer(offered, at.profile, at.fields, showRequest);
-  showRequest();
-} catch {
-  tell(at.refusal, refusal(0, null));
-}
-step('idle');
-
 at.ask.addEventListener('submit', async event => {
   event.preventDefault();
-  if (at.mint.ariaDisabled === 'true' || !offer) return;
+  if (at.mint.ariaDisabled === 'true') return;
   wait(true);
   tell(at.refusal);
   tell(at.failure);
+  if (!offer) await learn();
+  if (!offer) return wait(false);
   const asked = offer.profile;
   const { token: minted, ...refused } = await askForToken(offer.request);
   wait(false);
@@ -43,7 +35,8 @@ at.ask.addEventListener('submit', async event => {
   if (refused.wait) holdOff(refused.wait);
 });
 
-at.connect.addEventListener('click', () => {
+at.connect.addEventListener('click', event => {
+  if (again(event)) return;
   tell(at.failure);
   at.time.textContent = '';
   transcript.clear();
@@ -54,7 +47,13 @@ at.connect.addEventListener('click', () => {
   call.start(profile.calls, token);
 });
 
-at['hang-up'].addEventListener('click', () => call.hangUp());
+at['hang-up'].addEventListener('click', event => {
+  if (!again(event)) call.hangUp();
+});
+
+for (const button of [at.connect, at['hang-up']]) {
+  button.addEventListener('keydown', event => event.repeat && event.preventDefault());
+}
 
 at.mute.addEventListener('click', () => {
   call.mute(at.mute.classList.toggle('pressed'));
@@ -75,6 +74,28 @@ at.say.addEventListener('submit', event => {
 
 at.copy.addEventListener('click', () => copy(at.copy, 'Copy', token.value));
 at['copy-events'].addEventListener('click', () => copy(at['copy-events'], 'Copy all', log.text));
+
+await learn();
+// Before, a click would have had the browser send the form.
+at.mint.disabled = false;
+step('idle');
+
+/** What there is to ask for; where the demo is not up yet, the next try asks again. */
+async function learn() {
+  try {
+    const offered = await (await fetch('/profiles')).json();
+    at.upstream.textContent = `${offered.simulated ? 'Simulated OpenAI' : 'OpenAI'} · ${new URL(offered.openai).host}`;
+    offer = new Offer(offered, at.profile, at.fields, showRequest);
+    showRequest();
+  } catch {
+    tell(at.refusal, refusal(0, null));
+  }
+}
+
+/** The second half of a double click: “Hang up” comes where “Connect” was, and the other way round. */
+function again({ detail: clicks }) {
+  return clicks > 1;
+}
 
 function showRequest() {
   const { request, profile: chosen } = offer;
@@ -109,7 +130,9 @@ function spend(word) {
   at.minted.classList.add('spent');
   at.copy.disabled = true;
   at.connect.disabled = true;
-  if (!call && word === 'expired') step('expired');
+  if (word !== 'expired') return;
+  if (call) call.expire();
+  else step('expired');
 }
 
 function step(name) {
@@ -135,7 +158,7 @@ function see(side, event) {
   if (event.type === 'session.created') writeDown(event.session);
   if (event.type === 'error') tell(at.failure, trouble(event.error ?? {}));
   if (event.type === 'response.created') tell(at.failure);
-  const failed = event.type === 'response.done' && event.response.status === 'failed';
+  const failed = event.type === 'response.done' && event.response?.status === 'failed';
   if (failed) tell(at.failure, trouble(event.response.status_details?.error ?? {}));
 }
 
@@ -147,9 +170,10 @@ function writeDown(session) {
 }
 
 function end(failure, seconds) {
-  const inCall = at.state.parentElement.contains(document.activeElement);
+  const inCall = [at.state.parentElement, at.say].some(part => part.contains(document.activeElement));
   clearInterval(stopwatch);
   levels.close();
+  transcript.end();
   call = undefined;
   at.speaker.srcObject = null;
   showCall(false);
@@ -158,7 +182,7 @@ function end(failure, seconds) {
   at.connect.disabled = !token;
   step(seconds === undefined ? (token ? 'ready' : 'failed') : 'ended');
   tell(at.failure, ending(failure, seconds), ['hung_up', 'cancelled'].includes(failure.code));
-  // Focus goes to what one does next, since the button that had it is gone.
+  // Focus goes to what one does next, since what had it is gone or disabled.
   if (inCall) (token ? at.connect : at.mint).focus();
 }
 

@@ -1,5 +1,8 @@
 /** What was said, by both sides, as it comes. */
 
+/** In place of what is not written down, or not yet. */
+const [SPEAKING, SPOKEN] = ['speaking…', '(spoken)'];
+
 /** How a response ends that did not end well, by its `status_details.reason`. */
 const CUT = {
   turn_detected: 'interrupted',
@@ -22,6 +25,13 @@ export class Transcript {
     this.#list.replaceChildren();
   }
 
+  /** The call is over, and no one is speaking any more. */
+  end() {
+    for (const turn of this.#turns.values()) {
+      if (turn.text.textContent === SPEAKING) this.#hint(turn, SPOKEN);
+    }
+  }
+
   /** Takes from an event what was said in it, if anything. */
   see(event) {
     const atEnd = this.#list.scrollHeight - this.#list.scrollTop - this.#list.clientHeight < 24;
@@ -31,8 +41,8 @@ export class Transcript {
 
   #hear = {
     'conversation.item.added': ({ item, previous_item_id: previous }) => this.#item(item, previous),
-    'input_audio_buffer.speech_started': ({ item_id: id }) => this.#hint(this.#turn(id, 'user'), 'speaking…'),
-    'input_audio_buffer.speech_stopped': ({ item_id: id }) => this.#hint(this.#turn(id, 'user'), '(spoken)'),
+    'input_audio_buffer.speech_started': ({ item_id: id }) => this.#hint(this.#turn(id, 'user'), SPEAKING),
+    'input_audio_buffer.speech_stopped': ({ item_id: id }) => this.#hint(this.#turn(id, 'user'), SPOKEN),
     'conversation.item.input_audio_transcription.delta': ({ item_id: id, delta }) =>
       this.#more(this.#turn(id, 'user'), delta),
     'conversation.item.input_audio_transcription.completed': ({ item_id: id, transcript }) =>
@@ -63,7 +73,7 @@ export class Transcript {
       .filter(Boolean)
       .join('\n');
     if (typed) this.#all(turn, typed);
-    else this.#hint(turn, item.role === 'user' ? '(spoken)' : '…');
+    else this.#hint(turn, item.role === 'user' ? SPOKEN : '…');
   }
 
   #ended({ status, status_details: details, output }) {

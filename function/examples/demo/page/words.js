@@ -45,7 +45,7 @@ const GATEWAY = {
 /** Why there is no call, or no longer: [title, why, what to do]. */
 const CALLS = {
   cancelled: ['You hung up', 'OpenAI was not asked yet.', 'The token is still good: connect when you like.'],
-  hung_up: ['You hung up', '', 'A token is good for one session: get another one for the next call.'],
+  hung_up: ['You hung up', '', 'Get a new token for the next call: OpenAI may take each only once.'],
   insecure_page: [
     'The browser gives this page no microphone',
     'The page came neither over https nor from this machine itself.',
@@ -78,8 +78,8 @@ const CALLS = {
   ],
   network: [
     'OpenAI cannot be reached',
-    'The request for the call got no answer: no network, a firewall, or a blocking extension.',
-    'Check the connection, then connect again. The token is still good.',
+    'The request for the call got no answer that the page may read: no network, a firewall, or a blocking extension.',
+    'Check the connection, then connect again. If that does not help, get a new token first.',
   ],
   calls_timeout: [
     'OpenAI does not answer the call',
