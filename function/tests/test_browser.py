@@ -198,6 +198,12 @@ def test_what_is_chosen_is_what_is_asked_for(mint, visit):
     session = json.loads(post(f"{openai}/simulator/requests", None, method="GET")[2])[-1]["body"]["session"]
     assert "The last train is cancelled" in session["instructions"]
     assert session["audio"]["output"] == {"voice": "ash", "speed": 1.1}
+    outdated = page.locator("#outdated")
+    expect(outdated).to_be_empty()
+    page.get_by_label("Speed").fill("0.9")
+    expect(outdated).to_have_text(re.compile("Get a new one for what you have chosen now"))
+    page.get_by_label("Speed").fill("1.1")
+    expect(outdated).to_be_empty()
 
 
 def test_a_token_that_is_not_used_in_time_says_so_and_cannot_be_used(mint, visit):

@@ -64,5 +64,5 @@ pub(crate) async fn clear_faults(extract::State(state): Shared) -> StatusCode {
 }
 
 pub(crate) async fn list_requests(extract::State(state): Shared) -> Json<Vec<SeenRequest>> {
-    Json(state.memory().requests.clone())
+    Json(state.memory().seen())
 }

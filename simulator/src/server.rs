@@ -142,10 +142,10 @@ impl Simulator {
         self.state.memory().keys = Some(keys.iter().copied().map(str::to_owned).collect());
     }
 
-    /// Every request to `/v1/…` so far, in order of arrival.
+    /// The requests to `/v1/…` so far, in order of arrival; of more than 10,000, the last.
     #[must_use]
     pub fn requests(&self) -> Vec<SeenRequest> {
-        self.state.memory().requests.clone()
+        self.state.memory().seen()
     }
 
     /// How many connections were accepted so far (with TLS: whose handshake was completed).
@@ -361,7 +361,7 @@ fn minted(state: &State, secret: Result<Value, Refusal>, fault: Option<&Fault>) 
     if let (Some(token), Some(expires_at)) = (secret["value"].as_str(), secret["expires_at"].as_u64()) {
         let expires_at = if matches!(fault, Some(Fault::Expired)) { 0 } else { expires_at };
         let session = secret["session"].clone();
-        state.memory().tokens.insert(token.to_owned(), Token { session, expires_at, used: false });
+        state.memory().hand_out(token, Token { session, expires_at, used: false });
     }
     Json(secret).into_response()
 }
@@ -396,7 +396,7 @@ pub(crate) fn bearer(headers: &HeaderMap) -> &str {
 pub(crate) fn see(state: &State, wire: &Wire, uri: &Uri, headers: &HeaderMap, body: &[u8]) -> Value {
     let body: Value = serde_json::from_slice(body).unwrap_or_default();
     let identifier = headers.get("openai-safety-identifier").and_then(|value| value.to_str().ok());
-    state.memory().requests.push(SeenRequest {
+    state.memory().see(SeenRequest {
         connection: wire.connection,
         path: uri.path().to_owned(),
         bearer: bearer(headers).to_owned(),

@@ -10,7 +10,11 @@ use serde::Serialize;
 use serde_json::Value;
 use tokio::sync::{oneshot, watch};
 
-use crate::{CallFault, Fault};
+use crate::{CallFault, Fault, client_secrets};
+
+/// How many requests are remembered, and from how many tokens on the expired ones are not: enough for a test, and a
+/// simulator that runs for months does not fill the machine.
+const REMEMBERED: usize = 10_000;
 
 /// One request to `/v1/…` as it arrived.
 #[derive(Clone, Debug, Serialize)]
@@ -41,7 +45,7 @@ pub(crate) struct Memory {
     pub(crate) keys: Option<Vec<String>>,
     pub(crate) faults: VecDeque<Fault>,
     pub(crate) call_faults: VecDeque<CallFault>,
-    pub(crate) requests: Vec<SeenRequest>,
+    requests: VecDeque<SeenRequest>,
     pub(crate) connections: usize,
     pub(crate) resumed_handshakes: usize,
     pub(crate) tokens: HashMap<String, Token>,
@@ -69,7 +73,7 @@ impl Default for Memory {
             keys: None,
             faults: VecDeque::new(),
             call_faults: VecDeque::new(),
-            requests: Vec::new(),
+            requests: VecDeque::new(),
             connections: 0,
             resumed_handshakes: 0,
             tokens: HashMap::new(),
@@ -90,6 +94,25 @@ impl Memory {
         }
     }
 
+    pub(crate) fn see(&mut self, request: SeenRequest) {
+        if self.requests.len() >= REMEMBERED {
+            self.requests.pop_front();
+        }
+        self.requests.push_back(request);
+    }
+
+    pub(crate) fn seen(&self) -> Vec<SeenRequest> {
+        self.requests.iter().cloned().collect()
+    }
+
+    pub(crate) fn hand_out(&mut self, name: &str, token: Token) {
+        if self.tokens.len() >= REMEMBERED {
+            let now = client_secrets::now();
+            self.tokens.retain(|_, token| token.expires_at > now);
+        }
+        self.tokens.insert(name.to_owned(), token);
+    }
+
     pub(crate) fn clear_faults(&mut self) {
         self.faults.clear();
         self.call_faults.clear();
@@ -103,5 +126,31 @@ impl State {
 
     pub(crate) fn takes(&self, bearer: &str) -> bool {
         self.memory().takes(bearer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_oldest_requests_and_the_expired_tokens_are_forgotten_before_they_fill_the_machine() {
+        let mut memory = Memory::default();
+        for number in 0..=REMEMBERED {
+            memory.see(SeenRequest {
+                connection: number,
+                path: String::new(),
+                bearer: String::new(),
+                safety_identifier: None,
+                body: Value::Null,
+            });
+            // Every other one expired long ago.
+            let expires_at = if number % 2 == 0 { 0 } else { u64::MAX };
+            memory.hand_out(&number.to_string(), Token { session: Value::Null, expires_at, used: false });
+        }
+        let seen = memory.seen();
+        assert_eq!((seen.len(), seen[0].connection), (REMEMBERED, 1));
+        assert_eq!(memory.tokens.len(), REMEMBERED / 2 + 1);
+        assert!(memory.tokens.contains_key("1") && !memory.tokens.contains_key("2"));
     }
 }

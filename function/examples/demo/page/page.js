@@ -14,7 +14,7 @@ const transcript = new Transcript(at.turns);
 const log = new EventLog(at.events, at.count);
 const levels = new Levels();
 
-let offer, token, profile, call;
+let offer, token, profile, mintedFor, call;
 let stopCounting = () => {};
 let stopWaiting = () => {};
 let stopwatch;
@@ -27,10 +27,10 @@ at.ask.addEventListener('submit', async event => {
   tell(at.failure);
   if (!offer) await learn();
   if (!offer) return wait(false);
-  const asked = offer.profile;
+  const asked = [offer.profile, JSON.stringify(offer.request)];
   const { token: minted, ...refused } = await askForToken(offer.request);
   wait(false);
-  if (minted) return keep(minted, asked);
+  if (minted) return keep(minted, ...asked);
   tell(at.refusal, refusal(refused.status, refused.body));
   if (refused.wait) holdOff(refused.wait);
 });
@@ -101,10 +101,12 @@ function showRequest() {
   const { request, profile: chosen } = offer;
   at.request.textContent = `POST /token${Object.keys(request).length ? ` ${JSON.stringify(request)}` : ''}`;
   at['write-down'].hidden = chosen.kind !== 'realtime';
+  compare();
 }
 
-function keep(minted, asked) {
-  [token, profile] = [minted, asked];
+function keep(minted, chosen, request) {
+  [token, profile, mintedFor] = [minted, chosen, request];
+  compare();
   at.minted.hidden = false;
   at.minted.classList.remove('spent');
   at.copy.disabled = false;
@@ -122,10 +124,17 @@ function keep(minted, asked) {
   step('ready');
 }
 
+/** A token stays what it was minted for, whatever is chosen afterwards. */
+function compare() {
+  const outdated = token && JSON.stringify(offer.request) !== mintedFor;
+  at.outdated.textContent = outdated ? 'For what you had chosen before. Get a new one for what you have chosen now.' : '';
+}
+
 /** A token that is used or out of time opens nothing any more. */
 function spend(word) {
   stopCounting();
   token = undefined;
+  compare();
   at.left.textContent = word;
   at.minted.classList.add('spent');
   at.copy.disabled = true;
