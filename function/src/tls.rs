@@ -59,3 +59,22 @@ fn certificates(path: &Path) -> io::Result<Vec<CertificateDer<'static>>> {
     let found = CertificateDer::pem_slice_iter(&pem).collect::<Result<Vec<_>, _>>().map_err(io::Error::other)?;
     if found.is_empty() { Err(io::Error::other("no certificate in it")) } else { Ok(found) }
 }
+
+#[cfg(test)]
+mod tests {
+    use rustls::SupportedCipherSuite;
+
+    use super::*;
+
+    #[test]
+    fn the_cheapest_cipher_is_offered_first_and_all_others_still_are() {
+        let names = |provider: CryptoProvider| {
+            provider.cipher_suites.iter().map(SupportedCipherSuite::suite).collect::<Vec<_>>()
+        };
+        let (offered, mut default) = (names(provider()), names(ring::default_provider()));
+        assert_eq!(offered.first(), Some(&CipherSuite::TLS13_AES_128_GCM_SHA256));
+        assert_ne!(offered, default, "rustls has come to the same order, so ours can go");
+        default.retain(|name| *name != CipherSuite::TLS13_AES_128_GCM_SHA256);
+        assert_eq!(offered.get(1..), Some(default.as_slice()));
+    }
+}

@@ -90,6 +90,10 @@ impl Peer {
         if !answer.lines().any(|line| line.starts_with("m=audio ") && !line.starts_with("m=audio 0 ")) {
             return Err(refused(&"it has no audio that could be sent as Opus"));
         }
+        Ok((Self::new(rtc, socket, address, None), answer))
+    }
+
+    fn new(rtc: Rtc, socket: UdpSocket, address: SocketAddr, audio: Option<Mid>) -> Self {
         let mut peer = Self {
             rtc: Box::new(rtc),
             socket,
@@ -98,11 +102,11 @@ impl Peer {
             heard: VecDeque::new(),
             channel: None,
             unsent: VecDeque::new(),
-            audio: None,
+            audio,
             deaf_to_channels: false,
         };
         peer.drain();
-        Ok((peer, answer))
+        peer
     }
 
     /// Waits for the next thing that comes. Nothing is lost if the wait is given up.
@@ -253,19 +257,7 @@ impl Peer {
         let audio = changes.add_media(MediaKind::Audio, str0m::media::Direction::SendRecv, None, None, None);
         changes.add_channel(channel.to_owned());
         let (offer, pending) = changes.apply().unwrap();
-        let mut peer = Self {
-            rtc: Box::new(rtc),
-            socket,
-            address,
-            wake: Instant::now(),
-            heard: VecDeque::new(),
-            channel: None,
-            unsent: VecDeque::new(),
-            audio: Some(audio),
-            deaf_to_channels: false,
-        };
-        peer.drain();
-        (peer, pending, offer.to_sdp_string())
+        (Self::new(rtc, socket, address, Some(audio)), pending, offer.to_sdp_string())
     }
 
     /// Opens the data channel for events when the connection stands.
