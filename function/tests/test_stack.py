@@ -131,9 +131,14 @@ class Operator:
 
 def test_what_is_built_runs_on_amazon_linux(built):
     """By its symbols; the machine itself is not to be had here. Amazon Linux 2023 has glibc 2.34."""
-    command = ["readelf", "--version-info", built / "MintFunction/bootstrap"]
-    wanted = re.findall(r"GLIBC_2\.(\d+)", subprocess.run(command, capture_output=True, text=True, check=True).stdout)
-    assert 0 < max(map(int, wanted)) <= 34
+
+    def read(what):
+        command = ["readelf", what, built / "MintFunction/bootstrap"]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+    assert 0 < max(map(int, re.findall(r"GLIBC_2\.(\d+)", read("--version-info")))) <= 34
+    libraries = set(re.findall(r"\(NEEDED\).*\[(.*)\]", read("--dynamic")))
+    assert {"libc.so.6"} <= libraries <= {"libc.so.6", "libm.so.6", "ld-linux-aarch64.so.1"}, "each more is slower to start"
 
 
 def test_the_life_of_a_stack(stand_in, simulator, in_lambda, architecture):
