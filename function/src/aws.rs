@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use aws_config::{
-    BehaviorVersion, SdkConfig, environment::EnvironmentVariableCredentialsProvider, retry::RetryConfig,
+    BehaviorVersion, SdkConfig,
+    environment::{EnvironmentVariableCredentialsProvider, EnvironmentVariableRegionProvider},
+    meta::region::ProvideRegion,
+    retry::RetryConfig,
     timeout::TimeoutConfig,
 };
 use aws_credential_types::provider::ProvideCredentials;
@@ -43,13 +46,17 @@ pub async fn sdk_config(tls: &rustls::ClientConfig) -> Result<SdkConfig, reqwest
         .http_client(SharedHttpClient::new(OverReqwest(client)))
         .timeout_config(timeouts)
         .retry_config(retries);
-    // Lambda gives credentials in the environment, where the chain of all places would look first as well.
-    // To put the chain together, with clients of services that are then not asked, takes 0.7 of the 8.6
+    // Lambda gives region and credentials in the environment, where the chains of all places would look first
+    // as well. To put the chains together, with clients of services that are then not asked, takes 0.75 of the 8.6
     // million instructions of a cold start.
     let environment = EnvironmentVariableCredentialsProvider::new();
     let loader = match environment.provide_credentials().await {
         Ok(_) => loader.credentials_provider(environment),
         Err(_) => loader,
+    };
+    let loader = match EnvironmentVariableRegionProvider::new().region().await {
+        Some(region) => loader.region(region),
+        None => loader,
     };
     Ok(loader.load().await)
 }
