@@ -6,7 +6,7 @@ use std::{
 };
 
 use futures_util::future::{Either, select};
-use http::{HeaderMap, StatusCode, header};
+use http::{HeaderMap, HeaderName, StatusCode, header};
 use rustls::ClientConfig;
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, de::IgnoredAny};
@@ -67,6 +67,8 @@ const MAX_ANSWER: usize = 64 * 1024;
 
 /// The longest `Retry-After` that is believed.
 const DAY: Duration = Duration::from_secs(86_400);
+
+const SAFETY_IDENTIFIER: HeaderName = HeaderName::from_static("openai-safety-identifier");
 
 /// How long to wait for the body of an answer whose status has said enough.
 const ERROR_BODY: Duration = Duration::from_secs(1);
@@ -339,7 +341,7 @@ impl OpenAi {
             .client
             .post(self.url(ask.endpoint).clone())
             .bearer_auth(ask.api_key.expose_secret())
-            .header("OpenAI-Safety-Identifier", ask.safety_identifier)
+            .header(SAFETY_IDENTIFIER, ask.safety_identifier)
             .header(header::CONTENT_TYPE, "application/json")
             .body(ask.request.to_owned());
         let mut response = request.send().await?;
