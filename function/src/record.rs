@@ -169,7 +169,7 @@ struct Metadata<'a> {
 }
 
 /// Which of the fields are metrics, and under which dimensions: JSON that is made once for each set of
-/// fields that a record may have, since it would be half of what it takes to write one.
+/// fields that a record may have, since most of the texts in a record are its.
 #[derive(Debug, Default)]
 struct Announcements([OnceLock<Box<RawValue>>; 8]);
 
