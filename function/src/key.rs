@@ -176,8 +176,9 @@ impl Key {
     async fn fetch(&self) -> Result<Credentials, KeyError> {
         match &self.source {
             Source::SecretsManager { client, id } => {
-                let answer =
-                    client.get_secret_value().secret_id(id).send().await.map_err(|error| unreadable(&error))?;
+                // In a box, since hardly a request asks: each would be moved about with 3 KB more, 2 % of a mint.
+                let asking = Box::pin(client.get_secret_value().secret_id(id).send());
+                let answer = asking.await.map_err(|error| unreadable(&error))?;
                 let secret = answer.secret_string.ok_or(KeyError::Unusable("it is binary, not text"))?;
                 let credentials = parse(&SecretString::from(secret))?;
                 info!("the key was read from Secrets Manager");

@@ -327,7 +327,7 @@ impl OpenAi {
         *attempts = attempts.saturating_add(1);
         let fresh = self.connection.replace()?;
         let first = pin!(within(limit, first));
-        let second = pin!(within(self::limit(Instant::now(), ATTEMPT, deadline), self.exchange(&fresh, ask)));
+        let second = Box::pin(within(self::limit(Instant::now(), ATTEMPT, deadline), self.exchange(&fresh, ask)));
         match select(first, second).await {
             // One of the two connections is bad, and this says nothing of the other.
             Either::Left((Err(failure), second)) if failure.needs_new_connection() => second.await,
