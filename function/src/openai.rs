@@ -327,6 +327,7 @@ impl OpenAi {
         *attempts = attempts.saturating_add(1);
         let fresh = self.connection.replace()?;
         let first = pin!(within(limit, first));
+        // In a box: it is rare, and each request would be moved about with room for it.
         let second = Box::pin(within(self::limit(Instant::now(), ATTEMPT, deadline), self.exchange(&fresh, ask)));
         match select(first, second).await {
             // One of the two connections is bad, and this says nothing of the other.
