@@ -3,7 +3,7 @@
 //! That is an HTTP API (payload 2.0), a function URL (the same), a REST API (payload 1.0), a load
 //! balancer, or a person at the Lambda console who wrote `{"httpMethod": "POST", "body": "{}"}`.
 
-use std::{borrow::Cow, fmt, sync::Arc, time::Duration};
+use std::{borrow::Cow, collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use http::{HeaderName, StatusCode, header};
@@ -104,33 +104,20 @@ pub struct Reply {
 impl Serialize for Reply {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let Answer { status, headers, body } = &self.answer;
+        let single: BTreeMap<&str, &str> =
+            headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
         let mut reply = serializer.serialize_map(None)?;
         reply.serialize_entry("statusCode", &status.as_u16())?;
         if self.form == Form::LoadBalancer {
             // It reads the one or the other kind of headers, as its target group is set.
-            reply.serialize_entry("multiValueHeaders", &Multiple(headers))?;
+            let multi: BTreeMap<&str, [&str; 1]> = single.iter().map(|(name, value)| (*name, [*value])).collect();
+            reply.serialize_entry("multiValueHeaders", &multi)?;
             reply.serialize_entry("statusDescription", &status.to_string())?;
         }
-        reply.serialize_entry("headers", &Single(headers))?;
+        reply.serialize_entry("headers", &single)?;
         reply.serialize_entry("body", body)?;
         reply.serialize_entry("isBase64Encoded", &false)?;
         reply.end()
-    }
-}
-
-struct Single<'a>(&'a [(HeaderName, String)]);
-
-impl Serialize for Single<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_map(self.0.iter().map(|(name, value)| (name.as_str(), value)))
-    }
-}
-
-struct Multiple<'a>(&'a [(HeaderName, String)]);
-
-impl Serialize for Multiple<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_map(self.0.iter().map(|(name, value)| (name.as_str(), [value])))
     }
 }
 

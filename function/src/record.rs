@@ -7,15 +7,11 @@
 
 use std::{
     io::{self, Write},
-    sync::{
-        OnceLock,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::atomic::{AtomicBool, Ordering},
     time::Duration,
 };
 
 use serde::Serialize;
-use serde_json::value::{RawValue, to_raw_value};
 use tokio::time::Instant;
 
 use crate::{clock, error::Refusal};
@@ -28,7 +24,6 @@ const NAMESPACE: &str = "TokenMint";
 pub struct Recorder {
     function_name: String,
     cold: AtomicBool,
-    announcements: Announcements,
 }
 
 /// What is known of a request by its end. Everything starts out unknown.
@@ -54,7 +49,7 @@ impl Recorder {
     /// For the function of that name, by which its metrics are told from another stack's.
     #[must_use]
     pub fn new(function_name: String) -> Self {
-        Self { function_name, cold: AtomicBool::new(true), announcements: Announcements::default() }
+        Self { function_name, cold: AtomicBool::new(true) }
     }
 
     /// Writes the record of a request that began at `began` and ends now.
@@ -83,7 +78,7 @@ impl Recorder {
         };
         let (upstream_status, hint) = refusal.map(Refusal::upstream).unwrap_or_default();
         Record {
-            aws: Metadata { timestamp: clock::unix_millis(), cloud_watch_metrics: self.announcements.of(facts) },
+            aws: Metadata::new(facts),
             level: if refusal.is_some() { "WARN" } else { "INFO" },
             message: if refusal.is_some() { "refused" } else { "minted" },
             request_id,
@@ -120,7 +115,7 @@ fn millis(time: Duration) -> f64 {
 #[serde(rename_all = "camelCase")]
 struct Record<'a> {
     #[serde(rename = "_aws")]
-    aws: Metadata<'a>,
+    aws: Metadata,
     level: &'static str,
     message: &'static str,
     request_id: &'a str,
@@ -161,17 +156,13 @@ struct Record<'a> {
     key_age: Option<u64>,
 }
 
+/// Which of the fields are metrics, and under which dimensions.
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
-struct Metadata<'a> {
+struct Metadata {
     timestamp: u64,
-    cloud_watch_metrics: &'a RawValue,
+    cloud_watch_metrics: [Directive; 2],
 }
-
-/// Which of the fields are metrics, and under which dimensions: JSON that is made once for each set of
-/// fields that a record may have, since most of the texts in a record are its.
-#[derive(Debug, Default)]
-struct Announcements([OnceLock<Box<RawValue>>; 8]);
 
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
@@ -192,36 +183,29 @@ const fn metric(name: &'static str, unit: &'static str) -> Metric {
     Metric { name, unit }
 }
 
-impl Announcements {
-    fn of(&self, facts: &Facts) -> &RawValue {
-        let known = [facts.attempts > 0, facts.quota_time.is_some(), facts.key_age.is_some()];
-        let set = known.into_iter().fold(0, |set, known| set << 1 | usize::from(known));
-        let Some(announcement) = self.0.get(set) else { return RawValue::NULL };
-        // Directives have neither keys that are no text nor a Serialize impl that fails.
-        announcement.get_or_init(|| to_raw_value(&directives(known)).unwrap_or_else(|_| RawValue::NULL.to_owned()))
+impl Metadata {
+    fn new(facts: &Facts) -> Self {
+        // A metric that is named here and has no field makes the whole line invalid.
+        let mut metrics =
+            vec![metric("Mints", "Count"), metric("ColdStarts", "Count"), metric("OwnTime", "Milliseconds")];
+        if facts.attempts > 0 {
+            metrics.extend([metric("OpenAITime", "Milliseconds"), metric("Attempts", "Count")]);
+        }
+        if facts.quota_time.is_some() {
+            metrics.push(metric("QuotaTime", "Milliseconds"));
+        }
+        if facts.key_age.is_some() {
+            metrics.push(metric("KeyAge", "Seconds"));
+        }
+        let by_function = Directive { namespace: NAMESPACE, dimensions: &[&["FunctionName"]], metrics };
+        // By code there is only a count: each metric under each code would be billed on its own.
+        let by_code = Directive {
+            namespace: NAMESPACE,
+            dimensions: &[&["FunctionName", "Code"]],
+            metrics: vec![metric("Requests", "Count")],
+        };
+        Self { timestamp: clock::unix_millis(), cloud_watch_metrics: [by_function, by_code] }
     }
-}
-
-/// A metric that is named here and has no field makes the whole line invalid.
-fn directives([attempts, quota_time, key_age]: [bool; 3]) -> [Directive; 2] {
-    let mut metrics = vec![metric("Mints", "Count"), metric("ColdStarts", "Count"), metric("OwnTime", "Milliseconds")];
-    if attempts {
-        metrics.extend([metric("OpenAITime", "Milliseconds"), metric("Attempts", "Count")]);
-    }
-    if quota_time {
-        metrics.push(metric("QuotaTime", "Milliseconds"));
-    }
-    if key_age {
-        metrics.push(metric("KeyAge", "Seconds"));
-    }
-    let by_function = Directive { namespace: NAMESPACE, dimensions: &[&["FunctionName"]], metrics };
-    // By code there is only a count: each metric under each code would be billed on its own.
-    let by_code = Directive {
-        namespace: NAMESPACE,
-        dimensions: &[&["FunctionName", "Code"]],
-        metrics: vec![metric("Requests", "Count")],
-    };
-    [by_function, by_code]
 }
 
 #[cfg(test)]
