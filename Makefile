@@ -48,20 +48,29 @@ DENY := target/tools/cargo-deny@0.20.2
 MACHETE := target/tools/cargo-machete@0.9.2
 # OpenAI's browser SDK, where there is an npm to install it.
 SDK := $(if $(shell command -v npm),function/tests/sdk/node_modules/.package-lock.json)
+# Says before a long step how long it takes: $(call first,FILE THAT IT MAKES,SENTENCE).
+first = [ -e $(1) ] || echo '$(2)'
 # macOS has no `timeout`.
 MINUTE := $(if $(shell command -v timeout),timeout 60)
 
-.PHONY: help demo test supply-chain lint rust-tests fuzz fuzz-briefly bench bench-guard python-tests toolchain invoke local-api build deploy key caller block unblock logs update-code rollback pause resume delete cost capacity
+.PHONY: help demo test supply-chain lint rust-tests fuzz fuzz-briefly bench bench-guard python-tests lock toolchain invoke local-api build deploy key caller block unblock logs update-code rollback pause resume delete cost capacity
 
-help: ## say what there is
-	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /make \1|/' | column -t -s '|'
+help: ## list the commands
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: ## run the real handler and a simulated OpenAI on this machine (PORT=8080)
+# In a target's first second, before anything is built: names everything that this machine lacks. The needs are after
+# `needs-`, joined by commas.
+needs-%:
+	@requirements/check $(subst $(comma), ,$*)
+comma := ,
+
+demo: needs-rust ## run the real handler and a simulated OpenAI on this machine (PORT=8080)
+	@$(call first,target/debug/examples/demo,The first build takes about 2 minutes on two cores and 0.9 GB of disk.)
 	@cargo run --locked --package token-mint --example demo
 
-test: supply-chain lint rust-tests fuzz-briefly bench-guard python-tests ## run every check and test
+test: needs-rust,lint,c++,python,curl,git supply-chain lint rust-tests fuzz-briefly bench-guard python-tests ## run every check and test
 
-supply-chain: $(DENY)/ready $(MACHETE)/ready ## what is depended on: licences, versions, bans, sources, what no one uses, known holes
+supply-chain: needs-rust $(DENY)/ready $(MACHETE)/ready ## check dependencies: licences, versions, bans, sources, unused, known vulnerabilities
 	$(DENY)/bin/cargo-deny --locked check --deny warnings bans licenses sources
 	$(MACHETE)/bin/cargo-machete bench function simulator
 	@# The one check that is passed over even in CI: its database changes by the day, and only GitHub has it.
@@ -69,100 +78,107 @@ supply-chain: $(DENY)/ready $(MACHETE)/ready ## what is depended on: licences, v
 		$(DENY)/bin/cargo-deny --locked check --deny warnings advisories; \
 	else echo "skipped: RustSec's advisories cannot be fetched: $$({ grep . <<<"$$said" || echo no answer; } | tail -n 1)"; fi
 
-lint: ## formatting, lints and documentation, without a warning
+lint: needs-rust,lint ## check formatting, lints and documentation, without a warning
 	cargo fmt --check
 	cargo clippy --locked --workspace --all-targets --features token-mint-fuzz/programs -- --deny warnings
 	RUSTDOCFLAGS='--deny warnings' cargo doc --locked --workspace --no-deps --quiet
 
-rust-tests: .venv/ministack/ready ## the parts, and the whole path in the function's own process
+rust-tests: needs-rust,python .venv/ministack/ready ## unit tests, and end-to-end tests in the function's own process
 	cargo test --locked --workspace
 
-fuzz: ## look for an event, a body or a profiles.json that breaks what reads it, and keep what is new (SECONDS=300 for each)
+fuzz: needs-rust,c++ ## search for an event, body or profiles.json that breaks its parser, and keep new inputs (SECONDS=300 for each)
 	function/fuzz/run $(SECONDS) keep
 
-fuzz-briefly:
+fuzz-briefly: needs-rust,c++
 	function/fuzz/run 5
 
-bench: $(TOOLS) ## cold start, CPU and memory beside what one would use instead, held against the goals (QUICK=1, DELAY_MS=OpenAI's time)
+bench: needs-rust,python $(TOOLS) ## measure cold start, CPU and memory beside the alternatives (QUICK=1, DELAY_MS=OpenAI's time)
 	bench/run $(if $(QUICK),--quick,--keep) $(if $(DELAY_MS),--delay=$(DELAY_MS))
 
-bench-guard:
+bench-guard: needs-rust
 	bench/run --guard
 
-python-tests: .venv/tools/ready .venv/ministack/ready .venv/checkov/ready .venv/browser/ready $(SDK) ## the release binary in Lambda's emulator, the stack's life, OpenAI's SDKs, the demo in a browser, the README
+python-tests: needs-rust,python,curl,git $(TOOLS) .venv/ministack/ready .venv/checkov/ready .venv/lock/ready $(SDK) ## test the release binary in Lambda's emulator, the stack, OpenAI's SDKs, the demo in a browser, the docs
 	cargo build --locked --release --package token-mint
 	cargo build --locked --package openai-simulator
 	cargo build --locked --package token-mint --example demo
 	.venv/tools/bin/pytest -p no:cacheprovider function/tests
 
-toolchain: ## install Rust where there is none, as on a build machine
+lock: needs-python .venv/lock/ready ## resolve the Python packages again, after a change to requirements/*.in
+	requirements/lock
+
+toolchain: needs-curl ## install Rust where there is none, as on a build machine
 	command -v cargo >/dev/null || curl --fail --silent --show-error --proto '=https' https://sh.rustup.rs | \
 		sh -s -- -y --profile minimal --component clippy --component rustfmt
 
-invoke: $(TOOLS) ## run the function in Docker on an event, with a simulated OpenAI (EVENT=file)
+invoke: needs-rust,python,docker $(TOOLS) ## run the function in Docker on an event, with a simulated OpenAI (EVENT=file)
 	@PARAMETERS="$(PARAMETERS)" infra/local invoke MintFunction --event $(EVENT) $(FLAGS)
 
 # SAM knows no authorizer that checks sign-ins, and stumbles over one that may not be there.
-local-api: $(TOOLS) ## run the API in Docker, with a simulated OpenAI (PORT=8080)
+local-api: needs-rust,python,docker $(TOOLS) ## run the API in Docker, with a simulated OpenAI (PORT=8080)
 	@PARAMETERS="$(PARAMETERS)" infra/local start-api --port $(PORT) --warm-containers EAGER --disable-authorizer $(FLAGS)
 
-build: $(TOOLS) ## build the function and the templates as they will be deployed
+build: needs-rust,python $(TOOLS) ## build the function and the templates as they will be deployed
 	@# SAM cannot hand on --locked, so a lock file that does not fit is told here.
 	@cargo metadata --locked --format-version 1 >/dev/null
 	$(SAM) build --config-env $(ENV) $(overrides) $(FLAGS)
 
-deploy: $(TOOLS) ## deploy what was built (ENV=prod, PARAMETERS="Name=value …")
+deploy: needs-python $(TOOLS) ## deploy what was built (ENV=prod, PARAMETERS="Name=value …")
 	$(SAM) deploy --config-env $(ENV) --stack-name $(STACK) --s3-prefix $(STACK) $(overrides) \
 		$(if $(DEPLOY_ROLE_ARN),--role-arn $(DEPLOY_ROLE_ARN)) $(if $(CI),--no-confirm-changeset) $(FLAGS)
 	@$(OPERATE) settle
 
-key: $(TOOLS) ## set the OpenAI key: asks for it, or reads standard input (PROVE=no: without a test mint)
+key: needs-python $(TOOLS) ## set the OpenAI key: asks for it, or reads standard input (PROVE=no: without a test mint)
 	@$(OPERATE) key $(if $(filter no,$(PROVE)),--no-proof)
 
-caller: $(TOOLS) ## say by which identifier OpenAI and the log know a caller (SUBJECT=… or ADDRESS=…)
+caller: needs-python $(TOOLS) ## say by which identifier OpenAI and the log know a caller (SUBJECT=… or ADDRESS=…)
 	@$(OPERATE) caller
 
-block: $(TOOLS) ## refuse one caller tokens (CALLER=identifier, SUBJECT=… or ADDRESS=…)
+block: needs-python $(TOOLS) ## refuse one caller tokens (CALLER=identifier, SUBJECT=… or ADDRESS=…)
 	@$(OPERATE) block
 
-unblock: $(TOOLS) ## undo block
+unblock: needs-python $(TOOLS) ## undo block
 	@$(OPERATE) unblock
 
-logs: $(TOOLS) ## follow the function's log (FOLLOW=no: what there is)
+logs: needs-python $(TOOLS) ## follow the function's log (FOLLOW=no: what there is)
 	$(SAM) logs --stack-name $(STACK) --name MintFunction $(if $(filter no,$(FOLLOW)),,--tail) $(FLAGS)
 
-update-code: $(TOOLS) ## past CloudFormation: publish what was built and make it live
+update-code: needs-python $(TOOLS) ## past CloudFormation: publish what was built and make it live
 	@$(OPERATE) update-code .aws-sam/build/MintFunction/bootstrap
 
-rollback: $(TOOLS) ## make the version before the live one live
+rollback: needs-python $(TOOLS) ## make the version before the live one live
 	@$(OPERATE) rollback
 
-pause: $(TOOLS) ## stop all minting within seconds
+pause: needs-python $(TOOLS) ## stop all minting within seconds
 	@$(OPERATE) pause
 
-resume: $(TOOLS) ## undo pause
+resume: needs-python $(TOOLS) ## undo pause
 	@$(OPERATE) resume
 
 # These two need no more than Python: what they read is in this repository.
-cost: ## say what a month costs, and a bad day (MINTS=1000000 UPSTREAM_MS=400, PARAMETERS="…", WRITE=yes: into the README)
+cost: needs-python3 ## say what a month costs, and a bad day (MINTS=1000000 UPSTREAM_MS=400, PARAMETERS="…", WRITE=yes: into the README)
 	@python3 infra/cost.py --mints $(MINTS) --upstream-ms $(UPSTREAM_MS) $(if $(filter yes,$(WRITE)),--write) \
 		$(FLAGS) $(PARAMETERS)
 
-capacity: ## say how many of a crowd get a token (TRAINEES=10000 SECONDS=60, PARAMETERS="…", WRITE=yes: into CAPACITY.md)
+capacity: needs-python3 ## say how many of a crowd get a token (TRAINEES=10000 SECONDS=60, PARAMETERS="…", WRITE=yes: into CAPACITY.md)
 	@python3 infra/capacity.py --trainees $(TRAINEES) --seconds $(SECONDS) --upstream-ms $(UPSTREAM_MS) \
 		$(if $(filter yes,$(WRITE)),--write) $(FLAGS) $(PARAMETERS)
 
-delete: $(TOOLS) ## delete the stack, its secret and its logs
+delete: needs-python $(TOOLS) ## delete the stack, its secret and its logs
 	$(SAM) delete --stack-name $(STACK) $(FLAGS)
 
 # Neither optimised nor for a debugger: a third of the time to build, and a second more to run.
 target/tools/%/ready:
-	CARGO_PROFILE_DEV_DEBUG=false cargo install --quiet --locked --debug --root target/tools/$* $*
+	@echo 'Building $* into target/tools: about 3 minutes on two cores.'
+	CARGO_PROFILE_DEV_DEBUG=false cargo install --locked --debug --root target/tools/$* $*
 	touch $@
 
+# Compiled by Python when it is first imported: less than half of it ever is.
 .venv/%/ready: requirements/%.txt
+	@echo 'Installing $< into .venv/$*: up to a minute, and up to 0.9 GB of disk.'
 	python3 -m venv --clear .venv/$*
-	.venv/$*/bin/pip install --quiet --disable-pip-version-check --no-deps --require-hashes --requirement $<
+	.venv/$*/bin/pip install --disable-pip-version-check --no-compile --no-deps --require-hashes --requirement $<
+	.venv/$*/bin/pip check --disable-pip-version-check
 	touch $@
 
 %/node_modules/.package-lock.json: %/package-lock.json

@@ -24,6 +24,7 @@ use std::{
 };
 
 use candidate::{Candidate, HELLO, MINT, MINT_WITH_QUOTAS};
+use cgroup::Cgroup;
 use openai_simulator::Fault;
 use report::{Goal, Measured, Row};
 use run::{Failure, Life, World};
@@ -85,6 +86,7 @@ async fn bench() -> Result<bool, Failure> {
 
     let mut candidates = Candidate::all(&root, &target, &bootstrap.canonicalize()?);
     candidates.retain(|candidate| !plan.alone || [HELLO, MINT, MINT_WITH_QUOTAS].contains(&candidate.name));
+    let all = candidates.len();
     candidates.retain(|candidate| match candidate.missing() {
         None => true,
         Some(why) => {
@@ -92,6 +94,11 @@ async fn bench() -> Result<bool, Failure> {
             false
         }
     });
+    if keep && (candidates.len() < all || !Cgroup::can_limit()) {
+        return Err("A full run is kept in the docs, and this one would have gaps: it needs every peer above and the right \
+                    to limit CPU, which root has. `make bench QUICK=1` measures the rest and keeps nothing."
+            .into());
+    }
     if let Some(ms) = delay {
         world.openai.fail(Fault::Delay { ms }, MORE_THAN_ENOUGH);
     }

@@ -201,8 +201,10 @@ impl Life {
     }
 
     async fn signal(&self, signal: &str) -> io::Result<()> {
-        let process = self.process.id().unwrap_or_default().to_string();
-        Command::new("kill").args([signal, &process]).status().await.map(|_| ())
+        // The shell's own `kill`: a minimal system has no program of that name.
+        let kill = format!("kill {signal} {}", self.process.id().unwrap_or_default());
+        let status = Command::new("sh").args(["-c", &kill]).status().await?;
+        if status.success() { Ok(()) } else { Err(io::Error::other(format!("`{kill}` failed"))) }
     }
 
     /// Ends the process, and with it the group.
