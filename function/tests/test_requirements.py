@@ -1,0 +1,101 @@
+"""A machine that lacks something is told all that it lacks in the first second, with the commands that install it."""
+
+import re
+import shutil
+import subprocess
+import time
+
+import pytest
+from conftest import ROOT
+
+README = (ROOT / "README.md").read_text()
+
+# Part of every system that the README names, and of no install line.
+BASE = ["awk", "bash", "cat", "dirname", "env", "grep", "head", "make", "sed", "sh", "sort", "tail", "uname"]
+
+# A target, and some of what it names where only the base is there.
+RUST, PYTHON = ["Rust 1.94.1 or later: there is no cargo", "a C compiler (cc)"], ["Python 3.11 or later: there is no python3"]
+NEEDS = {
+    "demo": RUST,
+    "test": [*RUST, "a C++ compiler (c++)", *PYTHON, "curl", "git"],
+    "lint": RUST,
+    "rust-tests": [*RUST, *PYTHON],
+    "fuzz": [*RUST, "a C++ compiler (c++)"],
+    "python-tests": [*RUST, *PYTHON, "curl", "git"],
+    "bench": [*RUST, *PYTHON],
+    "invoke": [*RUST, *PYTHON, "a running Docker engine"],
+    "build": [*RUST, *PYTHON],
+    "deploy": PYTHON,
+    "key": PYTHON,
+    "lock": PYTHON,
+    "cost": ["python3"],
+}
+
+
+@pytest.fixture
+def bare(tmp_path):
+    """Runs a command on a machine with the base alone, and the programs given as NAME="what it prints"."""
+
+    def run(*command, **programs):
+        folder = tmp_path / "bin"
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        for name in BASE:
+            (folder / name).symlink_to(shutil.which(name))
+        for name, printed in programs.items():
+            (folder / name).write_text(f"#!/bin/sh\necho {printed}\n")
+            (folder / name).chmod(0o755)
+        began = time.monotonic()
+        ran = subprocess.run(
+            command, cwd=ROOT, env={"PATH": str(folder), "HOME": str(tmp_path)}, capture_output=True, text=True, timeout=60
+        )
+        assert time.monotonic() - began < 1
+        return ran
+
+    return run
+
+
+@pytest.mark.parametrize("target", NEEDS)
+def test_a_target_names_all_that_is_missing_at_once(bare, target):
+    ran = bare("make", target)
+    assert ran.returncode and not ran.stdout, "nothing is begun"
+    missing = re.search(r"^Missing on this machine:\n((?:  .*\n)+)", ran.stderr, re.MULTILINE)[1]
+    assert [line.strip().split(":")[0] for line in missing.splitlines()] == [need.split(":")[0] for need in NEEDS[target]]
+    for need in NEEDS[target]:
+        assert need in missing
+    # The commands are the README's own.
+    commands = [line.strip() for line in ran.stderr.split(missing)[1].splitlines() if line.startswith("  ")]
+    assert len(commands) == 1 + ("Rust" in missing)
+    for command in commands:
+        assert f"\n{command}\n" in README, command
+
+
+@pytest.mark.parametrize("version, fits", [("1.65.0", False), ("1.94.0", False), ("1.94.1", True), ("1.100.0-nightly", True)])
+def test_a_rust_that_is_too_old_is_named_with_its_version(bare, version, fits):
+    ran = bare("requirements/check", "rust", cargo=f"cargo {version}", cc="")
+    assert (ran.returncode == 0) == fits
+    assert fits or f"Rust 1.94.1 or later: cargo is {version}" in ran.stderr and "rustup update" in ran.stderr
+
+
+@pytest.mark.parametrize("version, fits", [("3.9.2", False), ("3.10.13", False), ("3.11.2", True), ("3.14.0rc1", True)])
+def test_a_python_that_is_too_old_is_named_with_its_version(bare, version, fits):
+    ran = bare("requirements/check", "python", python3=version)
+    assert (ran.returncode == 0) == fits
+    assert fits or f"Python 3.11 or later, first on the PATH: python3 is {version}" in ran.stderr
+
+
+def test_make_alone_lists_the_commands(bare):
+    ran = bare("make")
+    assert ran.returncode == 0 and not ran.stderr
+    assert "make demo " in ran.stdout and len(ran.stdout.splitlines()) > 20
+
+
+def test_ci_installs_what_the_readme_names():
+    named = {
+        package
+        for line in re.findall(r"^sudo apt-get install --no-install-recommends (.+)$", README, re.MULTILINE)
+        for package in line.split()
+    }
+    assert {"g++", "chromium"} <= named
+    installs = re.findall(r"apt-get install -qq (.*?)>/dev/null", (ROOT / ".ci/run").read_text(), re.DOTALL)
+    assert named <= set(" ".join(installs).split())
