@@ -53,7 +53,7 @@ first = [ -e $(1) ] || echo '$(2)'
 # macOS has no `timeout`.
 MINUTE := $(if $(shell command -v timeout),timeout 60)
 
-.PHONY: help demo test supply-chain lint rust-tests fuzz fuzz-briefly bench bench-guard python-tests lock toolchain invoke local-api build deploy key caller block unblock logs update-code rollback pause resume delete cost capacity
+.PHONY: help demo test how-long supply-chain lint rust-tests fuzz fuzz-briefly bench bench-guard python-tests lock toolchain invoke local-api build deploy key caller block unblock logs update-code rollback pause resume delete cost capacity
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -68,7 +68,10 @@ demo: needs-rust ## run the real handler and a simulated OpenAI on this machine 
 	@$(call first,target/debug/examples/demo,The first build takes about 2 minutes on two cores and 0.9 GB of disk.)
 	@cargo run --locked --package token-mint --example demo
 
-test: needs-rust,lint,c++,python,curl,git supply-chain lint rust-tests fuzz-briefly bench-guard python-tests ## run every check and test
+test: needs-rust,lint,c++,python,curl,git how-long supply-chain lint rust-tests fuzz-briefly bench-guard python-tests ## run every check and test
+
+how-long:
+	@$(call first,target/release/token-mint,The first run takes about 25 minutes on two cores and 6 GB of disk.)
 
 supply-chain: needs-rust $(DENY)/ready $(MACHETE)/ready ## check dependencies: licences, versions, bans, sources, unused, known vulnerabilities
 	$(DENY)/bin/cargo-deny --locked check --deny warnings bans licenses sources
@@ -121,7 +124,9 @@ local-api: needs-rust,python,docker $(TOOLS) ## run the API in Docker, with a si
 build: needs-rust,python $(TOOLS) ## build the function and the templates as they will be deployed
 	@# SAM cannot hand on --locked, so a lock file that does not fit is told here.
 	@cargo metadata --locked --format-version 1 >/dev/null
-	$(SAM) build --config-env $(ENV) $(overrides) $(FLAGS)
+	@$(call first,.aws-sam/build/template.yaml,The first build takes about 3 minutes on two cores.)
+	@# SAM keeps cargo's progress to itself.
+	@while sleep 5; do printf . >&2; done & trap "kill $$!" EXIT; $(SAM) build --config-env $(ENV) $(overrides) $(FLAGS)
 
 deploy: needs-python $(TOOLS) ## deploy what was built (ENV=prod, PARAMETERS="Name=value …")
 	$(SAM) deploy --config-env $(ENV) --stack-name $(STACK) --s3-prefix $(STACK) $(overrides) \
