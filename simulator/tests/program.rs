@@ -57,6 +57,20 @@ fn the_readme_s_commands_do_what_it_says() {
 }
 
 #[test]
+fn two_hosts_are_one_simulator() {
+    let free = std::net::TcpListener::bind("127.0.0.2:0").unwrap().local_addr().unwrap().port().to_string();
+    let hosts = ["--host", "127.0.0.1", "--host", "127.0.0.2", "--port", &free];
+    let mut child = Command::new(PROGRAM).args(hosts).stdout(Stdio::piped()).spawn().unwrap();
+    let mut output = BufReader::new(child.stdout.take().unwrap());
+    output.read_line(&mut String::new()).unwrap();
+    let _running = Running(child, output);
+    let fault = "curl --fail -sS localhost:8081/simulator/faults --json '{\"fault\": \"not-found\"}'";
+    shell(fault, &format!("127.0.0.2:{free}"));
+    let mint = "curl -sS localhost:8081/v1/realtime/client_secrets -H 'Authorization: Bearer sk-1' --json '{}'";
+    assert!(shell(mint, &format!("127.0.0.1:{free}")).contains("model_not_found"));
+}
+
+#[test]
 fn each_fault_in_the_readme_can_be_asked_for() {
     let (_running, address) = start();
     let faults: Vec<&str> = README
