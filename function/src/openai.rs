@@ -385,8 +385,7 @@ impl OpenAi {
         if response.status().is_success() {
             let body = read(&mut response).await?.ok_or(OpenAiError::InvalidAnswer("it is over 64 KiB"))?;
             self.connection.proved(lease);
-            let (status, milliseconds) = (response.status().as_u16(), millis(began.elapsed()));
-            debug!(attempt, status, milliseconds, "OpenAI answered");
+            answered(attempt, &response, began);
             return token(&body);
         }
         let body = match timeout(ERROR_BODY, read(&mut response)).await {
@@ -397,10 +396,14 @@ impl OpenAi {
             // The status says enough.
             _ => Vec::new(),
         };
-        let (status, milliseconds) = (response.status().as_u16(), millis(began.elapsed()));
-        debug!(attempt, status, milliseconds, "OpenAI answered");
+        answered(attempt, &response, began);
         Err(refusal(response.status(), response.headers(), &body))
     }
+}
+
+fn answered(attempt: u32, response: &reqwest::Response, began: Instant) {
+    let status = response.status();
+    debug!(attempt, status = status.as_u16(), milliseconds = millis(began.elapsed()), "OpenAI answered");
 }
 
 /// When something that began at `from` has to end: after `time`, or at the deadline if that is sooner.
