@@ -901,6 +901,8 @@ def test_the_readme_s_lines_connect_as_they_are(readme_page):
 def sdk():
     if not (ROOT / "function/tests/sdk/node_modules/.package-lock.json").exists():
         skip("OpenAI's SDK needs npm")
+    version = json.loads((ROOT / "function/tests/sdk/package.json").read_text())["dependencies"]["@openai/agents-realtime"]
+    assert f"here version {version}:" in (ROOT / "README.md").read_text()
 
 
 def minted_sessions(address):
@@ -941,7 +943,8 @@ def test_the_readme_s_lines_with_openai_s_sdk_keep_the_whole_session_of_the_prof
           const parameters = { type: 'object', properties: {}, required: [], additionalProperties: true };
           const execute = () => { window.ran = true; return 'done'; };
           const end = tool({ name: 'end_exercise', description: 'Ends.', strict: false, parameters, execute });
-          await session.updateAgent(new RealtimeAgent({ name: 'Other', instructions: 'Be brief.', voice: 'sage', tools: [end] }));
+          const other = { name: 'Other', instructions: 'Be brief.', voice: 'sage', tools: [end] };
+          await session.updateAgent(new RealtimeAgent(other));
         }"""
     )
     assert heard(page, logged, "session.updated", 3)["session"] == created, "after a handoff too"
@@ -981,8 +984,11 @@ def answer(status, body, **headers):
         (answer(401, '{"message":"Unauthorized"}'), "No token (HTTP 401): Unauthorized"),
         (answer(429, '{"message":"Too Many Requests"}'), "No token (HTTP 429): Too Many Requests"),
         (answer(503, '{"message":"Service Unavailable"}'), "No token (HTTP 503): Service Unavailable"),
-        (answer(502, "<html>"), "No token (HTTP 502): "),
-        (lambda route: route.abort(), "No readable answer: the token service is unreachable or overloaded, or does not allow this page"),
+        (answer(502, "<html>"), "No token (HTTP 502): no reason given"),
+        (
+            lambda route: route.abort(),
+            "No readable answer: the token service is unreachable or overloaded, or does not allow this page",
+        ),
     ],
     ids=["signed-out", "too-many", "paused", "no-json", "no-answer"],
 )
