@@ -151,19 +151,19 @@ impl Mint {
         debug!(
             profile = session.profile,
             model = session.model,
-            body_bytes = request.body.len(),
+            bodyBytes = request.body.len(),
             "the request is admitted"
         );
 
         let key = timeout_at(deadline, self.key.current()).await.map_err(|_| Refusal::KeyTooLate)?;
         let key = key.map_err(Refusal::Key)?;
         let age = *facts.key_age.insert(key.read.elapsed());
-        debug!(age_seconds = age.as_secs(), "the key is at hand");
+        debug!(ageSeconds = age.as_secs(), "the key is at hand");
 
         let caller = Caller::new(request.subject.as_deref(), request.source.as_deref());
         let identifier = caller.safety_identifier(key.identifier_key.expose_secret());
         let identifier = facts.caller.insert(identifier).as_str();
-        debug!(caller = identifier, known_by = caller.known_by(), "the caller is identified");
+        debug!(caller = identifier, knownBy = caller.known_by(), "the caller is identified");
         if key.block(identifier) && self.newest_list_blocks(identifier).await.unwrap_or(true) {
             return Err(Refusal::CallerBlocked);
         }

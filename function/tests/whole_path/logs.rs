@@ -174,7 +174,7 @@ async fn debug_follows_a_request_through_profile_key_caller_quota_and_each_attem
 
     let of = |at: usize| &first[at].1;
     assert_eq!((&of(0)["profile"], &of(0)["model"]), (&json!("default"), &json!("gpt-realtime-2.1")));
-    assert_eq!((&of(2)["known_by"], &of(2)["caller"]), (&json!("address"), &records[0]["caller"]));
+    assert_eq!((&of(2)["knownBy"], &of(2)["caller"]), (&json!("address"), &records[0]["caller"]));
     assert_eq!(of(3)["counts"], "minute 1 of 10, day 1 of 200");
     assert_eq!((&of(3)["quota"], &of(4)["quota"]), (&json!("caller"), &json!("all callers")));
     assert_eq!((&of(5)["attempt"], &of(5)["path"]), (&json!(1), &json!("/v1/realtime/client_secrets")));
