@@ -42,6 +42,16 @@ impl Caller {
         }
     }
 
+    /// What the caller is known by, for the log: the kind, never the subject or the address itself.
+    #[must_use]
+    pub fn known_by(&self) -> &'static str {
+        match self {
+            Self::Subject(_) => "subject",
+            Self::Address(_) => "address",
+            Self::Direct => "direct",
+        }
+    }
+
     /// Hex HMAC-SHA256 of the caller, 64 characters, which is as long as OpenAI lets an
     /// `OpenAI-Safety-Identifier` be. The same caller under the same key has the same identifier;
     /// without the key no one gets from it to an address.

@@ -43,6 +43,12 @@ pub fn unix_millis() -> u64 {
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
+/// Milliseconds, to the microsecond, for the log.
+#[must_use]
+pub fn millis(time: Duration) -> f64 {
+    (time.as_secs_f64() * 1e6).round() / 1e3
+}
+
 /// How many seconds to wait, rounded up: whoever comes back early is refused again.
 #[must_use]
 pub fn whole_seconds(wait: Duration) -> u64 {

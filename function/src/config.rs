@@ -156,13 +156,25 @@ fn is(value: &str) -> String {
 fn key_source(arn: Option<String>, key: Option<String>) -> Result<KeySource, ConfigError> {
     match (arn, key) {
         (Some(arn), _) => Ok(KeySource::SecretsManager(arn)),
+        // The value stays out of the sentences: whatever it is, it was meant to be a secret.
+        (None, Some(key)) if is_placeholder(&key) => {
+            Err(wrong(OPENAI_API_KEY, "still has a placeholder in it", "your own OpenAI API key in its place"))
+        }
         (None, Some(key)) if key.bytes().all(|byte| byte.is_ascii_graphic()) => Ok(KeySource::Given(key.into())),
-        // The value stays out of the sentence: whatever it is, it was meant to be a secret.
         (None, Some(_)) => {
             Err(wrong(OPENAI_API_KEY, "has spaces or other characters that no key has", "an OpenAI API key (sk-…)"))
         }
         (None, None) => Ok(KeySource::Nowhere),
     }
+}
+
+/// Whether a key is one of those that documentation prints, such as `sk-…`, `<key>`, `your-api-key` or `sk-xxxx`.
+fn is_placeholder(key: &str) -> bool {
+    let key = key.to_ascii_lowercase();
+    let bare = key.strip_prefix("sk-").unwrap_or(&key);
+    ["…", "...", "<", ">"].iter().any(|mark| key.contains(mark))
+        || (key.contains("your") && key.contains("key"))
+        || (bare.len() >= 3 && bare.bytes().all(|byte| byte == b'x' || byte == b'*'))
 }
 
 fn base_url(value: Option<String>) -> Result<Url, ConfigError> {
@@ -409,6 +421,29 @@ mod tests {
         assert!(!sentence.contains("hunter2"), "{sentence}");
         let debug = format!("{:?}", config(&[("OPENAI_API_KEY", "sk-hunter2")]).unwrap());
         assert!(!debug.contains("hunter2"), "{debug}");
+    }
+
+    #[test]
+    fn a_placeholder_in_the_key_s_place_is_named_as_one() {
+        for placeholder in [
+            "sk-…",
+            "sk-...",
+            "sk-proj-…",
+            "<key>",
+            "sk-<your key>",
+            "your-key",
+            "YOUR_OPENAI_API_KEY",
+            "sk-xxxx",
+            "sk-***",
+        ] {
+            assert_eq!(
+                sentence("OPENAI_API_KEY", placeholder),
+                "OPENAI_API_KEY still has a placeholder in it: expected your own OpenAI API key in its place"
+            );
+        }
+        for key in ["sk-simulated", "sk-proj-1Your2", "sk-x", "abc.def..ghi"] {
+            assert!(config(&[("OPENAI_API_KEY", key)]).is_ok(), "{key}");
+        }
     }
 
     #[test]

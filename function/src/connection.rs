@@ -67,6 +67,14 @@ pub struct Lease {
     pub reused: bool,
 }
 
+impl Lease {
+    /// `reused` or `new`, for the log.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        if self.reused { "reused" } else { "new" }
+    }
+}
+
 impl Connection {
     /// Nothing is opened yet.
     ///

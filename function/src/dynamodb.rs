@@ -201,7 +201,7 @@ impl Table {
             Err(failure) if failure.may_pass() => failure,
             settled => return settled,
         };
-        debug!(error = &failure as &dyn std::error::Error, "an update failed");
+        debug!(error = &failure as &dyn std::error::Error, "the quota could not be counted: trying once more");
         let lease = if let TableError::Refused(_) = failure {
             sleep(PAUSE.mul_f64(fastrand::f64())).await;
             self.connection.lease()?

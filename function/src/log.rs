@@ -12,7 +12,8 @@ pub fn start(level: Level) {
         let ours = line.target().starts_with(env!("CARGO_CRATE_NAME"));
         line.level() <= if ours { &level } else { &Level::WARN }
     });
-    let lines = tracing_subscriber::fmt::layer().json().flatten_event(true).with_target(false);
+    // The span is the request, with its ID.
+    let lines = tracing_subscriber::fmt::layer().json().flatten_event(true).with_target(false).with_span_list(false);
     let lines = tracing_subscriber::Layer::with_filter(lines, filter);
     // Whoever embeds this library may have set a subscriber of its own; then that one stays.
     let _ = tracing_subscriber::registry().with(lines).try_init();

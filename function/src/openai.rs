@@ -16,7 +16,7 @@ use tracing::debug;
 use url::Url;
 
 use crate::{
-    clock,
+    clock::{self, millis},
     connection::{Connection, Lease},
 };
 
@@ -38,11 +38,19 @@ impl Endpoint {
         }
     }
 
-    fn below(self, base_url: &Url) -> Url {
-        let mut url = base_url.clone();
-        url.set_path(&format!("{}/{}", base_url.path().trim_end_matches('/'), self.path()));
-        url
+    /// Where a browser posts its SDP with the token: OpenAI's guides to WebRTC and to translation (2026-11).
+    fn calls_path(self) -> &'static str {
+        match self {
+            Self::ClientSecrets => "realtime/calls",
+            Self::TranslationClientSecrets => "realtime/translations/calls",
+        }
     }
+}
+
+fn below(base_url: &Url, path: &str) -> Url {
+    let mut url = base_url.clone();
+    url.set_path(&format!("{}/{path}", base_url.path().trim_end_matches('/')));
+    url
 }
 
 /// How long one attempt may take. Mints take a fraction of a second; one that takes longer than
@@ -76,9 +84,22 @@ const ERROR_BODY: Duration = Duration::from_secs(1);
 /// OpenAI's Realtime API at one base URL.
 #[derive(Debug)]
 pub struct OpenAi {
-    client_secrets: Url,
-    translation_client_secrets: Url,
+    client_secrets: Place,
+    translation_client_secrets: Place,
     connection: Connection,
+}
+
+/// The URLs of one endpoint, built once.
+#[derive(Debug)]
+struct Place {
+    mint: Url,
+    calls: String,
+}
+
+impl Place {
+    fn new(base_url: &Url, endpoint: Endpoint) -> Self {
+        Self { mint: below(base_url, endpoint.path()), calls: below(base_url, endpoint.calls_path()).into() }
+    }
 }
 
 /// One mint, as it is asked for.
@@ -236,22 +257,28 @@ impl OpenAi {
     /// If the HTTP client cannot be built.
     pub fn new(base_url: &Url, tls: ClientConfig) -> Result<Self, reqwest::Error> {
         Ok(Self {
-            client_secrets: Endpoint::ClientSecrets.below(base_url),
-            translation_client_secrets: Endpoint::TranslationClientSecrets.below(base_url),
+            client_secrets: Place::new(base_url, Endpoint::ClientSecrets),
+            translation_client_secrets: Place::new(base_url, Endpoint::TranslationClientSecrets),
             connection: Connection::new(tls)?,
         })
     }
 
-    fn url(&self, endpoint: Endpoint) -> &Url {
+    fn place(&self, endpoint: Endpoint) -> &Place {
         match endpoint {
             Endpoint::ClientSecrets => &self.client_secrets,
             Endpoint::TranslationClientSecrets => &self.translation_client_secrets,
         }
     }
 
+    /// The absolute URL at which a browser calls with a token of this endpoint.
+    #[must_use]
+    pub fn calls_url(&self, endpoint: Endpoint) -> &str {
+        &self.place(endpoint).calls
+    }
+
     /// Opens the connection ahead of the first mint.
     pub async fn warm(&self) {
-        self.connection.warm(&self.client_secrets).await;
+        self.connection.warm(&self.client_secrets.mint).await;
     }
 
     /// Mints one token, trying again what may pass, until `deadline` at the latest.
@@ -277,7 +304,7 @@ impl OpenAi {
                 Err(failure) if failure.may_pass() => failure,
                 settled => return settled,
             };
-            debug!(attempts, reused = lease.reused, error = &failure as &dyn std::error::Error, "an attempt failed");
+            debug!(attempt = *attempts, error = &failure as &dyn std::error::Error, "the attempt failed");
             let broken = failure.needs_new_connection();
             // A connection that died while it was not looked at costs a reconnect, not a try.
             // And one that took an attempt's whole time was pause enough: there the deadline counts.
@@ -292,8 +319,10 @@ impl OpenAi {
             };
             let left = deadline.saturating_duration_since(Instant::now());
             if tries >= MAX_TRIES || left < pause.saturating_add(WORTH_AN_ATTEMPT) {
+                debug!(tries, "OpenAI is not asked again: the tries or the time are used up");
                 return Err(failure);
             }
+            debug!(milliseconds = millis(pause), "pausing before the next attempt");
             sleep(pause).await;
             lease = if broken { self.connection.replace()? } else { self.connection.lease()? };
         }
@@ -313,7 +342,7 @@ impl OpenAi {
         *attempts = attempts.saturating_add(1);
         let began = Instant::now();
         let limit = limit(began, ATTEMPT, deadline);
-        let mut first = pin!(self.exchange(lease, ask));
+        let mut first = pin!(self.exchange(lease, ask, *attempts));
         if !lease.reused {
             return within(limit, first).await;
         }
@@ -323,12 +352,16 @@ impl OpenAi {
         if began.elapsed() < PATIENCE {
             return Err(OpenAiError::Timeout);
         }
-        debug!("no answer over an old connection yet, asking over a new one");
+        debug!(
+            milliseconds = millis(PATIENCE),
+            "no answer over the reused connection yet: asking over a new one as well"
+        );
         *attempts = attempts.saturating_add(1);
         let fresh = self.connection.replace()?;
         let first = pin!(within(limit, first));
         // In a box: it is rare, and each request would be moved about with room for it.
-        let second = Box::pin(within(self::limit(Instant::now(), ATTEMPT, deadline), self.exchange(&fresh, ask)));
+        let second =
+            Box::pin(within(self::limit(Instant::now(), ATTEMPT, deadline), self.exchange(&fresh, ask, *attempts)));
         match select(first, second).await {
             // One of the two connections is bad, and this says nothing of the other.
             Either::Left((Err(failure), second)) if failure.needs_new_connection() => second.await,
@@ -337,10 +370,13 @@ impl OpenAi {
         }
     }
 
-    async fn exchange(&self, lease: &Lease, ask: &Ask<'_>) -> Result<Token, OpenAiError> {
+    async fn exchange(&self, lease: &Lease, ask: &Ask<'_>, attempt: u32) -> Result<Token, OpenAiError> {
+        let began = Instant::now();
+        let url = &self.place(ask.endpoint).mint;
+        debug!(attempt, path = url.path(), connection = lease.kind(), "asking OpenAI");
         let request = lease
             .client
-            .post(self.url(ask.endpoint).clone())
+            .post(url.clone())
             .bearer_auth(ask.api_key.expose_secret())
             .header(SAFETY_IDENTIFIER, ask.safety_identifier)
             .header(header::CONTENT_TYPE, "application/json")
@@ -349,6 +385,7 @@ impl OpenAi {
         if response.status().is_success() {
             let body = read(&mut response).await?.ok_or(OpenAiError::InvalidAnswer("it is over 64 KiB"))?;
             self.connection.proved(lease);
+            answered(attempt, &response, began);
             return token(&body);
         }
         let body = match timeout(ERROR_BODY, read(&mut response)).await {
@@ -359,8 +396,14 @@ impl OpenAi {
             // The status says enough.
             _ => Vec::new(),
         };
+        answered(attempt, &response, began);
         Err(refusal(response.status(), response.headers(), &body))
     }
+}
+
+fn answered(attempt: u32, response: &reqwest::Response, began: Instant) {
+    let status = response.status();
+    debug!(attempt, status = status.as_u16(), milliseconds = millis(began.elapsed()), "OpenAI answered");
 }
 
 /// When something that began at `from` has to end: after `time`, or at the deadline if that is sooner.
@@ -533,6 +576,17 @@ mod tests {
             assert!((200..=400).contains(&pause_after(2).as_millis()));
         }
         assert_ne!(pause_after(1), pause_after(1));
+    }
+
+    #[test]
+    fn every_endpoint_has_its_own_url_for_calls() {
+        let tls = crate::tls::client_config(None).unwrap();
+        for base in ["https://api.openai.com/v1", "https://example.openai.azure.com/openai/v1/"] {
+            let openai = OpenAi::new(&base.parse().unwrap(), tls.clone()).unwrap();
+            let below = |endpoint| openai.calls_url(endpoint).strip_prefix(base.trim_end_matches('/')).unwrap();
+            assert_eq!(below(Endpoint::ClientSecrets), "/realtime/calls");
+            assert_eq!(below(Endpoint::TranslationClientSecrets), "/realtime/translations/calls");
+        }
     }
 
     #[test]

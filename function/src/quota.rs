@@ -20,9 +20,11 @@ use std::{
 
 use aws_smithy_types::{DateTime, date_time::Format};
 use http::HeaderName;
+use tokio::time::Instant;
+use tracing::debug;
 
 use crate::{
-    clock::whole_seconds,
+    clock::{millis, whole_seconds},
     dynamodb::{Item, Map, Table, TableError, Update, Updated, Value},
 };
 
@@ -142,10 +144,19 @@ impl Quota {
         // Kept for a day longer than it counts, for whoever wants to look.
         let expires = day.number.saturating_add(2).saturating_mul(DAY);
         let id = format!("{whose}/{}", day.date());
-        match self.table.update(&update(id, counters, expires)).await? {
-            Updated::Done(attributes) => Ok(Counted::Taken(read(counters, &attributes))),
-            Updated::ConditionFailed(item) => Ok(Counted::Full(read(counters, &item))),
-        }
+        let began = Instant::now();
+        let counted = match self.table.update(&update(id, counters, expires)).await? {
+            Updated::Done(attributes) => Counted::Taken(read(counters, &attributes)),
+            Updated::ConditionFailed(item) => Counted::Full(read(counters, &item)),
+        };
+        debug!(
+            quota = if whose == EVERYONE { "all callers" } else { "caller" },
+            taken = matches!(counted, Counted::Taken(_)),
+            counts = %summary(counters, &counted),
+            milliseconds = millis(began.elapsed()),
+            "the quota was asked"
+        );
+        Ok(counted)
     }
 }
 
@@ -197,6 +208,14 @@ impl Counter {
         let minute = self.window.number % (DAY / MINUTE);
         format!("{:02}:{:02}", minute / 60, minute % 60)
     }
+}
+
+/// For the log, such as `minute 3 of 10, day 3 of 200`.
+fn summary(counters: &[Counter], counted: &Counted) -> String {
+    let (Counted::Taken(counts) | Counted::Full(counts)) = counted;
+    let counts =
+        counters.iter().zip(counts).map(|(counter, count)| format!("{} {count} of {}", counter.name, counter.limit));
+    counts.collect::<Vec<_>>().join(", ")
 }
 
 fn read(counters: &[Counter], item: &Item) -> Vec<u32> {

@@ -14,7 +14,10 @@ use std::{
 use serde::Serialize;
 use tokio::time::Instant;
 
-use crate::{clock, error::Refusal};
+use crate::{
+    clock::{self, millis},
+    error::Refusal,
+};
 
 /// The namespace of all metrics.
 const NAMESPACE: &str = "TokenMint";
@@ -104,11 +107,6 @@ impl Recorder {
             key_age: facts.key_age.map(|age| age.as_secs()),
         }
     }
-}
-
-/// Milliseconds, to the microsecond.
-fn millis(time: Duration) -> f64 {
-    (time.as_secs_f64() * 1e6).round() / 1e3
 }
 
 #[derive(Serialize)]

@@ -10,7 +10,7 @@ use http::{Method, StatusCode};
 use secrecy::ExposeSecret;
 use serde::Serialize;
 use tokio::time::{Instant, timeout_at};
-use tracing::warn;
+use tracing::{Instrument, debug, debug_span, warn};
 
 use crate::{
     aws,
@@ -68,8 +68,9 @@ pub enum StartError {
 }
 
 /// A token and what is said of it.
-struct Minted {
+struct Minted<'a> {
     token: Token,
+    calls_url: &'a str,
     session: Session,
     standing: Standing,
 }
@@ -126,7 +127,9 @@ impl Mint {
         let budget = BUDGET.min(request.remaining.saturating_sub(RESERVE));
         let deadline = began.checked_add(budget).unwrap_or(began);
         let mut facts = Facts::default();
-        match self.mint(request, deadline, &mut facts).await {
+        // Off below DEBUG, where every line has the ID by its span.
+        let span = debug_span!("request", requestId = request.id);
+        match self.mint(request, deadline, &mut facts).instrument(span).await {
             Ok(minted) => {
                 let answer = minted.answer();
                 self.recorder.write(&request.id, began, &facts, Ok(answer.status.as_u16()));
@@ -140,19 +143,27 @@ impl Mint {
         }
     }
 
-    async fn mint(&self, request: &Request, deadline: Instant, facts: &mut Facts) -> Result<Minted, Refusal> {
+    async fn mint(&self, request: &Request, deadline: Instant, facts: &mut Facts) -> Result<Minted<'_>, Refusal> {
         let request = request.http.as_ref().ok_or(Refusal::NoRequest)?;
         let session = self.admit(request)?;
         facts.profile = Some(session.profile.clone());
         facts.model.clone_from(&session.model);
+        debug!(
+            profile = session.profile,
+            model = session.model,
+            bodyBytes = request.body.len(),
+            "the request is admitted"
+        );
 
         let key = timeout_at(deadline, self.key.current()).await.map_err(|_| Refusal::KeyTooLate)?;
         let key = key.map_err(Refusal::Key)?;
-        facts.key_age = Some(key.read.elapsed());
+        let age = *facts.key_age.insert(key.read.elapsed());
+        debug!(ageSeconds = age.as_secs(), "the key is at hand");
 
         let caller = Caller::new(request.subject.as_deref(), request.source.as_deref());
         let identifier = caller.safety_identifier(key.identifier_key.expose_secret());
         let identifier = facts.caller.insert(identifier).as_str();
+        debug!(caller = identifier, knownBy = caller.known_by(), "the caller is identified");
         if key.block(identifier) && self.newest_list_blocks(identifier).await.unwrap_or(true) {
             return Err(Refusal::CallerBlocked);
         }
@@ -168,7 +179,8 @@ impl Mint {
         if self.newest_list_blocks(identifier).await.unwrap_or(false) {
             return Err(Refusal::CallerBlocked);
         }
-        Ok(Minted { token, session, standing })
+        let calls_url = self.openai.calls_url(endpoint(session.kind));
+        Ok(Minted { token, calls_url, session, standing })
     }
 
     /// A list that is read behind this very request counts for it, so that an instance that slept does
@@ -252,8 +264,8 @@ impl Origins {
     }
 }
 
-impl Minted {
-    /// The token, and never the prompt or tools that are bound to it. `value` and `expires_at` are
+impl Minted<'_> {
+    /// The token, where to call with it, and never the prompt or tools that are bound to it. `value` and `expires_at` are
     /// the names that OpenAI's own samples read.
     fn answer(&self) -> Answer {
         #[derive(Serialize)]
@@ -265,13 +277,14 @@ impl Minted {
             expires_at: u64,
             model: Option<&'a str>,
             voice: Option<&'a str>,
+            calls_url: &'a str,
             message: &'static str,
             value: &'a str,
             #[serde(rename = "expires_at")]
-            expires_at_by_openai_s_name: u64,
+            openai_expires_at: u64,
         }
 
-        let Self { token, session, standing } = self;
+        let Self { token, calls_url, session, standing } = self;
         let value = token.value.expose_secret();
         let body = Body {
             success: true,
@@ -280,9 +293,10 @@ impl Minted {
             expires_at: token.expires_at,
             model: token.model.as_deref().or(session.model.as_deref()),
             voice: token.voice.as_deref().or(session.voice.as_deref()),
+            calls_url,
             message: "Ephemeral token created successfully",
             value,
-            expires_at_by_openai_s_name: token.expires_at,
+            openai_expires_at: token.expires_at,
         };
         let mut answer = Answer::json(StatusCode::OK, &body);
         answer.headers.extend(standing.headers());

@@ -57,14 +57,14 @@ def browser(speech):
 
 @pytest.fixture
 def visit(browser):
-    """Opens a page of its own; what its scripts did not catch fails the test."""
+    """Opens a page of its own; what its scripts did not catch fails the test, unless it asks for it."""
     contexts, errors = [], []
 
-    def visit(url, permissions=("microphone",), **settings):
+    def visit(url, permissions=("microphone",), uncaught=errors, **settings):
         context = browser.new_context(permissions=list(permissions), **settings)
         contexts.append(context)
         page = context.new_page()
-        page.on("pageerror", lambda error: errors.append(error))
+        page.on("pageerror", lambda error: uncaught.append(error))
         page.goto(url)
         return page
 
@@ -222,10 +222,10 @@ def test_a_token_that_is_not_used_in_time_says_so_and_cannot_be_used(mint, visit
 REFUSED = [
     ("unauthorized", {}, 1, "OpenAI does not take the mint’s key", "openai_rejected_key"),
     ("not-found", {}, 1, "OpenAI does not take this session", "openai_rejected_session"),
-    ("insufficient-quota", {}, 1, "OpenAI wants to be paid", "openai_out_of_quota"),
-    ("rate-limit", {"retry_after": "42"}, 1, "OpenAI has too much to do", "openai_busy"),
+    ("insufficient-quota", {}, 1, "The OpenAI account is out of credit", "openai_out_of_quota"),
+    ("rate-limit", {"retry_after": "42"}, 1, "OpenAI is busy", "openai_busy"),
     ("server-error", {"status": 500}, 3, "OpenAI is out of order", "openai_unavailable"),
-    ("not-json", {}, 1, "OpenAI answered something else than a token", "openai_answer_invalid"),
+    ("not-json", {}, 1, "OpenAI’s answer held no usable token", "openai_answer_invalid"),
 ]
 
 
@@ -309,17 +309,24 @@ def test_a_page_that_was_open_before_the_mint_was_up_asks_it_again(mint, visit):
     expect(page.get_by_label("Profile")).to_have_value("default")
 
 
+def test_the_demo_s_own_page_works_beside_the_origins_that_are_named(mint, visit):
+    address, _ = mint(ALLOWED_ORIGINS="https://app.example.com")
+    for own in (address, address.replace("127.0.0.1", "localhost")):
+        connect(visit(own))
+
+
 def test_a_page_of_another_origin_than_allowed_is_told_so(mint, visit):
     address, _ = mint(ALLOWED_ORIGINS="https://app.example.com")
-    page = visit(address)
+    page = visit(address.replace("127.0.0.1", "mint.example"))
     page.get_by_role("button", name="Get a token").click()
     expect(page.locator("#refusal")).to_contain_text("This page may not ask for tokens")
 
 
 # CORS, as a browser enforces it
 
-ASK = """async ([url, body]) => {
+ASK = """async ([url, body, authorization]) => {
   const headers = body ? { 'Content-Type': 'application/json' } : {};
+  if (authorization) headers.Authorization = authorization;
   const response = await fetch(`${url}/token`, { method: 'POST', headers, body }).catch(error => ({ error }));
   if (response.error) return { error: response.error.name };
   const read = name => response.headers.get(name);
@@ -345,6 +352,12 @@ def test_a_page_of_an_allowed_origin_reads_answers_and_refusals_and_another_noth
     over = ours.evaluate(ASK, [address, '{"voice": "marin"}'])
     assert (over["status"], over["code"]) == (429, "quota_exceeded")
     assert int(over["retryAfter"]) > 0 and '"day";r=0' in over["rateLimit"] and '"day";q=2' in over["policy"]
+
+
+def test_a_page_that_signs_its_users_in_can_send_its_header_to_a_demo(mint, visit, origin, tmp_path):
+    allowed = origin(tmp_path)
+    address, _ = mint(ALLOWED_ORIGINS=allowed)
+    assert visit(allowed).evaluate(ASK, [address, '{"voice": "marin"}', "Bearer eyJ"])["status"] == 200
 
 
 def test_a_used_up_quota_counts_down_to_the_next_try(mint, visit, quotas):
@@ -403,7 +416,7 @@ def test_one_can_write_instead_let_it_speak_first_and_mute(mint, visit):
     get_token(page)
     page.get_by_role("button", name="Connect").click()
     page.get_by_role("button", name="Mute").click()
-    page.get_by_role("button", name="Let it speak").click()
+    page.get_by_role("button", name="Make it speak").click()
     theirs = page.locator("#turns .assistant p")
     expect(theirs.first).to_contain_text("This is the simulator.")
     expect(page.locator("#events .type").get_by_text("response.done")).to_be_visible()
@@ -422,7 +435,8 @@ def test_a_translation_is_called_at_its_own_address_and_waits_for_no_turn(mint, 
     authorized = {"Authorization": "Bearer sk-test", "Content-Type": "application/json"}
     made = post(f"{openai}/v1/realtime/translations/client_secrets", json.dumps({"session": session}).encode(), authorized)
     secret = json.loads(made[2])
-    token = {"success": True, "value": secret["value"], "expiresAt": secret["expires_at"], "model": session["model"]}
+    token = {"success": True, "value": secret["value"], "expiresAt": secret["expires_at"], "model": session["model"],
+             "callsUrl": f"{openai}/v1/realtime/translations/calls"}
     offered = json.loads(post(f"{address}/profiles", None, method="GET")[2])
     offered["profiles"] = {"spanish": {"kind": "translation", "fields": []}}
     page.route("**/profiles", lambda route: route.fulfill(json=offered))
@@ -480,6 +494,8 @@ def test_a_token_that_expires_during_a_call_does_not_end_it(mint, visit):
     page = visit(address)
     page.clock.install()
     connect(page)
+    # What the microphone hears interrupts a reply, so that has to be over.
+    expect(page.locator("#events .type").get_by_text("response.done")).to_be_visible()
     page.clock.fast_forward(61_000)
     expect(page.locator("#left")).to_have_text("expired")
     page.get_by_label("A message in writing").fill("Still there?")
@@ -570,7 +586,7 @@ def test_without_a_network_one_is_told_and_keeps_the_token(mint, visit):
         ("bad-request", {}, "OpenAI does not take the call"),
         ("not-found", {}, "There are no calls at this address"),
         ("rate-limit", {}, "OpenAI takes no more calls now"),
-        ("insufficient-quota", {}, "OpenAI wants to be paid"),
+        ("insufficient-quota", {}, "The OpenAI account is out of credit"),
         ("server-error", {"status": 503}, "OpenAI is out of order"),
         ("not-json", {}, "OpenAI’s answer is no answer to the call"),
     ],
@@ -591,7 +607,7 @@ def test_a_call_that_openai_refuses_is_told_in_words_and_the_next_one_can_succee
     "name, seconds, title",
     [
         ("hang", 15, "OpenAI does not answer the call"),
-        ("never-connects", 20, "No way was found for the sound"),
+        ("never-connects", 20, "No audio connection"),
         ("no-events", 20, "The channel for events does not open"),
     ],
 )
@@ -795,7 +811,7 @@ def test_a_narrow_screen_shows_it_all_and_every_text_can_be_read(mint, visit, sc
     assert dark == {"light": "rgb(244, 247, 245)", "dark": "rgb(15, 21, 19)"}[scheme]
     fault(openai, "insufficient-quota")
     page.get_by_role("button", name="Get a token").click()
-    expect(page.locator("#refusal")).to_contain_text("OpenAI wants to be paid")
+    expect(page.locator("#refusal")).to_contain_text("The OpenAI account is out of credit")
     check()
     connect(page)
     expect(page.locator("#turns .assistant p")).to_have_text(re.compile(r"I heard you speak for .+\."))
@@ -806,45 +822,207 @@ def test_a_narrow_screen_shows_it_all_and_every_text_can_be_read(mint, visit, sc
     check()
 
 
-# OpenAI's own SDK, and the lines of the README
+# The lines of the README, as they are, with and without OpenAI's own SDK
 
 
-def test_openai_s_sdk_connects_with_a_token_of_another_origin_and_gets_a_spoken_reply(mint, visit, origin):
-    folder = ROOT / "function/tests/sdk"
-    if not (folder / "node_modules/.package-lock.json").exists():
-        skip("OpenAI's SDK needs npm")
-    page_s = origin(folder)
-    address, openai = mint(ALLOWED_ORIGINS=page_s)
-    page = visit(f"{page_s}/?token={quote(address + '/token')}&calls={quote(openai + '/v1/realtime/calls')}")
-    wait_until(page, "window.connected")
-    wait_until(page, "events.some(event => event.type === 'response.done')")
-    seen = page.evaluate("events")
-    assert not [event for event in seen if event["type"] in ("error", "sdk-error")]
-    created = next(event for event in seen if event["type"] == "session.created")
-    assert created["session"]["audio"]["output"]["voice"] == "alloy"
-    said = next(event for event in seen if event["type"] == "response.output_audio_transcript.done")
-    assert said["transcript"].startswith("This is the simulator. I heard you speak")
-    page.evaluate("session.close()")
+def readme_lines():
+    """The README's three scripts: to a token, from there to a call, and the same call with the SDK."""
+    readme = (ROOT / "README.md").read_text()
+    scripts = re.findall(r"^```js\n(.*?)^```", readme, re.MULTILINE | re.DOTALL)
+    assert len(scripts) == 3
+    return scripts
 
 
-def test_the_readme_s_lines_connect_as_they_are(mint, visit, origin, tmp_path):
-    [lines] = re.findall(r"^```js\n(.*?)^```", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
-    (tmp_path / "lines.js").write_text(lines)
-    given = '<script>const TOKEN_URL = new URLSearchParams(location.search).get("token")</script>'
-    (tmp_path / "index.html").write_text(given)
-    page_s = origin(tmp_path)
-    address, openai = mint(ALLOWED_ORIGINS=page_s)
-    page = visit(f"{page_s}/?token={quote(address + '/token')}")
-    # All that is not as it would be: OpenAI is this one.
-    page.route("https://api.openai.com/**", lambda route: route.fulfill(
-        response=route.fetch(url=route.request.url.replace("https://api.openai.com", openai))
-    ))  # fmt: skip
-    heard = []
-    page.on("console", lambda message: heard.append(message.args[0].json_value()) if message.type == "log" else None)
-    page.add_script_tag(url="/lines.js", type="module")
+# Keeps what the microphone gave, to see whether it is let go of.
+HOLD_MICROPHONE = """() => {
+  const { mediaDevices } = navigator, open = mediaDevices.getUserMedia.bind(mediaDevices);
+  mediaDevices.getUserMedia = async wanted => (window.microphone = await open(wanted));
+}"""
+IS_SILENT = "window.microphone?.getTracks().every(track => track.readyState === 'ended')"
+
+
+@pytest.fixture
+def readme_page(mint, visit, origin, tmp_path):
+    """A page of its own origin that runs scripts of the README against a demo; what it logged, and what stopped it."""
+
+    def readme_page(*scripts, after="", ask=None, openai=None, permissions=("microphone",), **environment):
+        folder = tmp_path / "page"
+        folder.mkdir()
+        bundle = "/node_modules/@openai/agents-realtime/dist/bundle/openai-realtime-agents.mjs"
+        imports = json.dumps({"imports": {"@openai/agents-realtime": bundle}})
+        given = "const TOKEN_URL = new URLSearchParams(location.search).get('token')"
+        (folder / "index.html").write_text(
+            f"<link rel=icon href=data:,><script type=importmap>{imports}</script><script>{given}</script>"
+        )
+        (folder / "lines.js").write_text("\n".join([*scripts, after]))
+        (folder / "node_modules").symlink_to(ROOT / "function/tests/sdk/node_modules")
+        page_s = origin(folder)
+        address, _ = mint(ALLOWED_ORIGINS=page_s, **environment)
+        logged, uncaught, strangers = [], [], []
+        page = visit(f"{page_s}/?token={quote(address + '/token')}", permissions=permissions, uncaught=uncaught)
+        page.evaluate(HOLD_MICROPHONE)
+        page.on("console", lambda message: logged.append(message.args[0].json_value()) if message.type == "log" else None)
+        # The real OpenAI is never asked, whatever the page does.
+        page.route("https://**", lambda route: (strangers.append(route.request.url), route.abort()))
+        if ask:
+            page.route("**/token", lambda route: ask(route))
+        page.add_script_tag(url="/lines.js", type="module")
+        page.strangers = strangers
+        return page, address, logged, uncaught
+
+    return readme_page
+
+
+def heard(page, logged, kind, times=1):
+    """Waits until the page logged that many events of the kind; the last of them."""
     for _ in range(150):
-        if any(event["type"] == "response.output_audio_transcript.done" for event in heard):
-            break
+        found = [event for event in logged if event["type"] == kind]
+        if len(found) >= times:
+            return found[-1]
         page.wait_for_timeout(100)
-    types = [event["type"] for event in heard]
-    assert types[0] == "session.created" and "response.output_audio_transcript.done" in types, types
+    raise AssertionError([event["type"] for event in logged])
+
+
+def stopped_by(page, uncaught):
+    """Waits for the error that stopped the page's script: its message."""
+    for _ in range(150):
+        if uncaught:
+            return uncaught[0].message
+        page.wait_for_timeout(100)
+    raise AssertionError("nothing stopped it")
+
+
+def test_the_readme_s_lines_connect_as_they_are(readme_page):
+    token, call, _ = readme_lines()
+    page, _, logged, uncaught = readme_page(token, call)
+    assert heard(page, logged, "response.output_audio_transcript.done")["transcript"].startswith("This is the simulator.")
+    assert logged[0]["type"] == "session.created"
+    assert (page.strangers, uncaught) == ([], [])
+
+
+def sdk():
+    if not (ROOT / "function/tests/sdk/node_modules/.package-lock.json").exists():
+        skip("OpenAI's SDK needs npm")
+    version = json.loads((ROOT / "function/tests/sdk/package.json").read_text())["dependencies"]["@openai/agents-realtime"]
+    assert f"here version {version}:" in (ROOT / "README.md").read_text()
+
+
+def minted_sessions(address):
+    seen = json.loads(post(f"{address}/simulator/requests", None, method="GET")[2])
+    return [request["body"]["session"] for request in seen if request["path"].endswith("/client_secrets")]
+
+
+def assert_kept(minted, session):
+    """Every value of the session that was minted is in the other one."""
+    for name, value in minted.items():
+        if isinstance(value, dict):
+            assert_kept(value, session[name])
+        else:
+            assert session[name] == value, name
+
+
+def test_the_readme_s_lines_with_openai_s_sdk_keep_the_whole_session_of_the_profile(readme_page):
+    sdk()
+    token, _, call = readme_lines()
+
+    def choose_the_profile(route):
+        route.continue_(post_data='{"profile": "de-escalation", "speed": 1.1}')
+
+    shown = "Object.assign(window, { session, transport, RealtimeAgent });"
+    page, address, logged, uncaught = readme_page(token, call, after=shown, ask=choose_the_profile)
+    heard(page, logged, "session.updated", 2)
+    [minted] = minted_sessions(address)
+    assert len(minted["instructions"]) > 1000 and minted["audio"]["output"]["speed"] == 1.1
+    assert minted["audio"]["input"]["noise_reduction"] and minted["audio"]["input"]["turn_detection"] and minted["tools"]
+    created = heard(page, logged, "session.created")["session"]
+    assert_kept(minted, created)
+    assert heard(page, logged, "session.updated", 2)["session"] == created, "tracing included"
+
+    wait_until(page, "window.session?.transport.status === 'connected'")
+    page.evaluate(
+        """async () => {
+          const { tool } = await import('@openai/agents-realtime');
+          const parameters = { type: 'object', properties: {}, required: [], additionalProperties: true };
+          const execute = () => { window.ran = true; return 'done'; };
+          const end = tool({ name: 'end_exercise', description: 'Ends.', strict: false, parameters, execute });
+          const other = { name: 'Other', instructions: 'Be brief.', voice: 'sage', tools: [end] };
+          await session.updateAgent(new RealtimeAgent(other));
+        }"""
+    )
+    assert heard(page, logged, "session.updated", 3)["session"] == created, "after a handoff too"
+    said = heard(page, logged, "response.output_audio_transcript.done")
+    assert said["transcript"].startswith("This is the simulator. I heard you speak")
+    assert not [event for event in logged if event["type"] == "error"]
+    # The simulator calls no function; this is what the transport tells the session when OpenAI does.
+    called = {"type": "function_call", "id": "1", "callId": "1", "responseId": "1", "name": "end_exercise", "arguments": "{}"}
+    page.evaluate("call => transport.emit('function_call', call)", called)
+    wait_until(page, "window.ran")
+    page.evaluate("session.close()")
+    wait_until(page, IS_SILENT)
+    assert (page.strangers, uncaught) == ([], [])
+
+
+@pytest.mark.parametrize("call", [1, 2], ids=["call", "sdk"])
+def test_a_call_that_openai_refuses_stops_the_readme_s_lines_with_the_reason(readme_page, call):
+    sdk()
+    scripts = readme_lines()
+
+    def plan_first(route):
+        fault(route.request.url.removesuffix("/token"), "unauthorized", at="calls")
+        route.continue_()
+
+    page, _, _, uncaught = readme_page(scripts[0], scripts[call], ask=plan_first)
+    assert re.search(r"call.*401.*Incorrect API key", stopped_by(page, uncaught), re.DOTALL)
+    wait_until(page, IS_SILENT)
+
+
+def answer(status, body, **headers):
+    return lambda route: route.fulfill(status=status, body=body, headers={"Access-Control-Allow-Origin": "*", **headers})
+
+
+@pytest.mark.parametrize(
+    "ask, message",
+    [
+        (answer(401, '{"message":"Unauthorized"}'), "No token (HTTP 401): Unauthorized"),
+        (answer(429, '{"message":"Too Many Requests"}'), "No token (HTTP 429): Too Many Requests"),
+        (answer(503, '{"message":"Service Unavailable"}'), "No token (HTTP 503): Service Unavailable"),
+        (answer(502, "<html>"), "No token (HTTP 502): no reason given"),
+        (
+            lambda route: route.abort(),
+            "No readable answer: the token service is unreachable or overloaded, or does not allow this page",
+        ),
+    ],
+    ids=["signed-out", "too-many", "paused", "no-json", "no-answer"],
+)
+def test_refusals_that_no_function_gave_stop_the_readme_s_lines_with_a_sentence(readme_page, ask, message):
+    page, _, _, uncaught = readme_page(*readme_lines()[:2], ask=ask)
+    assert stopped_by(page, uncaught) == message
+    wait_until(page, IS_SILENT)
+
+
+def test_a_refusal_of_the_function_stops_the_readme_s_lines_with_its_reason_wait_and_id(readme_page):
+    def plan_first(route):
+        fault(route.request.url.removesuffix("/token"), "rate-limit", retry_after="42")
+        route.continue_()
+
+    page, _, _, uncaught = readme_page(*readme_lines()[:2], ask=plan_first)
+    message = stopped_by(page, uncaught)
+    assert re.fullmatch(
+        r"No token \(HTTP 503\): OpenAI API returned 429: too many requests, try again in 42 s, demo-\d+", message
+    ), message
+
+
+def test_a_refused_microphone_costs_no_token(readme_page):
+    page, address, _, uncaught = readme_page(*readme_lines()[:2], permissions=())
+    assert "Permission denied" in stopped_by(page, uncaught)
+    assert minted_sessions(address) == []
+
+
+def test_the_readme_s_lines_let_go_of_the_microphone_when_the_session_reaches_its_longest_time(readme_page, start):
+    port = free_port()
+    start([TARGET / "debug/openai-simulator", "--port", port, "--session-limit", 2], "openai").wait_for_port(port)
+    own = {"OPENAI_API_KEY": "sk-my-own", "OPENAI_BASE_URL": f"http://127.0.0.1:{port}/v1"}
+    page, _, logged, uncaught = readme_page(*readme_lines()[:2], **own)
+    assert heard(page, logged, "error")["error"]["code"] == "session_expired"
+    wait_until(page, IS_SILENT)
+    assert uncaught == []

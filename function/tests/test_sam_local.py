@@ -54,6 +54,10 @@ def test_make_local_api_serves_what_the_api_would(image, start):
     assert (status, headers["Cache-Control"]) == (200, "no-store"), text
     token = json.loads(text)
     assert token["ephemeralToken"].startswith("ek_") and token["voice"] == "cedar"
+    # A browser on this machine reaches the OpenAI that the function, in its container, named: no offer is no call.
+    authorized = {"Authorization": f"Bearer {token['value']}", "Content-Type": "application/sdp"}
+    status, _, text = post(token["callsUrl"], b"", authorized)
+    assert (status, json.loads(text)["error"]["code"]) == (400, "invalid_offer"), text
     status, _, text = post(url, b'{"voice": "marin"}', {"Content-Type": "application/json"})
     assert (status, json.loads(text)["voice"]) == (200, "marin")
     status, _, text = post(url, b'{"vioce": "marin"}')

@@ -80,7 +80,8 @@ def records(in_lambda, simulator, aws):
     table = {name: RESOURCES["QuotaTable"]["Properties"][name] for name in ("AttributeDefinitions", "KeySchema", "BillingMode")}
     session.client("dynamodb", endpoint_url=endpoint).create_table(TableName="quotas", **table)
     program, invoke = in_lambda(
-        OPENAI_BASE_URL=f"{simulator}/v1", OPENAI_API_KEY="sk-test", QUOTA_TABLE="quotas", AWS_ENDPOINT_URL_DYNAMODB=endpoint
+        OPENAI_BASE_URL=f"{simulator}/v1", OPENAI_API_KEY="sk-test", QUOTA_TABLE="quotas", AWS_ENDPOINT_URL_DYNAMODB=endpoint,
+        LOG_LEVEL="DEBUG",
     )  # fmt: skip
     event = (ROOT / "function/events/http-api.json").read_bytes()
     invoke(event)
@@ -88,6 +89,7 @@ def records(in_lambda, simulator, aws):
     invoke(event)
     minted, refused = [json.loads(line) for line in program.log.read_text().splitlines() if line.startswith('{"_aws"')]
     assert (minted["Code"], refused["Code"]) == ("ok", "openai_rejected_session")
+    assert f'"span":{{"requestId":"{minted["requestId"]}"' in program.log.read_text(), "DEBUG lines are of a request"
     return minted, refused
 
 
@@ -155,8 +157,8 @@ def test_every_saved_query_asks_for_what_a_record_has(records):
     assert len(queries) == 4
     [log_widget] = [widget for widget in dashboard()["widgets"] if widget["type"] == "log"]
     queries["dashboard"] = log_widget["properties"]["query"].partition(" | ")[2]
-    language = "filter fields stats sort limit by as desc asc sum count bin substr ispresent".split()
-    fields = {field for record in records for field in record} | {"@timestamp"}
+    language = "filter or fields stats sort limit by as desc asc sum count bin substr ispresent".split()
+    fields = {field for record in records for field in record} | {"@timestamp", "span"}
     for name, query in queries.items():
         comment = " ".join(line for line in query.splitlines() if line.startswith("#"))
         code = "\n".join(line for line in query.splitlines() if not line.startswith("#"))

@@ -1,16 +1,19 @@
 //! What one does to the simulator over HTTP: plan faults, see what it was asked.
 
+use std::sync::Arc;
+
 use axum::{
-    Json,
+    Json, Router,
     body::Bytes,
     extract,
     http::StatusCode,
     response::{IntoResponse, Response},
+    routing::{get, post},
 };
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use crate::{CallFault, Fault, SeenRequest, server::Shared};
+use crate::{CallFault, Fault, SeenRequest, server::Shared, state::State};
 
 /// A number of equal faults, as `POST /simulator/faults` takes it.
 #[derive(Deserialize)]
@@ -39,7 +42,13 @@ fn once() -> usize {
 /// More than a test plans, and less than memory holds.
 const MOST_FAULTS: usize = 100_000;
 
-pub(crate) async fn plan_faults(extract::State(state): Shared, body: Bytes) -> Response {
+pub(crate) fn routes() -> Router<Arc<State>> {
+    Router::new()
+        .route("/simulator/faults", post(plan_faults).delete(clear_faults))
+        .route("/simulator/requests", get(list_requests))
+}
+
+async fn plan_faults(extract::State(state): Shared, body: Bytes) -> Response {
     let planned = serde_json::from_slice::<Plan>(&body).map_err(|fault| fault.to_string()).and_then(|plan| {
         let (fault, times) = (Value::Object(plan.fault), plan.times.min(MOST_FAULTS));
         let mut memory = state.memory();
@@ -58,11 +67,11 @@ pub(crate) async fn plan_faults(extract::State(state): Shared, body: Bytes) -> R
     }
 }
 
-pub(crate) async fn clear_faults(extract::State(state): Shared) -> StatusCode {
+async fn clear_faults(extract::State(state): Shared) -> StatusCode {
     state.memory().clear_faults();
     StatusCode::NO_CONTENT
 }
 
-pub(crate) async fn list_requests(extract::State(state): Shared) -> Json<Vec<SeenRequest>> {
+async fn list_requests(extract::State(state): Shared) -> Json<Vec<SeenRequest>> {
     Json(state.memory().seen())
 }

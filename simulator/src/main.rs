@@ -2,8 +2,8 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program that speaks to a person")]
 
 use std::{
-    env,
-    net::{Ipv4Addr, SocketAddr},
+    env, io,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     process::ExitCode,
     time::Duration,
 };
@@ -12,7 +12,7 @@ use openai_simulator::Simulator;
 
 const USAGE: &str = "\
 usage: openai-simulator [options]
-  --host ADDRESS           where to listen, for calls too (127.0.0.1)
+  --host ADDRESS           where to listen, for calls too (127.0.0.1); may be given twice
   --port PORT              (8081)
   --session-limit SECONDS  how long a call may last (3600)
   --single-use-tokens      let a token open one call and no more
@@ -21,7 +21,8 @@ usage: openai-simulator [options]
 /// What the arguments say.
 #[derive(Debug, PartialEq)]
 struct Options {
-    address: SocketAddr,
+    hosts: Vec<IpAddr>,
+    port: u16,
     session_limit: Option<Duration>,
     single_use_tokens: bool,
     help: bool,
@@ -37,10 +38,9 @@ async fn main() -> ExitCode {
         println!("{USAGE}");
         return ExitCode::SUCCESS;
     }
-    let address = options.address;
-    let simulator = match Simulator::start_at(address).await {
+    let simulator = match start(&options).await {
         Ok(simulator) => simulator,
-        Err(error) => {
+        Err((address, error)) => {
             eprintln!("Cannot listen on {address} ({error}). Choose another with --host or --port.");
             return ExitCode::FAILURE;
         }
@@ -62,19 +62,32 @@ async fn main() -> ExitCode {
     }
 }
 
+/// The simulator at every address of the options; or the address that cannot be had, and why.
+async fn start(options: &Options) -> Result<Simulator, (SocketAddr, io::Error)> {
+    let (first, others) = options.addresses();
+    let mut simulator = Simulator::start_at(first).await.map_err(|error| (first, error))?;
+    for address in others {
+        simulator.listen_also_at(address).await.map_err(|error| (address, error))?;
+    }
+    Ok(simulator)
+}
+
 impl Options {
+    /// The first address, which the simulator names as its own, and the others.
+    fn addresses(&self) -> (SocketAddr, Vec<SocketAddr>) {
+        let mut addresses = self.hosts.iter().map(|host| SocketAddr::from((*host, self.port)));
+        let first = addresses.next().unwrap_or_else(|| (Ipv4Addr::LOCALHOST, self.port).into());
+        (first, addresses.collect())
+    }
+
     /// Nothing if the arguments are not those that the usage tells of.
     fn of(mut arguments: impl Iterator<Item = String>) -> Option<Self> {
-        let mut options = Self {
-            address: (Ipv4Addr::LOCALHOST, 8081).into(),
-            session_limit: None,
-            single_use_tokens: false,
-            help: false,
-        };
+        let mut options =
+            Self { hosts: Vec::new(), port: 8081, session_limit: None, single_use_tokens: false, help: false };
         while let Some(option) = arguments.next() {
             match option.as_str() {
-                "--host" => options.address.set_ip(arguments.next()?.parse().ok()?),
-                "--port" => options.address.set_port(arguments.next()?.parse().ok()?),
+                "--host" => options.hosts.push(arguments.next()?.parse().ok()?),
+                "--port" => options.port = arguments.next()?.parse().ok()?,
                 "--session-limit" => {
                     let seconds = arguments.next()?.parse().ok().filter(|seconds| (1..=3_600).contains(seconds))?;
                     options.session_limit = Some(Duration::from_secs(seconds));
@@ -97,7 +110,8 @@ mod tests {
     }
 
     fn address(line: &str) -> String {
-        options(line).unwrap().address.to_string()
+        let (first, others) = options(line).unwrap().addresses();
+        std::iter::once(first).chain(others).map(|address| address.to_string()).collect::<Vec<_>>().join(" ")
     }
 
     #[test]
@@ -106,6 +120,7 @@ mod tests {
         assert_eq!(address("--port 9000"), "127.0.0.1:9000");
         assert_eq!(address("--host 172.17.0.1"), "172.17.0.1:8081");
         assert_eq!(address("--port 9000 --host ::1"), "[::1]:9000");
+        assert_eq!(address("--host 172.17.0.1 --host 127.0.0.1"), "172.17.0.1:8081 127.0.0.1:8081");
     }
 
     #[test]

@@ -45,7 +45,7 @@ pub struct Simulator {
     ca_pem: Option<String>,
     state: Arc<State>,
     close: watch::Sender<u64>,
-    accepting: JoinHandle<()>,
+    accepting: Vec<JoinHandle<()>>,
 }
 
 impl Simulator {
@@ -74,6 +74,21 @@ impl Simulator {
         Self::serve(address, None).await
     }
 
+    /// Listens on one more address, as the same simulator: tokens, faults and calls are shared.
+    ///
+    /// # Errors
+    /// If the address is not this machine's or its port is taken.
+    pub async fn listen_also_at(&mut self, address: SocketAddr) -> io::Result<()> {
+        let listener = TcpListener::bind(address).await?;
+        self.accepting.push(tokio::spawn(accept(listener, None, Arc::clone(&self.state), self.close.subscribe())));
+        Ok(())
+    }
+
+    /// The routes below `/simulator/`, for a server that offers them at an address of its own.
+    pub fn control_routes(&self) -> Router {
+        control::routes().with_state(Arc::clone(&self.state))
+    }
+
     /// Listens on a free port and speaks TLS, with a certificate that [`Self::ca_pem`] signed.
     ///
     /// # Errors
@@ -90,7 +105,7 @@ impl Simulator {
         let (acceptor, ca_pem) = tls.unzip();
         let accepting = tokio::spawn(accept(listener, acceptor, Arc::clone(&state), closing));
         let scheme = if ca_pem.is_some() { "https" } else { "http" };
-        Ok(Self { address, scheme, ca_pem, state, close, accepting })
+        Ok(Self { address, scheme, ca_pem, state, close, accepting: vec![accepting] })
     }
 
     /// What a client takes for `https://api.openai.com/v1`.
@@ -171,7 +186,9 @@ impl Simulator {
 
 impl Drop for Simulator {
     fn drop(&mut self) {
-        self.accepting.abort();
+        for accepting in &self.accepting {
+            accepting.abort();
+        }
         {
             let mut memory = self.state.memory();
             memory.over = true;
@@ -318,8 +335,7 @@ fn routes(state: Arc<State>, wire: Wire) -> Router {
         .route("/v1/realtime/client_secrets", post(client_secrets_route))
         .route("/v1/realtime/translations/client_secrets", post(client_secrets_route))
         .route("/v1/models", get(models_route))
-        .route("/simulator/faults", post(control::plan_faults).delete(control::clear_faults))
-        .route("/simulator/requests", get(control::list_requests))
+        .merge(control::routes())
         .fallback(nowhere)
         .layer(Extension(wire))
         .with_state(state)

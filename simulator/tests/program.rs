@@ -1,5 +1,6 @@
 //! The program as people run it, and the README as they read it.
 #![allow(clippy::unwrap_used, reason = "a test may fail in its helpers too")]
+#![allow(clippy::print_stderr, reason = "what is skipped is said")]
 
 use std::{
     io::{BufRead, BufReader},
@@ -54,6 +55,25 @@ fn the_readme_s_commands_do_what_it_says() {
     assert_eq!(commands.matches("curl ").count(), 5);
     let said = shell(&commands, &address);
     assert!(said.contains("\"value\":\"ek_") && said.contains("\"path\":\"/v1/realtime/client_secrets\""), "{said}");
+}
+
+#[test]
+fn two_hosts_are_one_simulator() {
+    let Ok(free) = std::net::TcpListener::bind("127.0.0.2:0") else {
+        eprintln!("skipped: this machine has one loopback address only");
+        return;
+    };
+    let port = free.local_addr().unwrap().port().to_string();
+    drop(free);
+    let hosts = ["--host", "127.0.0.1", "--host", "127.0.0.2", "--port", &port];
+    let mut child = Command::new(PROGRAM).args(hosts).stdout(Stdio::piped()).spawn().unwrap();
+    let mut output = BufReader::new(child.stdout.take().unwrap());
+    output.read_line(&mut String::new()).unwrap();
+    let _running = Running(child, output);
+    let fault = "curl --fail -sS localhost:8081/simulator/faults --json '{\"fault\": \"not-found\"}'";
+    shell(fault, &format!("127.0.0.2:{port}"));
+    let mint = "curl -sS localhost:8081/v1/realtime/client_secrets -H 'Authorization: Bearer sk-1' --json '{}'";
+    assert!(shell(mint, &format!("127.0.0.1:{port}")).contains("model_not_found"));
 }
 
 #[test]

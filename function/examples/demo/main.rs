@@ -11,6 +11,7 @@ mod page;
 use std::{
     env,
     error::Error,
+    io::{self, ErrorKind},
     net::{Ipv4Addr, SocketAddr},
     process::ExitCode,
     sync::Arc,
@@ -55,19 +56,20 @@ async fn main() -> ExitCode {
 async fn run() -> Result<(), Box<dyn Error + Send + Sync>> {
     let mut config = Config::from_env()?;
     let port = port(env::var("PORT").ok().as_deref())?;
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await.map_err(|error| {
-        let other = if port == 8090 { 8091 } else { 8090 };
-        format!("Cannot listen on port {port} ({error}): end what listens there, or run `make demo PORT={other}`.")
-    })?;
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await.map_err(|error| not_listening(port, &error))?;
     let port = listener.local_addr()?.port();
     log::start(config.log_level);
     let simulator = simulate(&mut config).await?;
-    if simulator.is_none() && env::var_os("ALLOWED_ORIGINS").is_none_or(|given| given.is_empty()) {
-        config.allowed_origins = own_origins(port);
-    }
+    let named = env::var("ALLOWED_ORIGINS").is_ok_and(|origins| !origins.trim().is_empty());
+    config.allowed_origins = match config.allowed_origins {
+        // With a key that costs money, any page that one happens to visit could get tokens here otherwise.
+        Origins::Any if simulator.is_none() && !named => Origins::Only(own_origins(port)),
+        Origins::Any => Origins::Any,
+        Origins::Only(others) => Origins::Only(own_origins(port).into_iter().chain(others).collect()),
+    };
     let openai = config.base_url.to_string();
-    let page =
-        page::routes(offer::offer(&openai, simulator.is_some())?, &config.base_url.origin().ascii_serialization())?;
+    let offer = offer::offer(&openai, simulator.is_some())?;
+    let page = page::routes(offer, &config.base_url.origin().ascii_serialization())?;
     let cors = cors(&config.allowed_origins);
     let mint = Arc::new(Mint::new(config).await?);
     mint.warm().await;
@@ -78,11 +80,17 @@ async fn run() -> Result<(), Box<dyn Error + Send + Sync>> {
         .layer(cors)
         .layer(middleware::map_response(like_api_gateway))
         .merge(page)
+        // A demo's faults are planned at its own port, whatever port its simulator found free.
+        .merge(simulator.as_ref().map(Simulator::control_routes).unwrap_or_default())
         .into_make_service_with_connect_info::<SocketAddr>();
     let what = if simulator.is_some() { "a simulated OpenAI" } else { "the OpenAI" };
     println!("Token Mint is up, with {what} at {openai}.\n");
     println!("  Open  http://127.0.0.1:{port}");
     println!("  or    curl -X POST http://127.0.0.1:{port}/token\n");
+    if simulator.is_some() {
+        println!("Let the next token fail:");
+        println!("  curl -X POST http://127.0.0.1:{port}/simulator/faults -d '{{\"fault\": \"rate-limit\"}}'\n");
+    }
     println!("Each request's record appears below. Stop with Ctrl-C.");
     tokio::select! {
         served = axum::serve(listener, routes).into_future() => served?,
@@ -110,14 +118,27 @@ async fn simulate(config: &mut Config) -> Result<Option<Simulator>, Box<dyn Erro
     Ok(Some(simulator))
 }
 
-/// The demo's own page and no other. With a key that costs money, any page that one happens to visit could ask for
-/// tokens here otherwise.
-fn own_origins(port: u16) -> Origins {
-    let origin = |host| format!("http://{host}:{port}").trim_end_matches(":80").to_owned();
-    Origins::Only(["127.0.0.1", "localhost"].map(origin).to_vec())
+/// Why the port cannot be had, and what to run instead.
+fn not_listening(port: u16, error: &io::Error) -> String {
+    let other = if port == 8090 { 8091 } else { 8090 };
+    match error.kind() {
+        ErrorKind::AddrInUse => {
+            format!("Port {port} is taken: end the program that listens there, or run `make demo PORT={other}`.")
+        }
+        ErrorKind::PermissionDenied => {
+            format!("You may not listen on port {port}: ports below 1024 need root. Run `make demo PORT={other}`.")
+        }
+        _ => format!("Cannot listen on port {port} of 127.0.0.1: {error}."),
+    }
 }
 
-/// CORS as the deployed API answers it.
+/// The demo's own page, by both names of this machine.
+fn own_origins(port: u16) -> Vec<String> {
+    let origin = |host| format!("http://{host}:{port}").trim_end_matches(":80").to_owned();
+    ["127.0.0.1", "localhost"].map(origin).to_vec()
+}
+
+/// CORS as the deployed API answers it where users sign in. The demo checks no sign-in: it passes the header over.
 fn cors(allowed: &Origins) -> CorsLayer {
     let origins = match allowed {
         Origins::Any => AllowOrigin::any(),
@@ -128,7 +149,7 @@ fn cors(allowed: &Origins) -> CorsLayer {
     CorsLayer::new()
         .allow_origin(origins)
         .allow_methods([Method::POST])
-        .allow_headers([header::CONTENT_TYPE])
+        .allow_headers([header::CONTENT_TYPE, header::AUTHORIZATION])
         .expose_headers([
             header::RETRY_AFTER,
             HeaderName::from_static("ratelimit"),

@@ -1,4 +1,4 @@
-//! What the page can offer: every profile with what it lets a caller set, and where each kind of session is called.
+//! What the page can offer: every profile with what it lets a caller set.
 
 use serde_json::{Map, Value, json};
 
@@ -17,13 +17,7 @@ pub fn offer(openai: &str, simulated: bool) -> serde_json::Result<Value> {
             (name, json!({"kind": profile["kind"], "fields": fields}))
         })
         .collect();
-    Ok(json!({"openai": openai, "simulated": simulated, "profiles": profiles, "calls": calls(openai)}))
-}
-
-/// Where a browser posts its SDP, by the kind of session: OpenAI's guides to WebRTC and to translation (2026-11).
-fn calls(openai: &str) -> Value {
-    let at = |path| format!("{}/realtime/{path}", openai.trim_end_matches('/'));
-    json!({"realtime": at("calls"), "transcription": at("calls"), "translation": at("translations/calls")})
+    Ok(json!({"openai": openai, "simulated": simulated, "profiles": profiles}))
 }
 
 /// One field: the words that it may be, or the rule as it is, and for a number what those get who set nothing.

@@ -20,9 +20,21 @@ fn assert_token(reply: &Reply, voice: &str) {
     assert_eq!(reply.headers["content-type"], "application/json");
     let body = &reply.body;
     let names: Vec<_> = body.as_object().unwrap().keys().map(String::as_str).collect();
-    let promised =
-        ["ephemeralToken", "expiresAt", "expires_at", "message", "model", "sessionId", "success", "value", "voice"];
-    assert_eq!(names, promised);
+    assert_eq!(
+        names,
+        [
+            "callsUrl",
+            "ephemeralToken",
+            "expiresAt",
+            "expires_at",
+            "message",
+            "model",
+            "sessionId",
+            "success",
+            "value",
+            "voice"
+        ]
+    );
     assert_eq!(body["success"], true);
     assert_eq!(body["message"], "Ephemeral token created successfully");
     assert_eq!((&body["model"], &body["voice"]), (&json!("gpt-realtime-2.1"), &json!(voice)));
@@ -46,6 +58,16 @@ async fn every_kind_of_event_gets_a_token() {
     let tokens = openai.requests();
     assert_eq!(tokens.len(), EVENTS.len(), "each answer is a mint of its own");
     assert_eq!(openai.connections(), 1, "all over the connection that was opened at the start");
+}
+
+#[tokio::test]
+async fn the_answer_names_the_url_for_calls_at_the_openai_that_minted_the_token() {
+    let openai = Simulator::start().await.unwrap();
+    for slash in ["", "/"] {
+        let base_url = format!("{}{slash}", openai.base_url());
+        let function = Function::start(&[("OPENAI_BASE_URL", &base_url), ("OPENAI_API_KEY", API_KEY)]).await;
+        assert_eq!(function.mint().await.body["callsUrl"], format!("{}/realtime/calls", openai.base_url()));
+    }
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use axum::http::StatusCode;
 use openai_simulator::{Fault, Simulator};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::{
     function::{ADDRESS, API_KEY, Function, http_api, records},
@@ -140,6 +140,49 @@ async fn a_refusal_s_record_has_openai_s_reason_but_not_its_sentence() {
     assert_eq!(record["openaiStatus"], 404);
     assert_eq!((&record["openaiCode"], &record["openaiParam"]), (&json!("model_not_found"), &json!("session.model")));
     assert!(!record.to_string().contains("does not exist"), "{record}");
+}
+
+/// The DEBUG lines of one request, in order, as their message and fields.
+fn debug_lines(log: &str, request_id: &str) -> Vec<(String, Value)> {
+    let lines = log.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let of_request = lines.filter(|line| line["level"] == "DEBUG" && line["span"]["requestId"] == request_id);
+    of_request.map(|line| (line["message"].as_str().unwrap().to_owned(), line)).collect()
+}
+
+#[tokio::test]
+async fn debug_follows_a_request_through_profile_key_caller_quota_and_each_attempt() {
+    let (openai, secrets) = (Simulator::start().await.unwrap(), SecretsManager::with_key(API_KEY).await);
+    let (base_url, table) = (openai.base_url(), Stub::start(Store::Counts).await);
+    let mut environment = secrets.environment();
+    environment.extend(table::environment(&table.url));
+    environment.extend([("OPENAI_BASE_URL", base_url.as_str()), ("LOG_LEVEL", "DEBUG")]);
+    let function = Function::start(&environment).await;
+    openai.fail(Fault::ServerError { status: 503, retry_after: None }, 1);
+    assert_eq!(function.mint().await.status, 200);
+    assert_eq!(function.mint().await.status, 200);
+    let log = function.stop().await;
+
+    let records = records(&log);
+    let [first, second] = [0, 1].map(|at| debug_lines(&log, records[at]["requestId"].as_str().unwrap()));
+    let messages: Vec<_> = first.iter().map(|(message, _)| message.as_str()).collect();
+    let before = ["the request is admitted", "the key is at hand", "the caller is identified"];
+    let asked = ["the quota was asked", "the quota was asked", "asking OpenAI", "OpenAI answered"];
+    let again = ["the attempt failed", "pausing before the next attempt", "asking OpenAI", "OpenAI answered"];
+    assert_eq!(messages, [&before[..], &asked, &again].concat());
+    let messages: Vec<_> = second.iter().map(|(message, _)| message.as_str()).collect();
+    assert_eq!(messages, [&before[..], &asked].concat());
+
+    let of = |at: usize| &first[at].1;
+    assert_eq!((&of(0)["profile"], &of(0)["model"]), (&json!("default"), &json!("gpt-realtime-2.1")));
+    assert_eq!((&of(2)["knownBy"], &of(2)["caller"]), (&json!("address"), &records[0]["caller"]));
+    assert_eq!(of(3)["counts"], "minute 1 of 10, day 1 of 200");
+    assert_eq!((&of(3)["quota"], &of(4)["quota"]), (&json!("caller"), &json!("all callers")));
+    assert_eq!((&of(5)["attempt"], &of(5)["path"]), (&json!(1), &json!("/v1/realtime/client_secrets")));
+    assert_eq!((&of(6)["status"], &of(10)["status"]), (&json!(503), &json!(200)));
+    assert_eq!((&of(9)["attempt"], &of(9)["connection"]), (&json!(2), &json!("reused")));
+    for at in [3, 4, 6, 8, 10] {
+        assert!(of(at)["milliseconds"].as_f64().unwrap() > 0.0, "{}", of(at));
+    }
 }
 
 #[tokio::test]

@@ -257,7 +257,7 @@ async fn a_table_that_does_not_count_lets_no_one_through() {
         let stub = Stub::start(store).await;
         let function = Function::with(&openai, &environment(&stub.url)).await;
         let began = Instant::now();
-        let details = "The quotas cannot be read, and without them no token is given out";
+        let details = "The quota cannot be checked, and no token is issued unchecked";
         assert_eq!(assert_refused(&function.mint().await, 503, "quota_unavailable"), details);
         assert!(began.elapsed() < Duration::from_secs(5), "{cause}");
         assert_eq!(stub.updates(), tried, "{cause}");

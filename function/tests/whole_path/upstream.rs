@@ -37,7 +37,7 @@ async fn what_cannot_get_better_is_not_tried_again() {
 
 #[tokio::test]
 async fn an_answer_that_is_no_token_is_never_passed_on() {
-    let details = "OpenAI API returned something else than a token";
+    let details = "OpenAI's response did not contain a valid token";
     for fault in [Fault::NotJson, Fault::Expired, Fault::WrongPrefix, Fault::Oversize] {
         with_fault(fault, 502, "openai_answer_invalid", details, 1).await;
     }
@@ -47,7 +47,7 @@ async fn an_answer_that_is_no_token_is_never_passed_on() {
 async fn a_redirect_is_not_followed_with_the_key() {
     let elsewhere = Simulator::start().await.unwrap();
     let location = format!("{}/realtime/client_secrets", elsewhere.base_url());
-    let details = "OpenAI API returned something else than a token";
+    let details = "OpenAI's response did not contain a valid token";
     with_fault(Fault::Redirect { location }, 502, "openai_answer_invalid", details, 1).await;
     assert_eq!(elsewhere.connections(), 0);
 }

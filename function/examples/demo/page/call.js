@@ -40,7 +40,7 @@ export class Call {
     return this.#since === undefined ? undefined : Math.floor((performance.now() - this.#since) / 1000);
   }
 
-  async start(url, token) {
+  async start(token) {
     try {
       this.#on.step('microphone');
       this.microphone = await openMicrophone();
@@ -48,7 +48,7 @@ export class Call {
       this.#on.microphone(this.microphone);
       if (token.expiresAt * 1000 <= Date.now()) throw new Failure('token_expired');
       this.#on.step('offer');
-      await this.#offer(url, token.value);
+      await this.#offer(token.callsUrl, token.value);
     } catch (failure) {
       this.#end(failure instanceof Failure ? failure : new Failure('unexpected', String(failure)));
     }

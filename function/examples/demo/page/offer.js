@@ -2,7 +2,6 @@
 
 export class Offer {
   #profiles;
-  #calls;
   #select;
   #fields;
   #controls = [];
@@ -10,7 +9,6 @@ export class Offer {
   /** `offered` is the answer of GET /profiles; it is shown in `select` and `fields`, and `changed` is told. */
   constructor(offered, select, fields, changed) {
     this.#profiles = offered.profiles;
-    this.#calls = offered.calls;
     this.#select = select;
     this.#fields = fields;
     // The one that a request without a body gets comes first.
@@ -22,10 +20,9 @@ export class Offer {
     this.#show();
   }
 
-  /** The profile that is chosen: its `kind`, and where it is called. */
+  /** The profile that is chosen. */
   get profile() {
-    const profile = this.#profiles[this.#select.value];
-    return { ...profile, calls: this.#calls[profile.kind] };
+    return this.#profiles[this.#select.value];
   }
 
   /** The body of the request: what was changed, and nothing else. */

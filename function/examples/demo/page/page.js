@@ -44,7 +44,7 @@ at.connect.addEventListener('click', event => {
   call = new Call({ step, microphone: stream => levels.follow(stream, at.input), voice: play, event: see, end });
   showCall(true);
   at['hang-up'].focus();
-  call.start(profile.calls, token);
+  call.start(token);
 });
 
 at['hang-up'].addEventListener('click', event => {

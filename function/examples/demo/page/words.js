@@ -15,18 +15,18 @@ const REFUSALS = {
     'Wait for midnight UTC, or raise DAILY_MINT_LIMIT.',
   ],
   key_unavailable: ['The mint has no OpenAI key', 'Set one: make key, or OPENAI_API_KEY on your own machine.'],
-  quota_unavailable: ['The mint cannot count', `${AGAIN} If that does not help, look at the quota table.`],
+  quota_unavailable: ['Quota check failed', `${AGAIN} If that does not help, look at the quota table.`],
   openai_rejected_key: ['OpenAI does not take the mint’s key', 'Set a key that is valid and may use this model.'],
   openai_rejected_session: ['OpenAI does not take this session', 'Check the profile’s model: was it retired?'],
   openai_out_of_quota: [
-    'OpenAI wants to be paid',
+    'The OpenAI account is out of credit',
     'Add credit or raise the limit of the OpenAI account; waiting does not help.',
   ],
-  openai_busy: ['OpenAI has too much to do', 'Wait until the time is over, then ask again.'],
+  openai_busy: ['OpenAI is busy', 'Wait until the time is over, then ask again.'],
   openai_unavailable: ['OpenAI is out of order', `${AGAIN} See status.openai.com.`],
   openai_timeout: ['OpenAI did not answer in time', `${AGAIN} See status.openai.com.`],
   openai_answer_invalid: [
-    'OpenAI answered something else than a token',
+    'OpenAI’s answer held no usable token',
     'Try again. If it stays so, check OPENAI_BASE_URL.',
   ],
 };
@@ -112,8 +112,8 @@ const CALLS = {
     'Wait a little, then get a new token.',
   ],
   calls_out_of_quota: [
-    'OpenAI wants to be paid',
-    'The account is out of quota.',
+    'The OpenAI account is out of credit',
+    'OpenAI opens no call for it.',
     'Add credit or raise its limit; waiting does not help.',
   ],
   calls_5xx: [
@@ -132,7 +132,7 @@ const CALLS = {
     'Check OPENAI_BASE_URL.',
   ],
   path_failed: [
-    'No way was found for the sound',
+    'No audio connection',
     'OpenAI answered, but no connection for sound came about: often a firewall or VPN that blocks UDP.',
     'Try another network, or allow UDP. Get a new token first.',
   ],
