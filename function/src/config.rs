@@ -4,14 +4,12 @@ use std::{
     env, fmt::Display, net::IpAddr, num::NonZeroU32, ops::RangeInclusive, path::PathBuf, str::FromStr, time::Duration,
 };
 
+use openai_realtime::{TOKEN_TTL_SECONDS as TOKEN_TTL_RANGE, VOICES};
 use secrecy::SecretString;
 use tracing::Level;
 use url::{Host, Url};
 
-use crate::{
-    profile::{self, Voice},
-    quota::Limits,
-};
+use crate::{profile::Voice, quota::Limits};
 
 const OPENAI_SECRET_ARN: &str = "OPENAI_SECRET_ARN";
 const OPENAI_API_KEY: &str = "OPENAI_API_KEY";
@@ -126,7 +124,7 @@ impl Config {
             base_url: base_url(read(OPENAI_BASE_URL))?,
             model: read(MODEL).map(model).transpose()?,
             voice: read(VOICE).as_deref().map(voice).transpose()?,
-            token_ttl: seconds(TOKEN_TTL_SECONDS, read(TOKEN_TTL_SECONDS), profile::TOKEN_TTL_SECONDS, 3_600)?,
+            token_ttl: seconds(TOKEN_TTL_SECONDS, read(TOKEN_TTL_SECONDS), TOKEN_TTL_RANGE, 3_600)?,
             key_ttl: seconds(KEY_TTL_SECONDS, read(KEY_TTL_SECONDS), KEY_TTL_RANGE, 300)?,
             allowed_origins: origins(read(ALLOWED_ORIGINS).as_deref())?,
             quotas: quotas(
@@ -202,7 +200,7 @@ fn model(value: String) -> Result<String, ConfigError> {
 }
 
 fn voice(value: &str) -> Result<Voice, ConfigError> {
-    Voice::named(value).ok_or_else(|| wrong(VOICE, is(value), format!("one of {}", Voice::ALL.join(", "))))
+    Voice::named(value).ok_or_else(|| wrong(VOICE, is(value), format!("one of {}", VOICES.join(", "))))
 }
 
 fn seconds(
