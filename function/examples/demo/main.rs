@@ -62,7 +62,8 @@ async fn run() -> Result<(), Box<dyn Error + Send + Sync>> {
     let port = listener.local_addr()?.port();
     log::start(config.log_level);
     let simulator = simulate(&mut config).await?;
-    if simulator.is_none() && env::var_os("ALLOWED_ORIGINS").is_none_or(|given| given.is_empty()) {
+    let any_is_meant = env::var("ALLOWED_ORIGINS").is_ok_and(|given| given.contains('*'));
+    if simulator.is_none() && config.allowed_origins == Origins::Any && !any_is_meant {
         config.allowed_origins = own_origins(port);
     }
     let openai = config.base_url.to_string();
