@@ -3,7 +3,6 @@
 The sentences themselves are tested where they are made, in function/profile-check."""
 
 import json
-import os
 import shutil
 import subprocess
 
@@ -14,9 +13,11 @@ NOT_COPIED = shutil.ignore_patterns(".git", "target", ".venv", ".aws-sam", "node
 
 
 @pytest.fixture
-def build(tmp_path):
+def build():
     """Builds a copy of the project, as `make demo` does, with another profiles.json; the exit code and the output."""
-    copy = tmp_path / "copy"
+    # Always in one folder: cargo would keep what it compiles for each.
+    copy = TARGET / "broken-profiles"
+    shutil.rmtree(copy, ignore_errors=True)
     shutil.copytree(ROOT, copy, ignore=NOT_COPIED)
 
     def build(profiles):
@@ -27,7 +28,8 @@ def build(tmp_path):
         ran = subprocess.run(command, cwd=copy, env=environment, capture_output=True, text=True, timeout=600)
         return ran.returncode, ran.stdout + ran.stderr
 
-    return build
+    yield build
+    shutil.rmtree(copy)
 
 
 def test_a_broken_file_fails_the_build_with_every_sentence(build):

@@ -62,7 +62,7 @@ impl Model {
 
 use Purpose::{Conversation, Live, Transcription, Translation};
 
-/// All of them, but for the families in [`fate`].
+/// Every model with a line of its own. [`fate`] also knows families that are gone.
 pub const MODELS: [Model; 20] = [
     model("gpt-realtime-2.1", 1_785_542_400, Conversation),
     model("gpt-realtime-2.1-mini", 1_785_542_400, Conversation),

@@ -44,7 +44,7 @@ pub(crate) fn check(
     for name in rule.keys().filter(|name| !RULES.contains(&name.as_str())) {
         let hint = did_you_mean(name, RULES);
         found.mistake(format!(
-            "the field {field} has a rule {}, which does not exist. There are {}.{hint}",
+            "the field {field} has the unknown rule {}. Known rules: {}.{hint}",
             quoted(name),
             listed(RULES)
         ));
@@ -98,10 +98,7 @@ fn one_of(field: &str, of: &Value, found: &mut OfProfile<'_>) -> Option<Allowed>
                         shown(word)
                     ));
                 } else if words.iter().take(at).any(|earlier| earlier == word) {
-                    found.mistake(format!(
-                        "\"one_of\" of the field {field} has {} in it twice. Remove one.",
-                        shown(word)
-                    ));
+                    found.mistake(format!("\"one_of\" of the field {field} has {} twice. Remove one.", shown(word)));
                 }
             }
             words.iter().filter(|word| word.is_string()).cloned().collect()

@@ -72,7 +72,7 @@ fn syntax(text: &str, error: &serde_json::Error) -> String {
         place = text.trim_end();
         "the file ends too early. A closing bracket, brace or quote is missing.".to_owned()
     } else if is("control character") {
-        "a text goes on over the end of its line, or has a tab in it. Write \\n or \\t, or close the quote.".to_owned()
+        "text cannot contain a line break or a tab. Write \\n or \\t, or add the missing quote.".to_owned()
     } else if is("invalid escape") || is("lone leading") || is("unexpected end of hex") || is("invalid unicode") {
         "a backslash begins an escape that JSON does not have. Write \\\\ for a backslash.".to_owned()
     } else if is("recursion limit") {
@@ -135,7 +135,7 @@ impl Node {
                     if object.contains_key(&name) {
                         let sentence = match place.trim_start_matches('/') {
                             "" => format!("two profiles are named {name:?}. Rename one of them."),
-                            place => format!("{name:?} is there twice in {place}. Remove one of them."),
+                            place => format!("{name:?} appears twice in {place}. Remove one of them."),
                         };
                         findings.mistakes.push(sentence);
                     }

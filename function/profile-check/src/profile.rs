@@ -64,7 +64,7 @@ pub(crate) fn unknown_fields(of: &str, object: &Map<String, Value>, known: &[&st
         let absent = known.iter().copied().filter(|known| !object.contains_key(*known));
         let hint = did_you_mean(name, absent);
         found.mistake(format!(
-            "{of} has a field {}, which does not exist. There are {}.{hint}",
+            "{of} has the unknown field {}. Known fields: {}.{hint}",
             quoted(name),
             listed(known.iter().copied())
         ));

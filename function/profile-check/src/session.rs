@@ -1,4 +1,4 @@
-//! The session document: whether OpenAI takes it, as it is and with what a caller may set.
+//! The session document: whether OpenAI accepts it, as it is and with what a caller may set.
 
 use openai_realtime::{
     Day, Fate, MODELS, Purpose, VOICES, fate,
@@ -152,7 +152,7 @@ impl Session {
             Some(Field { name, any_text: true }) => {
                 format!("the field {name} lets callers write any text to {place:?}")
             }
-            Some(Field { name, .. }) => format!("the field {name} allows {} for {place:?}", shown(value)),
+            Some(Field { name, .. }) => format!("the field {name} can set {place:?} to {}", shown(value)),
             None => format!("{place:?} is {}", shown(value)),
         };
         match &fault.kind {
@@ -163,17 +163,17 @@ impl Session {
                     .replace("a string", "text")
                     .replace("a boolean", "true or false");
                 let wanted = wanted.replace("an integer", "a whole number");
-                found.mistake(format!("{is}, but OpenAI takes {wanted}.{}", without_quotes(value)));
+                found.mistake(format!("{is}, but OpenAI accepts {wanted}.{}", without_quotes(value)));
             }
             FaultKind::OutOfRange(low, high) => {
                 let endless = *high == i64::MAX.to_string() || *high == f64::MAX.to_string();
                 let range = if endless { format!("at least {low}") } else { format!("{low} to {high}") };
-                found.mistake(format!("{is}, but OpenAI takes {range}."));
+                found.mistake(format!("{is}, but OpenAI accepts {range}."));
             }
             FaultKind::NoChoice(choices) => {
                 let hint = value.as_str().map_or_else(String::new, |word| did_you_mean(word, choices.iter().copied()));
                 let choices = any_of(choices.iter().copied());
-                found.mistake(format!("{is}, but OpenAI takes {choices}.{hint}{}", without_quotes(value)));
+                found.mistake(format!("{is}, but OpenAI accepts {choices}.{hint}{}", without_quotes(value)));
             }
             FaultKind::Unknown(known) => self.unknown(&fault.place, known, found),
         }
@@ -195,9 +195,9 @@ impl Session {
         let hint = match nearest(name, absent.clone()) {
             Some(near) => format!("Did you mean {near:?}?"),
             None => match elsewhere(self.kind.rule(), name).as_slice() {
-                [] => format!("There it takes {}.", listed(absent)),
+                [] => format!("Known fields there: {}.", listed(absent)),
                 places => {
-                    format!("It takes it at {}.", any_of(places.iter().map(String::as_str)))
+                    format!("OpenAI accepts it at {}.", any_of(places.iter().map(String::as_str)))
                 }
             },
         };
@@ -210,17 +210,17 @@ impl Session {
             |document: &'_ Value, place: &str| document.pointer(place).and_then(Value::as_str).map(str::to_owned);
         let is_news = |place: &str| field.is_none() || text(document, place) != text(&self.document, place);
         let is = |place: &str, name: &str| match field {
-            Some(field) => format!("the field {} allows {} for {place:?}, and", field.name, quoted(name)),
-            None => format!("{place:?} is {}, and", quoted(name)),
+            Some(field) => format!("the field {} can set {place:?} to {}", field.name, quoted(name)),
+            None => format!("{place:?} is {}", quoted(name)),
         };
         if let Some(voice) = text(document, VOICE).filter(|_| self.kind == Kind::Realtime && is_news(VOICE)) {
             let is = is(VOICE, &voice);
             if VOICES.contains(&voice.as_str()) {
             } else if let Some(right) = same_letters(&voice, VOICES) {
-                found.mistake(format!("{is} OpenAI writes that voice {right:?}."));
+                found.mistake(format!("{is}, but OpenAI writes that voice {right:?}."));
             } else {
                 let hint = did_you_mean(&voice, VOICES);
-                found.warning(format!("{is} the list of voices does not have it: {}.{hint}", VOICES.join(", ")));
+                found.warning(format!("{is}, which is not a known voice ({}).{hint}", VOICES.join(", ")));
             }
         }
         for (place, purpose) in self.kind.models() {
@@ -234,17 +234,17 @@ impl Session {
         match fate(model) {
             Fate::Ends(date, replacement) => {
                 let when = self.ends(date, "was shut down", "will be shut down");
-                let sentence = format!("{is} that model {when} on {date}. Use {replacement:?}.");
+                let sentence = format!("{is}, which {when} on {date}. Use {replacement:?}.");
                 if self.is_too_late(date) { found.mistake(sentence) } else { found.warning(sentence) }
             }
             Fate::Lives => {}
             Fate::Unknown => {
                 let names = || MODELS.iter().filter(|model| !model.is_gone(self.today)).map(|model| model.id);
                 match same_letters(model, names()) {
-                    Some(right) => found.mistake(format!("{is} OpenAI writes that model {right:?}.")),
+                    Some(right) => found.mistake(format!("{is}, but OpenAI writes that model {right:?}.")),
                     None => {
                         let hint = did_you_mean(model, names());
-                        found.warning(format!("{is} the list of models does not have it.{hint}"));
+                        found.warning(format!("{is}, which is not a known model.{hint}"));
                     }
                 }
                 return;
@@ -252,10 +252,12 @@ impl Session {
         }
         let Some(listed) = MODELS.iter().find(|listed| listed.id == model) else { return };
         if listed.purpose == Purpose::Live {
-            found.mistake(format!("{is} GPT-Live has no ephemeral tokens. Use \"gpt-realtime-2.1\"."));
+            found.mistake(format!(
+                "{is}, a model of GPT-Live, which has no ephemeral tokens. Use \"gpt-realtime-2.1\"."
+            ));
         } else if listed.purpose != purpose {
             let (of, for_) = (sessions(listed.purpose), sessions(purpose));
-            found.warning(format!("{is} that is a model for {of}, not for {for_}."));
+            found.warning(format!("{is}, which is a model for {of}, not for {for_}."));
         }
     }
 

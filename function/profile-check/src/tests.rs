@@ -92,7 +92,7 @@ fn a_slip_in_the_syntax_is_shown_with_its_line() {
         ("{\"a\": 1]", "line 1, column 8: \"]\" does not belong here."),
         (
             "{\"a\": \"one\ntwo\"}",
-            "line 2, column 1: a text goes on over the end of its line, or has a tab in it. Write \\n or \\t, or close the quote.",
+            "line 2, column 1: text cannot contain a line break or a tab. Write \\n or \\t, or add the missing quote.",
         ),
         (
             "{\"a\": \"C:\\x\"}",
@@ -126,7 +126,7 @@ fn a_name_that_is_there_twice_is_a_mistake() {
     );
     let twice =
         format!("{{\"default\": {{\"kind\": \"realtime\", \"kind\": \"realtime\", \"session\": {}}}}}", session());
-    assert_eq!(mistake(&twice), "\"kind\" is there twice in default. Remove one of them.");
+    assert_eq!(mistake(&twice), "\"kind\" appears twice in default. Remove one of them.");
 }
 
 #[test]
@@ -142,21 +142,20 @@ fn a_file_needs_a_default_profile() {
 
 #[test]
 fn a_profile_has_its_fields_and_no_others() {
-    let there_are =
-        "which does not exist. There are \"kind\", \"token_ttl_seconds\", \"session\" and \"caller_may_set\".";
+    let there_are = "Known fields: \"kind\", \"token_ttl_seconds\", \"session\" and \"caller_may_set\".";
     for (profile, sentence) in [
         (json!("x"), "it must be an object with \"kind\", \"token_ttl_seconds\", \"session\" and \"caller_may_set\", but it is \"x\".".to_owned()),
         (
             json!({"kind": "realtime", "session": session(), "caller_can_set": {}}),
-            format!("the profile has a field \"caller_can_set\", {there_are} Did you mean \"caller_may_set\"?"),
+            format!("the profile has the unknown field \"caller_can_set\". {there_are} Did you mean \"caller_may_set\"?"),
         ),
         (
             json!({"kind": "realtime", "sesion": session()}),
-            format!("the profile has a field \"sesion\", {there_are} Did you mean \"session\"?"),
+            format!("the profile has the unknown field \"sesion\". {there_are} Did you mean \"session\"?"),
         ),
         (
             json!({"kind": "realtime", "session": session(), "comment": "x"}),
-            format!("the profile has a field \"comment\", {there_are}"),
+            format!("the profile has the unknown field \"comment\". {there_are}"),
         ),
         (json!({"session": session()}), "\"kind\" is missing. It must be \"realtime\", \"transcription\" or \"translation\".".to_owned()),
         (
@@ -216,37 +215,37 @@ fn a_session_is_what_openai_takes() {
             "\"/turn_detection\" was a field of OpenAI's beta API. Move the value to \"/audio/input/turn_detection\".",
         ),
         (json!({"temperature": 0.8}), "\"/temperature\" was a field of OpenAI's beta API and is gone. Remove it."),
-        (json!({"audio": {"output": {"speed": 9}}}), "\"/audio/output/speed\" is 9, but OpenAI takes 0.25 to 1.5."),
+        (json!({"audio": {"output": {"speed": 9}}}), "\"/audio/output/speed\" is 9, but OpenAI accepts 0.25 to 1.5."),
         (
             json!({"audio": {"output": {"speed": "1.0"}}}),
-            "\"/audio/output/speed\" is \"1.0\", but OpenAI takes a number. Write the number without quotes.",
+            "\"/audio/output/speed\" is \"1.0\", but OpenAI accepts a number. Write the number without quotes.",
         ),
         (
             json!({"audio": {"input": {"turn_detection": {"type": "semantic", "eagerness": "low"}}}}),
-            "\"/audio/input/turn_detection/type\" is \"semantic\", but OpenAI takes \"server_vad\" or \"semantic_vad\". Did you mean \"semantic_vad\"?",
+            "\"/audio/input/turn_detection/type\" is \"semantic\", but OpenAI accepts \"server_vad\" or \"semantic_vad\". Did you mean \"semantic_vad\"?",
         ),
         (
             json!({"audio": {"input": {"turn_detection": "none"}}}),
-            "\"/audio/input/turn_detection\" is \"none\", but OpenAI takes null or an object.",
+            "\"/audio/input/turn_detection\" is \"none\", but OpenAI accepts null or an object.",
         ),
-        (json!({"tools": {}}), "\"/tools\" is an object, but OpenAI takes a list."),
+        (json!({"tools": {}}), "\"/tools\" is an object, but OpenAI accepts a list."),
         (json!({"tools": [{"name": "x"}]}), "\"/tools/0/type\" is missing, and OpenAI requires it."),
-        (json!({"max_output_tokens": 5000}), "\"/max_output_tokens\" is 5000, but OpenAI takes 1 to 4096."),
+        (json!({"max_output_tokens": 5000}), "\"/max_output_tokens\" is 5000, but OpenAI accepts 1 to 4096."),
         (
             json!({"max_output_tokens": "100"}),
-            "\"/max_output_tokens\" is \"100\", but OpenAI takes \"inf\". Write the number without quotes.",
+            "\"/max_output_tokens\" is \"100\", but OpenAI accepts \"inf\". Write the number without quotes.",
         ),
         (
             json!({"output_modalities": ["audoi"]}),
-            "\"/output_modalities/0\" is \"audoi\", but OpenAI takes \"text\" or \"audio\". Did you mean \"audio\"?",
+            "\"/output_modalities/0\" is \"audoi\", but OpenAI accepts \"text\" or \"audio\". Did you mean \"audio\"?",
         ),
         (
             json!({"audio": {"output": {"voice": "Alloy"}}}),
-            "\"/audio/output/voice\" is \"Alloy\", and OpenAI writes that voice \"alloy\".",
+            "\"/audio/output/voice\" is \"Alloy\", but OpenAI writes that voice \"alloy\".",
         ),
         (
             json!({"audio": {"output": {"voice": 5}}}),
-            "\"/audio/output/voice\" is 5, but OpenAI takes text or an object.",
+            "\"/audio/output/voice\" is 5, but OpenAI accepts text or an object.",
         ),
         (
             json!({"prompt": {"id": "pmpt_1"}}),
@@ -254,7 +253,7 @@ fn a_session_is_what_openai_takes() {
         ),
         (
             json!({"audio": {"input": {"noise_reduction": {"type": "near", "strength": 1}}}}),
-            "\"/audio/input/noise_reduction/type\" is \"near\", but OpenAI takes \"near_field\" or \"far_field\".",
+            "\"/audio/input/noise_reduction/type\" is \"near\", but OpenAI accepts \"near_field\" or \"far_field\".",
         ),
     ] {
         assert_eq!(sentence(session), expected);
@@ -271,11 +270,11 @@ fn a_field_that_the_schema_does_not_have_is_a_warning() {
         ),
         (
             json!({"model": model, "audio": {"voice": "ash"}}),
-            "OpenAI's schema has no \"/audio/voice\". It takes it at \"/audio/output/voice\".",
+            "OpenAI's schema has no \"/audio/voice\". OpenAI accepts it at \"/audio/output/voice\".",
         ),
         (
             json!({"model": model, "audio": {"output": {"pitch": 1}}}),
-            "OpenAI's schema has no \"/audio/output/pitch\". There it takes \"format\", \"voice\" and \"speed\".",
+            "OpenAI's schema has no \"/audio/output/pitch\". Known fields there: \"format\", \"voice\" and \"speed\".",
         ),
         (json!({"audio": {}}), "the session names no model at \"/model\", so OpenAI chooses one."),
     ] {
@@ -294,13 +293,13 @@ fn each_kind_has_its_own_session() {
     assert_warnings(
         &findings("transcription", json!({"audio": {"input": {"transcription": {"model": "gpt-realtime-2.1"}}}})),
         &[
-            "\"/audio/input/transcription/model\" is \"gpt-realtime-2.1\", and that is a model for conversations, not for transcription.",
+            "\"/audio/input/transcription/model\" is \"gpt-realtime-2.1\", which is a model for conversations, not for transcription.",
         ],
     );
     assert_warnings(
         &findings("transcription", json!({"model": "gpt-live-transcribe"})),
         &[
-            "OpenAI's schema has no \"/model\". It takes it at \"/audio/input/transcription/model\".",
+            "OpenAI's schema has no \"/model\". OpenAI accepts it at \"/audio/input/transcription/model\".",
             "the session names no model at \"/audio/input/transcription/model\", so OpenAI chooses one.",
         ],
     );
@@ -318,18 +317,17 @@ fn a_model_is_refused_when_it_is_gone_or_about_to_go() {
         let file = json!({"default": {"kind": "realtime", "session": {"model": model}}});
         check(file.to_string().as_bytes(), day)
     };
-    let ends = |when: &str| {
-        format!("\"/model\" is \"gpt-realtime\", and that model {when} on 2027-01-20. Use \"gpt-realtime-2.1\".")
-    };
+    let ends =
+        |when: &str| format!("\"/model\" is \"gpt-realtime\", which {when} on 2027-01-20. Use \"gpt-realtime-2.1\".");
     // 2026-12-20, 2026-12-21 and 2027-01-20
     assert_warnings(&on("gpt-realtime", TODAY.plus(24)), &[&ends("will be shut down")]);
     assert_mistakes(&on("gpt-realtime", TODAY.plus(25)), &[&ends("will be shut down")]);
     assert_mistakes(&on("gpt-realtime", TODAY.plus(55)), &[&ends("was shut down")]);
     for (model, sentence) in [
-        ("gpt-realtime-mini-2025-10-06", "and that model was shut down on 2026-07-23. Use \"gpt-realtime-2.1-mini\"."),
-        ("gpt-4o-realtime-preview-2024-12-17", "and that model was shut down on 2026-05-07. Use \"gpt-realtime-2.1\"."),
-        ("GPT-Realtime-2.1", "and OpenAI writes that model \"gpt-realtime-2.1\"."),
-        ("gpt-live-1", "and GPT-Live has no ephemeral tokens. Use \"gpt-realtime-2.1\"."),
+        ("gpt-realtime-mini-2025-10-06", "which was shut down on 2026-07-23. Use \"gpt-realtime-2.1-mini\"."),
+        ("gpt-4o-realtime-preview-2024-12-17", "which was shut down on 2026-05-07. Use \"gpt-realtime-2.1\"."),
+        ("GPT-Realtime-2.1", "but OpenAI writes that model \"gpt-realtime-2.1\"."),
+        ("gpt-live-1", "a model of GPT-Live, which has no ephemeral tokens. Use \"gpt-realtime-2.1\"."),
     ] {
         assert_mistakes(&on(model, TODAY), &[&format!("\"/model\" is \"{model}\", {sentence}")]);
     }
@@ -341,16 +339,19 @@ fn a_name_that_the_lists_do_not_have_is_a_warning() {
     for (session, sentence) in [
         (
             json!({"model": "gpt-realtime-2.1", "audio": {"output": {"voice": "nova"}}}),
-            format!("\"/audio/output/voice\" is \"nova\", and the list of voices does not have it: {voices}."),
+            format!("\"/audio/output/voice\" is \"nova\", which is not a known voice ({voices})."),
         ),
         (
             json!({"model": "gpt-realtime-2.1", "audio": {"output": {"voice": "cedra"}}}),
-            format!("\"/audio/output/voice\" is \"cedra\", and the list of voices does not have it: {voices}. Did you mean \"cedar\"?"),
+            format!(
+                "\"/audio/output/voice\" is \"cedra\", which is not a known voice ({voices}). Did you mean \"cedar\"?"
+            ),
         ),
-        (json!({"model": "sol-9"}), "\"/model\" is \"sol-9\", and the list of models does not have it.".to_owned()),
+        (json!({"model": "sol-9"}), "\"/model\" is \"sol-9\", which is not a known model.".to_owned()),
         (
             json!({"model": "gpt-realtme-2.1"}),
-            "\"/model\" is \"gpt-realtme-2.1\", and the list of models does not have it. Did you mean \"gpt-realtime-2.1\"?".to_owned(),
+            "\"/model\" is \"gpt-realtme-2.1\", which is not a known model. Did you mean \"gpt-realtime-2.1\"?"
+                .to_owned(),
         ),
     ] {
         assert_warnings(&with_session(&session), &[&sentence]);
@@ -436,11 +437,11 @@ fn a_rule_can_be_followed() {
         ),
         (
             json!({"any": true}),
-            "the field \"field\" has a rule \"any\", which does not exist. There are \"one_of\", \"number\", \"integer\" and \"text\".",
+            "the field \"field\" has the unknown rule \"any\". Known rules: \"one_of\", \"number\", \"integer\" and \"text\".",
         ),
         (
             json!({"numbr": {"from": 1, "to": 1}}),
-            "the field \"field\" has a rule \"numbr\", which does not exist. There are \"one_of\", \"number\", \"integer\" and \"text\". Did you mean \"number\"?",
+            "the field \"field\" has the unknown rule \"numbr\". Known rules: \"one_of\", \"number\", \"integer\" and \"text\". Did you mean \"number\"?",
         ),
         (
             json!({}),
@@ -468,13 +469,13 @@ fn a_rule_can_be_followed() {
         ),
         (
             json!({"text": {"max_characters": 40, "min_characters": 1}}),
-            "\"text\" of the field \"field\" has a field \"min_characters\", which does not exist. There are \"max_characters\".",
+            "\"text\" of the field \"field\" has the unknown field \"min_characters\". Known fields: \"max_characters\".",
         ),
         (
             json!({"integer": {"from": 1, "to": 1}}),
             "the field \"field\" allows 1 for \"/instructions/1\", but instructions must be text.",
         ),
-        (json!({"one_of": ["a", "a"]}), "\"one_of\" of the field \"field\" has \"a\" in it twice. Remove one."),
+        (json!({"one_of": ["a", "a"]}), "\"one_of\" of the field \"field\" has \"a\" twice. Remove one."),
     ] {
         assert_mistakes(&with_field(&json!("/instructions/1"), &allow), &[sentence]);
     }
@@ -487,53 +488,55 @@ fn openai_takes_what_a_caller_may_set() {
             "/audio/output/speed",
             json!({"number": {"from": 0.1, "to": 9}}),
             &[
-                "the field \"field\" allows 0.1 for \"/audio/output/speed\", but OpenAI takes 0.25 to 1.5.",
-                "the field \"field\" allows 9 for \"/audio/output/speed\", but OpenAI takes 0.25 to 1.5.",
-                "the field \"field\" allows 2.933 for \"/audio/output/speed\", but OpenAI takes 0.25 to 1.5.",
+                "the field \"field\" can set \"/audio/output/speed\" to 0.1, but OpenAI accepts 0.25 to 1.5.",
+                "the field \"field\" can set \"/audio/output/speed\" to 9, but OpenAI accepts 0.25 to 1.5.",
+                "the field \"field\" can set \"/audio/output/speed\" to 2.933, but OpenAI accepts 0.25 to 1.5.",
             ][..],
         ),
         (
             "/audio/output/speed",
             json!({"one_of": {"normal": 1, "fast": 2}}),
-            &["the field \"field\" allows 2 for \"/audio/output/speed\", but OpenAI takes 0.25 to 1.5."],
+            &["the field \"field\" can set \"/audio/output/speed\" to 2, but OpenAI accepts 0.25 to 1.5."],
         ),
         (
             "/audio/output/speed",
             json!({"one_of": ["1.0"]}),
             &[
-                "the field \"field\" allows \"1.0\" for \"/audio/output/speed\", but OpenAI takes a number. Write the number without quotes.",
+                "the field \"field\" can set \"/audio/output/speed\" to \"1.0\", but OpenAI accepts a number. Write the number without quotes.",
             ],
         ),
         (
             "/max_output_tokens",
             json!({"number": {"from": 1, "to": 4}}),
-            &["the field \"field\" allows 1.955 for \"/max_output_tokens\", but OpenAI takes text or a whole number."],
+            &[
+                "the field \"field\" can set \"/max_output_tokens\" to 1.955, but OpenAI accepts text or a whole number.",
+            ],
         ),
         (
             "/audio/output/voice",
             json!({"one_of": ["ash", "Coral"]}),
             &[
-                "the field \"field\" allows \"Coral\" for \"/audio/output/voice\", and OpenAI writes that voice \"coral\".",
+                "the field \"field\" can set \"/audio/output/voice\" to \"Coral\", but OpenAI writes that voice \"coral\".",
             ],
         ),
         (
             "/audio/output/voice",
             json!({"text": {"max_characters": 20}}),
             &[
-                "the field \"field\" lets callers write any text to \"/audio/output/voice\", but OpenAI takes \"alloy\", \"ash\", \"ballad\", \"coral\", \"echo\", \"sage\", \"shimmer\", \"verse\", \"marin\" or \"cedar\".",
+                "the field \"field\" lets callers write any text to \"/audio/output/voice\", but OpenAI accepts \"alloy\", \"ash\", \"ballad\", \"coral\", \"echo\", \"sage\", \"shimmer\", \"verse\", \"marin\" or \"cedar\".",
             ],
         ),
         (
             "/model",
             json!({"one_of": {"old": "gpt-realtime-mini-2025-10-06", "new": "gpt-realtime-2.1"}}),
             &[
-                "the field \"field\" allows \"gpt-realtime-mini-2025-10-06\" for \"/model\", and that model was shut down on 2026-07-23. Use \"gpt-realtime-2.1-mini\".",
+                "the field \"field\" can set \"/model\" to \"gpt-realtime-mini-2025-10-06\", which was shut down on 2026-07-23. Use \"gpt-realtime-2.1-mini\".",
             ],
         ),
         (
             "/audio/output",
             json!({"one_of": {"loud": {"speed": 9}}}),
-            &["the field \"field\" allows 9 for \"/audio/output/speed\", but OpenAI takes 0.25 to 1.5."],
+            &["the field \"field\" can set \"/audio/output/speed\" to 9, but OpenAI accepts 0.25 to 1.5."],
         ),
     ] {
         assert_mistakes(&with_field(&at.into(), &allow), sentences);
@@ -541,7 +544,7 @@ fn openai_takes_what_a_caller_may_set() {
     assert_warnings(
         &with_field(&"/audio/input/transcription/model".into(), &json!({"one_of": ["whisper-1"]})),
         &[
-            "the field \"field\" allows \"whisper-1\" for \"/audio/input/transcription/model\", and that model will be shut down on 2027-02-26. Use \"gpt-live-transcribe\".",
+            "the field \"field\" can set \"/audio/input/transcription/model\" to \"whisper-1\", which will be shut down on 2027-02-26. Use \"gpt-live-transcribe\".",
         ],
     );
     assert_warnings(
@@ -575,7 +578,7 @@ fn two_fields_have_two_places_and_none_is_named_profile() {
     assert_mistakes(
         &fields(json!({"voice": {"at": "/audio/output/voice", "alow": allow}})),
         &[
-            "the field \"voice\" has a field \"alow\", which does not exist. There are \"at\" and \"allow\". Did you mean \"allow\"?",
+            "the field \"voice\" has the unknown field \"alow\". Known fields: \"at\" and \"allow\". Did you mean \"allow\"?",
             "the field \"voice\" has no \"allow\", its rule: \"one_of\", \"number\", \"integer\" or \"text\".",
         ],
     );
