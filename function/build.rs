@@ -1,8 +1,13 @@
-//! Links what is shipped for the C library of Lambda's Amazon Linux 2023.
+//! Refuses a broken `profiles.json`, and links what is shipped for the C library of Lambda's Amazon Linux 2023.
 
 #![allow(clippy::print_stdout, reason = "what is printed is for cargo")]
 
 use std::{env, fs, io, path::Path};
+
+use openai_realtime::Day;
+
+/// The profiles that `src/profile.rs` compiles in.
+const PROFILES: &str = "profiles.json";
 
 /// glibc 2.34, the first in which threads and dlopen are no libraries of their own. zig, with which `sam build`
 /// links, takes an older one by default, and to load those two costs a twentieth of a cold start's CPU.
@@ -11,12 +16,26 @@ const GLIBC: &str = "2.34";
 fn main() -> io::Result<()> {
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-env-changed=RUSTC_LINKER");
+    check_profiles()?;
     let by_zig = env::var("RUSTC_LINKER").is_ok_and(|linker| linker.contains("zig"));
     if let (true, Ok(architecture), Ok(folder)) = (by_zig, env::var("CARGO_CFG_TARGET_ARCH"), env::var("OUT_DIR")) {
         // Of two targets, zig takes the last. In a file, since cargo-zigbuild keeps the first alone otherwise.
         let arguments = Path::new(&folder).join("zig-arguments");
         fs::write(&arguments, format!("-target {architecture}-linux-gnu.{GLIBC}\n"))?;
         println!("cargo::rustc-link-arg-bins=@{}", arguments.display());
+    }
+    Ok(())
+}
+
+/// Every mistake of the file is an error of the build. A warning is shown with each build.
+fn check_profiles() -> io::Result<()> {
+    println!("cargo::rerun-if-changed={PROFILES}");
+    let findings = token_mint_profile_check::check(&fs::read(PROFILES)?, Day::today());
+    for warning in findings.warnings {
+        println!("cargo::warning={PROFILES}: {warning}");
+    }
+    for mistake in findings.mistakes {
+        println!("cargo::error={PROFILES}: {mistake}");
     }
     Ok(())
 }

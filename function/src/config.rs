@@ -4,14 +4,12 @@ use std::{
     env, fmt::Display, net::IpAddr, num::NonZeroU32, ops::RangeInclusive, path::PathBuf, str::FromStr, time::Duration,
 };
 
+use openai_realtime::{TOKEN_TTL_SECONDS as TOKEN_TTL_RANGE, VOICES};
 use secrecy::SecretString;
 use tracing::Level;
 use url::{Host, Url};
 
-use crate::{
-    profile::{self, Voice},
-    quota::Limits,
-};
+use crate::{profile::Voice, quota::Limits};
 
 const OPENAI_SECRET_ARN: &str = "OPENAI_SECRET_ARN";
 const OPENAI_API_KEY: &str = "OPENAI_API_KEY";
@@ -34,7 +32,10 @@ const AWS_LAMBDA_RUNTIME_API: &str = "AWS_LAMBDA_RUNTIME_API";
 const KEY_TTL_RANGE: RangeInclusive<u64> = 0..=86_400;
 const QUOTA_RANGE: RangeInclusive<u32> = 0..=1_000_000;
 const DAILY_LIMIT_RANGE: RangeInclusive<u32> = 0..=1_000_000_000;
-const ORIGINS: &str = "origins such as https://app.example.com, separated by commas, or * alone";
+/// As the template's `AllowedOrigins` has it. A test of the template holds the two together.
+const ORIGINS: &str = "* alone, or a list of origins exactly as browsers send them, separated by commas: http:// or \
+                       https://, a host in lower case, and a port if it is not the default; no path and no slash at \
+                       the end";
 
 /// The function's configuration, every value of it checked.
 #[derive(Debug)]
@@ -126,7 +127,7 @@ impl Config {
             base_url: base_url(read(OPENAI_BASE_URL))?,
             model: read(MODEL).map(model).transpose()?,
             voice: read(VOICE).as_deref().map(voice).transpose()?,
-            token_ttl: seconds(TOKEN_TTL_SECONDS, read(TOKEN_TTL_SECONDS), profile::TOKEN_TTL_SECONDS, 3_600)?,
+            token_ttl: seconds(TOKEN_TTL_SECONDS, read(TOKEN_TTL_SECONDS), TOKEN_TTL_RANGE, 3_600)?,
             key_ttl: seconds(KEY_TTL_SECONDS, read(KEY_TTL_SECONDS), KEY_TTL_RANGE, 300)?,
             allowed_origins: origins(read(ALLOWED_ORIGINS).as_deref())?,
             quotas: quotas(
@@ -214,7 +215,7 @@ fn model(value: String) -> Result<String, ConfigError> {
 }
 
 fn voice(value: &str) -> Result<Voice, ConfigError> {
-    Voice::named(value).ok_or_else(|| wrong(VOICE, is(value), format!("one of {}", Voice::ALL.join(", "))))
+    Voice::named(value).ok_or_else(|| wrong(VOICE, is(value), format!("one of {}", VOICES.join(", "))))
 }
 
 fn seconds(
@@ -253,40 +254,65 @@ fn quotas(table: Option<String>, limits: Limits) -> Option<Quotas> {
     table.filter(|_| limits.any()).map(|table| Quotas { table, limits })
 }
 
+/// Refused rather than normalised: API Gateway gets the same list from the template unchanged, and compares it exactly.
 fn origins(value: Option<&str>) -> Result<Origins, ConfigError> {
-    match value {
-        None | Some("*") => Ok(Origins::Any),
-        Some(list) => {
-            let entries = list.split(',').map(str::trim).filter(|entry| !entry.is_empty());
-            let only = entries.map(origin).collect::<Result<Vec<_>, _>>()?;
-            if only.is_empty() {
-                return Err(wrong(ALLOWED_ORIGINS, is(list), ORIGINS));
-            }
-            Ok(Origins::Only(only))
+    let entries: Vec<_> = value.unwrap_or_default().split(',').map(str::trim).collect();
+    if ["*", ""].iter().any(|any| entries.iter().all(|entry| entry == any)) {
+        return Ok(Origins::Any);
+    }
+    for entry in &entries {
+        if !is_origin(entry) {
+            let fault = match entry_meant(entry).filter(|meant| is_origin(meant)) {
+                Some(meant) => format!("has {entry:?} in it; write {meant}"),
+                None if entry.is_empty() => "has an empty entry".to_owned(),
+                None => format!("has {entry:?} in it"),
+            };
+            return Err(wrong(ALLOWED_ORIGINS, fault, ORIGINS));
         }
     }
+    Ok(Origins::Only(entries.into_iter().map(str::to_owned).collect()))
 }
 
-/// An origin as browsers write it: a scheme, a host in lower case, and a port if it is not the scheme's own.
-fn origin(entry: &str) -> Result<String, ConfigError> {
-    let refuse = |fault: &str| Err(wrong(ALLOWED_ORIGINS, format!("has {entry:?} in it, {fault}"), ORIGINS));
-    let Ok(url) = Url::parse(entry) else { return refuse("which is not an origin") };
-    if entry.contains('*') {
-        return refuse("and wildcards are not supported");
-    }
-    let Some(host) = url.host_str().filter(|host| !host.is_empty()) else { return refuse("which has no host") };
-    let scheme = url.scheme();
-    let origin = match url.port() {
-        Some(port) => format!("{scheme}://{host}:{port}"),
-        None => format!("{scheme}://{host}"),
+/// Whether an entry is an origin as browsers send it. Only http and https: API Gateway refuses any other scheme in
+/// `AllowOrigins` ("Invalid format for origin capacitor://localhost").
+fn is_origin(entry: &str) -> bool {
+    let rest = |scheme| entry.strip_prefix(scheme);
+    let Some((rest, default)) = rest("http://").zip(Some("80")).or(rest("https://").zip(Some("443"))) else {
+        return false;
     };
-    // What is left over is a path, a query or a user, which no `Origin` header has. A slash at the end is
-    // the commonest of them.
-    let bare = url.path().trim_matches('/').is_empty() && url.query().is_none() && url.fragment().is_none();
-    if entry.ends_with('/') || !bare || !url.username().is_empty() || url.password().is_some() {
-        return refuse(&format!("which never matches; write {origin}"));
+    let within = |text: &str, others: &[u8]| {
+        let known = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || others.contains(&byte);
+        !text.is_empty() && text.bytes().all(known)
+    };
+    let (host, port) = match rest.strip_prefix('[') {
+        Some(address) => {
+            let Some((address, port)) = address.split_once(']') else { return false };
+            let is_hex = address.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f' | b':'));
+            (is_hex && address.contains(':'), port)
+        }
+        None => {
+            let (name, port) = rest.split_at(rest.find(':').unwrap_or(rest.len()));
+            (name.split('.').all(|label| within(label, b"-_")), port)
+        }
+    };
+    let port = match port.strip_prefix(':') {
+        Some(port) => port.len() <= 5 && port != default && !port.starts_with('0') && is_number(port),
+        None => port.is_empty(),
+    };
+    host && port
+}
+
+fn is_number(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+/// The origin that a browser sends for a page at this address.
+fn entry_meant(entry: &str) -> Option<String> {
+    if !entry.contains('.') && !entry.contains("://") {
+        return None;
     }
-    Ok(origin)
+    let with_scheme = if entry.contains("://") { entry.to_owned() } else { format!("https://{entry}") };
+    Some(Url::parse(&with_scheme).ok()?.origin().ascii_serialization())
 }
 
 fn log_level(value: Option<String>) -> Result<Level, ConfigError> {
@@ -447,29 +473,74 @@ mod tests {
     }
 
     #[test]
-    fn origins_are_read_as_browsers_write_them() {
+    fn origins_are_taken_as_browsers_send_them() {
         let read = |value| config(&[("ALLOWED_ORIGINS", value)]).unwrap().allowed_origins;
-        assert_eq!(read("*"), Origins::Any);
-        let written = " https://App.Example.com:443 ,http://localhost:5173,, capacitor://localhost";
-        let only = ["https://app.example.com", "http://localhost:5173", "capacitor://localhost"];
-        assert_eq!(read(written), Origins::Only(only.map(str::to_owned).to_vec()));
+        for any in ["*", "*, *", ","] {
+            assert_eq!(read(any), Origins::Any);
+        }
+        let only = [
+            "https://app.example.com",
+            "http://localhost:5173",
+            "http://127.0.0.1:8080",
+            "http://[::1]:5173",
+            "https://xn--bcher-kva.example",
+            "https://app.example.com:80",
+        ];
+        assert_eq!(read(&only.join(", ")), Origins::Only(only.map(str::to_owned).to_vec()));
     }
 
     #[test]
-    fn an_origin_that_could_never_match_stops_the_start() {
-        for value in [
-            "https://app.example.com/",
-            "https://app.example.com/login",
-            "https://app.example.com?x",
-            "https://me@app.example.com",
-            "https://*.example.com",
-            "app.example.com",
-            "null",
-            "*,https://app.example.com",
+    fn an_origin_that_no_browser_sends_stops_the_start_with_the_right_one() {
+        for (value, fault) in [
+            ("https://app.example.com/", "has \"https://app.example.com/\" in it; write https://app.example.com"),
+            (
+                "https://app.example.com/login",
+                "has \"https://app.example.com/login\" in it; write https://app.example.com",
+            ),
+            ("https://app.example.com?x", "has \"https://app.example.com?x\" in it; write https://app.example.com"),
+            ("https://me@app.example.com", "has \"https://me@app.example.com\" in it; write https://app.example.com"),
+            ("https://App.Example.com", "has \"https://App.Example.com\" in it; write https://app.example.com"),
+            ("https://app.example.com:443", "has \"https://app.example.com:443\" in it; write https://app.example.com"),
+            ("http://app.example.com:80", "has \"http://app.example.com:80\" in it; write http://app.example.com"),
+            ("https://bücher.example", "has \"https://bücher.example\" in it; write https://xn--bcher-kva.example"),
+            ("app.example.com", "has \"app.example.com\" in it; write https://app.example.com"),
+            ("https://*.example.com", "has \"https://*.example.com\" in it"),
+            ("https://*", "has \"https://*\" in it"),
+            ("*,https://app.example.com", "has \"*\" in it"),
+            ("capacitor://localhost", "has \"capacitor://localhost\" in it"),
+            ("null", "has \"null\" in it"),
+            ("https://app.example.com,", "has an empty entry"),
+            ("https://a.example,,https://b.example", "has an empty entry"),
+            ("https://", "has \"https://\" in it"),
+            ("http://[localhost]", "has \"http://[localhost]\" in it"),
         ] {
-            assert!(sentence("ALLOWED_ORIGINS", value).starts_with("ALLOWED_ORIGINS has "));
+            let expected = format!("ALLOWED_ORIGINS {fault}: expected {ORIGINS}");
+            assert_eq!(sentence("ALLOWED_ORIGINS", value), expected);
         }
-        assert!(sentence("ALLOWED_ORIGINS", "https://a.example/").contains("write https://a.example"));
-        assert!(sentence("ALLOWED_ORIGINS", " , ").contains("is \",\""));
+    }
+
+    #[test]
+    fn the_template_offers_the_voices_that_there_are() {
+        let template = include_str!("../../template.yaml");
+        let section = template.split("\n  Voice:\n").nth(1).unwrap();
+        let offered = section.lines().find_map(|line| line.trim().strip_prefix("AllowedValues: ")).unwrap();
+        assert_eq!(offered, format!("[\"\", {}]", VOICES.join(", ")));
+    }
+
+    proptest::proptest! {
+        /// The other opinion on what a browser sends: the URL standard.
+        #[test]
+        fn every_origin_of_a_web_page_is_taken(
+            scheme in "https?",
+            host in "[a-zA-Z0-9][a-zA-Z0-9-]{0,6}(\\.[a-z][a-z0-9]{0,5}){0,2}|[0-9]{1,3}\\.0\\.0\\.1|\\[[0-9a-fA-F]{1,4}::[0-9]{1,4}\\]",
+            port in proptest::option::of(proptest::num::u16::ANY),
+            path in "(/[a-z]*)?",
+        ) {
+            let port = port.map_or_else(String::new, |port| format!(":{port}"));
+            let Ok(page) = Url::parse(&format!("{scheme}://{host}{port}{path}")) else { return Ok(()) };
+            let origin = page.origin().ascii_serialization();
+            proptest::prop_assume!(page.port() != Some(0));
+            proptest::prop_assert!(is_origin(&origin), "{}", origin);
+        }
     }
 }

@@ -1,11 +1,12 @@
 //! Profiles: the sessions that this mint hands out, and the fields in them that a caller may set.
 
-use std::{collections::BTreeMap, fmt, ops::RangeInclusive, time::Duration};
+use std::{collections::BTreeMap, fmt, time::Duration};
 
+use openai_realtime::VOICES;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-/// The profiles, compiled in, so that what is deployed is what was tested.
+/// The profiles, compiled in, so that what is deployed is what was tested. The build refuses a file with mistakes: `build.rs`.
 const PROFILES: &str = include_str!("../profiles.json");
 
 const DEFAULT: &str = "default";
@@ -13,22 +14,15 @@ const PROFILE_FIELD: &str = "profile";
 const VOICE_POINTER: &str = "/audio/output/voice";
 const INSTRUCTIONS: &str = "instructions";
 
-/// What OpenAI takes for `expires_after.seconds` (its OpenAPI description, 2026-08-21).
-pub const TOKEN_TTL_SECONDS: RangeInclusive<u64> = 10..=7_200;
-
 /// One of OpenAI's built-in voices.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Voice(&'static str);
 
 impl Voice {
-    /// All of them, by the types of the `openai` npm package 7.57.0 (2026-11-13).
-    pub const ALL: [&'static str; 10] =
-        ["alloy", "ash", "ballad", "coral", "echo", "sage", "shimmer", "verse", "marin", "cedar"];
-
     /// The voice of that name, if there is one.
     #[must_use]
     pub fn named(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|voice| *voice == name).map(Self)
+        VOICES.into_iter().find(|voice| *voice == name).map(Self)
     }
 }
 
@@ -110,33 +104,23 @@ pub struct Session {
     pub voice: Option<String>,
 }
 
-/// `profiles.json` cannot be used. A test keeps this from being deployed.
+/// The profiles cannot be used. The build refuses a `profiles.json` with mistakes, so at start this is about a variable.
 #[derive(Debug, thiserror::Error)]
 pub enum ProfilesError {
-    /// It is not what this module reads.
-    #[error("profiles.json cannot be read: {0}")]
+    /// The file is not what the build lets through.
+    #[error("profiles.json is not what the build has checked: {0}")]
     Unreadable(#[from] serde_json::Error),
-    /// There has to be one profile for those who name none.
+    /// There is no profile for callers that name none.
     #[error("profiles.json has no profile named {DEFAULT}")]
     NoDefault,
-    /// A session that is no JSON object, or says of what type it is.
-    #[error("profiles.json: the session of {0:?} has to be an object without a type, which is the profile's kind")]
-    NoSession(String),
-    /// A time to live that OpenAI does not take.
-    #[error("profiles.json: token_ttl_seconds of {0:?} has to be from 10 to 7200")]
-    TokenTtl(String),
-    /// A place in the session document that is not there.
-    #[error("profiles.json: {0:?} leads nowhere in its profile's session")]
-    NoSuchPlace(String),
-    /// A place that two fields would write to.
-    #[error("profiles.json: two fields go to {0:?} or into it")]
-    SharedPlace(String),
-    /// Instructions that are, or could become, something else than text.
-    #[error("profiles.json: the instructions of {0:?} have to be text, or a list of text")]
-    NoText(String),
-    /// A field whose rule no value can follow, or that can never be set.
-    #[error("profiles.json: the field {0:?} can never be set")]
-    NoSuchField(String),
+    /// A place of the default session that a variable would set.
+    #[error("{variable} cannot be set: the session of profile {DEFAULT:?} has nothing at {place}")]
+    NoSuchPlace {
+        /// The variable.
+        variable: &'static str,
+        /// JSON pointer to the place.
+        place: &'static str,
+    },
 }
 
 /// What is wrong with a caller's request. Its text is a sentence for the caller.
@@ -188,17 +172,16 @@ impl Profiles {
         token_ttl: Duration,
     ) -> Result<Self, ProfilesError> {
         let mut by_name: BTreeMap<String, Profile> = serde_json::from_str(text)?;
-        for (name, profile) in &mut by_name {
-            profile.check(name)?;
+        for profile in by_name.values_mut() {
             let ttl = token_ttl.as_secs();
             profile.token_ttl_seconds = Some(profile.token_ttl_seconds.map_or(ttl, |own| own.min(ttl)));
         }
         let default = by_name.get_mut(DEFAULT).ok_or(ProfilesError::NoDefault)?;
         if let Some(model) = model {
-            set(&mut default.session, default.kind.model_pointer(), model.into())?;
+            set(&mut default.session, "MODEL", default.kind.model_pointer(), model.into())?;
         }
         if let Some(Voice(voice)) = voice {
-            set(&mut default.session, VOICE_POINTER, voice.into())?;
+            set(&mut default.session, "VOICE", VOICE_POINTER, voice.into())?;
         }
         let default = default.session(DEFAULT, default.session.clone());
         Ok(Self { by_name, default })
@@ -253,35 +236,6 @@ impl Kind {
 }
 
 impl Profile {
-    fn check(&self, name: &str) -> Result<(), ProfilesError> {
-        if self.session.as_object().is_none_or(|session| session.contains_key("type")) {
-            return Err(ProfilesError::NoSession(name.to_owned()));
-        }
-        if self.token_ttl_seconds.is_some_and(|seconds| !TOKEN_TTL_SECONDS.contains(&seconds)) {
-            return Err(ProfilesError::TokenTtl(name.to_owned()));
-        }
-        let instructions = self.session.get(INSTRUCTIONS).and_then(Value::as_array);
-        if instructions.into_iter().flatten().any(|paragraph| !paragraph.is_string()) {
-            return Err(ProfilesError::NoText(name.to_owned()));
-        }
-        for (field, setting) in &self.caller_may_set {
-            if setting.at.is_empty() || self.session.pointer(&setting.at).is_none() {
-                return Err(ProfilesError::NoSuchPlace(setting.at.clone()));
-            }
-            if field == PROFILE_FIELD || setting.allow.is_impossible() {
-                return Err(ProfilesError::NoSuchField(field.clone()));
-            }
-            if setting.at.starts_with("/instructions") && !setting.allow.is_text() {
-                return Err(ProfilesError::NoText(name.to_owned()));
-            }
-            let inside = |other: &Setting| format!("{}/", other.at).starts_with(&format!("{}/", setting.at));
-            if self.caller_may_set.iter().any(|(name, other)| name != field && inside(other)) {
-                return Err(ProfilesError::SharedPlace(setting.at.clone()));
-            }
-        }
-        Ok(())
-    }
-
     fn apply(&self, asked: &Map<String, Value>, document: &mut Value) -> Result<(), InvalidRequest> {
         for (field, value) in asked.iter().filter(|(field, _)| *field != PROFILE_FIELD) {
             let Some(setting) = self.caller_may_set.get(field) else {
@@ -337,24 +291,6 @@ impl Rule {
             }
         }
     }
-
-    fn is_text(&self) -> bool {
-        match self {
-            Self::OneOf(Choices::Words(_)) | Self::Text { .. } => true,
-            Self::OneOf(Choices::Names(names)) => names.values().all(Value::is_string),
-            Self::Number { .. } | Self::Integer { .. } => false,
-        }
-    }
-
-    fn is_impossible(&self) -> bool {
-        match self {
-            Self::OneOf(Choices::Words(words)) => words.is_empty(),
-            Self::OneOf(Choices::Names(names)) => names.is_empty(),
-            Self::Number { from, to } => from > to,
-            Self::Integer { from, to } => from > to,
-            Self::Text { max_characters } => *max_characters == 0,
-        }
-    }
 }
 
 /// Control characters, the separators of lines and paragraphs, and those that turn the direction of a text.
@@ -362,8 +298,8 @@ fn breaks_the_line(letter: char) -> bool {
     letter.is_control() || matches!(letter, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
-fn set(document: &mut Value, pointer: &str, value: Value) -> Result<(), ProfilesError> {
-    *document.pointer_mut(pointer).ok_or_else(|| ProfilesError::NoSuchPlace(pointer.to_owned()))? = value;
+fn set(document: &mut Value, variable: &'static str, place: &'static str, value: Value) -> Result<(), ProfilesError> {
+    *document.pointer_mut(place).ok_or(ProfilesError::NoSuchPlace { variable, place })? = value;
     Ok(())
 }
 
@@ -409,6 +345,8 @@ impl fmt::Display for InvalidRequest {
 
 #[cfg(test)]
 mod tests {
+    use openai_realtime::Day;
+
     use super::*;
 
     fn profiles() -> Profiles {
@@ -441,7 +379,7 @@ mod tests {
 
     #[test]
     fn a_caller_may_choose_among_all_ten_voices() {
-        for voice in Voice::ALL {
+        for voice in VOICES {
             let session = profiles().session(json!({"voice": voice}).to_string().as_bytes()).unwrap();
             assert_eq!(sent(&session)["session"]["audio"]["output"]["voice"], voice);
             assert_eq!(session.voice.as_deref(), Some(voice));
@@ -570,63 +508,21 @@ mod tests {
         let section = readme.split("## Profiles").nth(1).unwrap();
         let example: Value =
             serde_json::from_str(section.split("```").nth(1).unwrap().trim_start_matches("json")).unwrap();
-        let profiles = parse(&json!({ "default": example })).unwrap();
+        let file = json!({ "default": example });
+        let findings = token_mint_profile_check::check(file.to_string().as_bytes(), Day::today());
+        assert_eq!(findings, token_mint_profile_check::Findings::default());
+        let profiles = parse(&file).unwrap();
         let body = json!({"scenario": "noise", "voice": "coral", "speed": 0.8, "length": 256, "name": "Kim"});
         let session = &sent(&profiles.session(body.to_string().as_bytes()).unwrap())["session"];
         assert_eq!(session["instructions"], "You play a caller in an exercise.\n\n…\n\nThe trainee is called\n\nKim");
     }
 
     #[test]
-    fn a_profile_that_could_not_work_is_refused_with_a_sentence() {
-        let with = |change: &dyn Fn(&mut Value)| {
-            let mut profiles: Value = serde_json::from_str(PROFILES).unwrap();
-            change(&mut profiles);
-            parse(&profiles).expect_err("this cannot work").to_string()
-        };
-        type Change = fn(&mut Value);
-        let changes: [(Change, &str); 16] = [
-            (|all| drop(all.as_object_mut().unwrap().remove("default")), "no profile named default"),
-            (|all| all["default"]["kind"] = "chat".into(), "unknown variant `chat`"),
-            (|all| all["default"]["session"]["instructions"] = json!(["a", 1]), "have to be text, or a list of text"),
-            (
-                |all| all["de-escalation"]["caller_may_set"]["speed"]["at"] = "/instructions/2".into(),
-                "have to be text, or a list of text",
-            ),
-            (
-                |all| all["de-escalation"]["caller_may_set"]["speed"]["at"] = "/audio/output/voice".into(),
-                "two fields go to \"/audio/output/voice\"",
-            ),
-            (
-                |all| all["de-escalation"]["caller_may_set"]["speed"]["at"] = "/audio/output".into(),
-                "two fields go to \"/audio/output\" or into it",
-            ),
-            (|all| all["default"]["caller_may_set"]["voice"]["at"] = "".into(), "\"\" leads nowhere"),
-            (|all| all["default"]["sessions"] = json!({}), "unknown field `sessions`"),
-            (|all| all["default"]["session"] = json!("x"), "the session of \"default\" has to be an object"),
-            (|all| all["default"]["session"]["type"] = "realtime".into(), "without a type"),
-            (|all| all["default"]["token_ttl_seconds"] = json!(9), "from 10 to 7200"),
-            (|all| all["default"]["caller_may_set"]["voice"]["at"] = "/voice".into(), "\"/voice\" leads nowhere"),
-            (|all| all["default"]["caller_may_set"]["voice"]["allow"] = json!({"one_of": []}), "\"voice\" can never"),
-            (|all| all["default"]["caller_may_set"]["voice"]["allow"] = json!({"any": true}), "unknown variant `any`"),
-            (
-                |all| all["default"]["caller_may_set"]["voice"]["allow"] = json!({"number": {"from": 2, "to": 1}}),
-                "\"voice\" can never",
-            ),
-            (
-                |all| {
-                    let setting = all["default"]["caller_may_set"]["voice"].take();
-                    all["default"]["caller_may_set"] = json!({"profile": setting});
-                },
-                "\"profile\" can never",
-            ),
-        ];
-        for (change, sentence) in changes {
-            let error = with(&change);
-            assert!(error.starts_with("profiles.json") && error.contains(sentence), "{sentence}: {error}");
-        }
+    fn a_variable_needs_its_place_in_the_default_session() {
         let silent = json!({"default": {"kind": "realtime", "session": {"model": "x"}}}).to_string();
         let error = Profiles::parse(&silent, None, Voice::named("ash"), Duration::from_secs(60)).unwrap_err();
-        assert!(error.to_string().contains("/audio/output/voice"), "{error}");
+        let sentence = "VOICE cannot be set: the session of profile \"default\" has nothing at /audio/output/voice";
+        assert_eq!(error.to_string(), sentence);
     }
 
     #[test]

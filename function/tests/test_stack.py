@@ -376,7 +376,8 @@ def test_a_deployment_that_would_be_open_by_accident_fails_and_makes_nothing(sta
         (who, {}),
         (who, {"AllowedOrigins": "*"}),
         (who, {"AllowedOrigins": "https://app.example.com,*"}),
-        ("AllowedOrigins is * alone", {"AllowedOrigins": "https://app.example.com,*", "PublicEndpoint": "yes"}),
+        ("AllowedOrigins must be * alone", {"AllowedOrigins": "https://app.example.com,*", "PublicEndpoint": "yes"}),
+        ("AllowedOrigins has an empty entry", {"AllowedOrigins": "https://app.example.com,,https://b.example"}),
         ("With AuthIssuer, give AuthAudience too", {"AuthIssuer": issuer}),
         ("With AuthAudience, give AuthIssuer too", {"AuthAudience": audience, "PublicEndpoint": "yes"}),
     ]:

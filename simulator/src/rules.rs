@@ -1,214 +1,17 @@
-//! Which session documents OpenAI takes, as data.
-//!
-//! Source: `RealtimeCreateClientSecretRequest` of OpenAI's OpenAPI description (2026-08-21), and for
-//! translations `RealtimeTranslationSessionCreateRequest` of its Python SDK 3.54. Where
-//! that description leaves a value open and the service does not, as with voices, the service is
-//! followed.
+//! Which session documents OpenAI takes, and the words in which it refuses the others.
 
+use openai_realtime::schema::{
+    ENVELOPE, FaultKind, REALTIME, RESPONSE, Rule, Step, TRANSCRIPTION, TRANSLATION, TRANSLATION_UPDATE, faults,
+};
 use serde_json::Value;
 
 use crate::refusal::Refusal;
-
-pub(crate) enum Rule {
-    Null,
-    Flag,
-    Text,
-    Whole(i64, i64),
-    Number(f64, f64),
-    Choice(&'static [&'static str]),
-    List(&'static Rule),
-    Object(&'static [Field]),
-    /// Any object; what is in it is the caller's.
-    Map,
-    /// The first that fits.
-    Either(&'static [Rule]),
-}
-
-pub(crate) struct Field {
-    name: &'static str,
-    required: bool,
-    rule: Rule,
-}
-
-const fn may(name: &'static str, rule: Rule) -> Field {
-    Field { name, required: false, rule }
-}
-
-const fn must(name: &'static str, rule: Rule) -> Field {
-    Field { name, required: true, rule }
-}
-
-use Rule::{Choice, Either, Flag, List, Map, Null, Number, Object, Text, Whole};
-
-pub(crate) const VOICES: [&str; 10] =
-    ["alloy", "ash", "ballad", "coral", "echo", "sage", "shimmer", "verse", "marin", "cedar"];
-
-const FORMAT: Rule =
-    Object(&[must("type", Choice(&["audio/pcm", "audio/pcmu", "audio/pcma"])), may("rate", Whole(24_000, 24_000))]);
-
-const TRANSCRIPTION: Rule = Object(&[
-    may("model", Text),
-    may("language", Text),
-    may("languages", List(&Text)),
-    may("keywords", List(&Text)),
-    may("prompt", Text),
-    may("delay", Choice(&["minimal", "low", "medium", "high", "xhigh"])),
-]);
-
-const TURN_DETECTION: Rule = Either(&[
-    Null,
-    Object(&[
-        must("type", Choice(&["server_vad", "semantic_vad"])),
-        may("threshold", Number(0.0, 1.0)),
-        may("prefix_padding_ms", Whole(0, i64::MAX)),
-        may("silence_duration_ms", Whole(0, i64::MAX)),
-        may("create_response", Flag),
-        may("interrupt_response", Flag),
-        may("idle_timeout_ms", Either(&[Null, Whole(5_000, 30_000)])),
-        may("eagerness", Choice(&["low", "medium", "high", "auto"])),
-    ]),
-]);
-
-const INPUT: Rule = Object(&[
-    may("format", FORMAT),
-    may("transcription", Either(&[Null, TRANSCRIPTION])),
-    may("noise_reduction", Either(&[Null, Object(&[may("type", Choice(&["near_field", "far_field"]))])])),
-    may("turn_detection", TURN_DETECTION),
-]);
-
-const VOICE: Rule = Either(&[Choice(&VOICES), Object(&[must("id", Text)])]);
-
-const INCLUDE: Rule = Either(&[Null, List(&Choice(&["item.input_audio_transcription.logprobs"]))]);
-
-const TOOL: Rule = Object(&[
-    must("type", Choice(&["function", "mcp"])),
-    may("name", Text),
-    may("description", Text),
-    may("parameters", Map),
-    may("server_label", Text),
-    may("server_url", Text),
-    may("connector_id", Text),
-    may("tunnel_id", Text),
-    may("authorization", Text),
-    may("server_description", Text),
-    may("headers", Either(&[Null, Map])),
-    may("allowed_tools", Either(&[Null, List(&Text), Map])),
-    may("allowed_callers", Either(&[Null, List(&Choice(&["direct", "programmatic"]))])),
-    may("require_approval", Either(&[Null, Choice(&["always", "never"]), Map])),
-    may("defer_loading", Flag),
-]);
-
-const TOOL_CHOICE: Rule = Either(&[
-    Choice(&["none", "auto", "required"]),
-    Object(&[
-        must("type", Choice(&["function", "mcp"])),
-        may("name", Either(&[Null, Text])),
-        may("server_label", Text),
-    ]),
-]);
-
-const TRUNCATION: Rule = Either(&[
-    Choice(&["auto", "disabled"]),
-    Object(&[
-        must("type", Choice(&["retention_ratio"])),
-        must("retention_ratio", Number(0.0, 1.0)),
-        may("token_limits", Object(&[may("post_instructions", Whole(0, i64::MAX))])),
-    ]),
-]);
-
-const PROMPT: Rule = Either(&[
-    Null,
-    Object(&[must("id", Text), may("version", Either(&[Null, Text])), may("variables", Either(&[Null, Map]))]),
-]);
-
-const TRACING: Rule = Either(&[
-    Null,
-    Choice(&["auto"]),
-    Object(&[may("workflow_name", Text), may("group_id", Text), may("metadata", Map)]),
-]);
-
-const REALTIME: Rule = Object(&[
-    must("type", Choice(&["realtime"])),
-    may("output_modalities", List(&Choice(&["text", "audio"]))),
-    may("model", Text),
-    may("instructions", Text),
-    may(
-        "audio",
-        Object(&[
-            may("input", INPUT),
-            may("output", Object(&[may("format", FORMAT), may("voice", VOICE), may("speed", Number(0.25, 1.5))])),
-        ]),
-    ),
-    may("include", INCLUDE),
-    may("tracing", TRACING),
-    may("tools", List(&TOOL)),
-    may("tool_choice", TOOL_CHOICE),
-    may("parallel_tool_calls", Flag),
-    may("reasoning", Object(&[may("effort", Choice(&["minimal", "low", "medium", "high", "xhigh"]))])),
-    may("max_output_tokens", Either(&[Choice(&["inf"]), Whole(1, 4_096)])),
-    may("truncation", TRUNCATION),
-    may("prompt", PROMPT),
-]);
-
-const TRANSCRIPTION_SESSION: Rule = Object(&[
-    must("type", Choice(&["transcription"])),
-    may("audio", Object(&[may("input", INPUT)])),
-    may("include", INCLUDE),
-]);
-
-const TRANSLATION_AUDIO: Rule = Object(&[
-    may(
-        "input",
-        Object(&[
-            may("transcription", Either(&[Null, Object(&[must("model", Text)])])),
-            may(
-                "noise_reduction",
-                Either(&[
-                    Null,
-                    Object(&[
-                        must("type", Choice(&["near_field", "far_field"])),
-                        may("strength", Number(0.0, f64::MAX)),
-                    ]),
-                ]),
-            ),
-        ]),
-    ),
-    may("output", Object(&[may("language", Text)])),
-]);
-
-const TRANSLATION_SESSION: Rule = Object(&[must("model", Text), may("audio", TRANSLATION_AUDIO)]);
-
-/// `RealtimeTranslationSessionUpdateRequest`: its model is settled when it is created.
-const TRANSLATION_UPDATE: Rule = Object(&[may("audio", TRANSLATION_AUDIO)]);
-
-/// `RealtimeResponseCreateParams`
-const RESPONSE: Rule = Either(&[
-    Null,
-    Object(&[
-        may("audio", Object(&[may("output", Object(&[may("format", FORMAT), may("voice", VOICE)]))])),
-        may("conversation", Choice(&["auto", "none"])),
-        may("input", List(&Map)),
-        may("instructions", Text),
-        may("max_output_tokens", Either(&[Choice(&["inf"]), Whole(1, 4_096)])),
-        may("metadata", Either(&[Null, Map])),
-        may("output_modalities", List(&Choice(&["text", "audio"]))),
-        may("parallel_tool_calls", Flag),
-        may("prompt", PROMPT),
-        may("reasoning", Object(&[may("effort", Choice(&["minimal", "low", "medium", "high", "xhigh"]))])),
-        may("tool_choice", TOOL_CHOICE),
-        may("tools", List(&TOOL)),
-    ]),
-]);
-
-const EXPIRES_AFTER: Rule = Object(&[may("anchor", Choice(&["created_at"])), may("seconds", Whole(10, 7_200))]);
-
-const ENVELOPE: Rule = Object(&[may("expires_after", EXPIRES_AFTER), may("session", Map)]);
 
 /// A request for a translation as OpenAI would judge it. Its session, if it is taken.
 pub(crate) fn translation_of(request: &Value) -> Result<&Value, Refusal> {
     check(request, &ENVELOPE, "")?;
     let session = request.get("session").ok_or_else(|| missing("session"))?;
-    check(session, &TRANSLATION_SESSION, "session")?;
+    check(session, &TRANSLATION, "session")?;
     Ok(session)
 }
 
@@ -228,7 +31,7 @@ pub(crate) fn session_of(request: &Value) -> Result<&Value, Refusal> {
     let session = request.get("session").unwrap_or(&Value::Null);
     let rule = match session.get("type").and_then(Value::as_str) {
         Some("realtime") => &REALTIME,
-        Some("transcription") => &TRANSCRIPTION_SESSION,
+        Some("transcription") => &TRANSCRIPTION,
         Some(other) => {
             let message = format!("Invalid value: '{other}'. Supported values are: 'realtime', 'transcription'.");
             return Err(Refusal::invalid("session.type", message, "invalid_value"));
@@ -243,95 +46,37 @@ fn missing(path: &str) -> Refusal {
     Refusal::invalid(path, format!("Missing required parameter: '{path}'."), "missing_required_parameter")
 }
 
-fn check(value: &Value, rule: &Rule, path: &str) -> Result<(), Refusal> {
-    let wrong_type = |wanted: &str| {
-        let message = format!("Invalid type for '{path}': expected {wanted}.");
-        Err(Refusal::invalid(path, message, "invalid_type"))
+/// The refusal of the first fault, as OpenAI names one at a time.
+fn check(value: &Value, rule: &Rule, root: &str) -> Result<(), Refusal> {
+    let Some(fault) = faults(value, rule).into_iter().next() else { return Ok(()) };
+    let mut found = value;
+    let mut path = root.to_owned();
+    for step in &fault.place {
+        match step {
+            Step::Field(name) => {
+                let dot = if path.is_empty() { "" } else { "." };
+                path = format!("{path}{dot}{name}");
+                found = &found[name];
+            }
+            Step::Entry(at) => {
+                path = format!("{path}[{at}]");
+                found = &found[at];
+            }
+        }
+    }
+    let (message, code) = match fault.kind {
+        FaultKind::Missing => return Err(missing(&path)),
+        FaultKind::Unknown(_) => (format!("Unknown parameter: '{path}'."), "unknown_parameter"),
+        FaultKind::WrongType(wanted) => (format!("Invalid type for '{path}': expected {wanted}."), "invalid_type"),
+        FaultKind::OutOfRange(low, high) => {
+            (format!("Invalid '{path}': expected a value from {low} to {high}, but got {found}."), "invalid_value")
+        }
+        FaultKind::NoChoice(choices) => {
+            let (text, choices) = (found.as_str().unwrap_or_default(), choices.join("', '"));
+            (format!("Invalid value: '{text}'. Supported values are: '{choices}'."), "invalid_value")
+        }
     };
-    let out_of_range = |low: &dyn std::fmt::Display, high: &dyn std::fmt::Display| {
-        let message = format!("Invalid '{path}': expected a value from {low} to {high}, but got {value}.");
-        Err(Refusal::invalid(path, message, "invalid_value"))
-    };
-    match rule {
-        Null if value.is_null() => Ok(()),
-        Null => wrong_type("null"),
-        Flag if value.is_boolean() => Ok(()),
-        Flag => wrong_type("a boolean"),
-        Text if value.is_string() => Ok(()),
-        Text => wrong_type("a string"),
-        Map if value.is_object() => Ok(()),
-        Map => wrong_type("an object"),
-        Whole(low, high) => match value.as_i64() {
-            Some(number) if (*low..=*high).contains(&number) => Ok(()),
-            Some(_) => out_of_range(low, high),
-            None => wrong_type("an integer"),
-        },
-        Number(low, high) => match value.as_f64() {
-            Some(number) if (*low..=*high).contains(&number) => Ok(()),
-            Some(_) => out_of_range(low, high),
-            None => wrong_type("a number"),
-        },
-        Choice(choices) => match value.as_str() {
-            Some(text) if choices.contains(&text) => Ok(()),
-            Some(text) => {
-                let message = format!("Invalid value: '{text}'. Supported values are: '{}'.", choices.join("', '"));
-                Err(Refusal::invalid(path, message, "invalid_value"))
-            }
-            None => wrong_type("a string"),
-        },
-        List(each) => match value.as_array() {
-            Some(items) => {
-                items.iter().enumerate().try_for_each(|(at, item)| check(item, each, &format!("{path}[{at}]")))
-            }
-            None => wrong_type("an array"),
-        },
-        Object(fields) => match value.as_object() {
-            Some(_) => check_fields(value, fields, path),
-            None => wrong_type("an object"),
-        },
-        Either(rules) => either(value, rules, path),
-    }
-}
-
-fn check_fields(value: &Value, fields: &[Field], path: &str) -> Result<(), Refusal> {
-    let below = |name: &str| if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") };
-    for name in value.as_object().into_iter().flat_map(serde_json::Map::keys) {
-        if !fields.iter().any(|field| field.name == name) {
-            let path = below(name);
-            return Err(Refusal::invalid(&path, format!("Unknown parameter: '{path}'."), "unknown_parameter"));
-        }
-    }
-    for field in fields {
-        match value.get(field.name) {
-            Some(value) => check(value, &field.rule, &below(field.name))?,
-            None if field.required => return Err(missing(&below(field.name))),
-            None => {}
-        }
-    }
-    Ok(())
-}
-
-/// The refusal of the alternative that came nearest: the first whose JSON type was right.
-fn either(value: &Value, rules: &[Rule], path: &str) -> Result<(), Refusal> {
-    let mut refused = None;
-    for rule in rules {
-        match check(value, rule, path) {
-            Ok(()) => return Ok(()),
-            Err(refusal) => {
-                let same_type = matches!(
-                    (rule, value),
-                    (Choice(_) | Text, Value::String(_))
-                        | (Object(_) | Map, Value::Object(_))
-                        | (Whole(..) | Number(..), Value::Number(_))
-                        | (List(_), Value::Array(_))
-                );
-                if same_type || refused.is_none() {
-                    refused = Some(refusal);
-                }
-            }
-        }
-    }
-    refused.map_or(Ok(()), Err)
+    Err(Refusal::invalid(&path, message, code))
 }
 
 #[cfg(test)]

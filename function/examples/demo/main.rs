@@ -60,10 +60,10 @@ async fn run() -> Result<(), Box<dyn Error + Send + Sync>> {
     let port = listener.local_addr()?.port();
     log::start(config.log_level);
     let simulator = simulate(&mut config).await?;
-    let named = env::var("ALLOWED_ORIGINS").is_ok_and(|origins| !origins.trim().is_empty());
+    let any_is_meant = env::var("ALLOWED_ORIGINS").is_ok_and(|origins| origins.contains('*'));
     config.allowed_origins = match config.allowed_origins {
         // With a key that costs money, any page that one happens to visit could get tokens here otherwise.
-        Origins::Any if simulator.is_none() && !named => Origins::Only(own_origins(port)),
+        Origins::Any if simulator.is_none() && !any_is_meant => Origins::Only(own_origins(port)),
         Origins::Any => Origins::Any,
         Origins::Only(others) => Origins::Only(own_origins(port).into_iter().chain(others).collect()),
     };

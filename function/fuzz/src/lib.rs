@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use openai_realtime::Day;
 use serde::{Deserialize, de::IgnoredAny};
 use serde_json::Value;
 use token_mint::{
@@ -73,12 +74,20 @@ pub fn body(data: &[u8]) {
     assert_eq!(given, own, "all else is the profile's");
 }
 
-/// Whatever is written in a `profiles.json`, it is refused or it serves. The bytes are the file and, behind a zero byte,
-/// which no JSON has, a body.
+/// Whatever is written in a `profiles.json`, the build refuses it or it serves. The bytes are the file and, behind a zero
+/// byte, which no JSON has, a body.
 pub fn profile(data: &[u8]) {
     let mut parts = data.splitn(2, |byte| *byte == 0);
-    let Some(Ok(file)) = parts.next().map(str::from_utf8) else { return };
+    let file = parts.next().unwrap_or_default();
     let body = parts.next().unwrap_or_default();
+    let findings = token_mint_profile_check::check(file, Day::at(Duration::from_secs(1_795_651_200)));
+    let Ok(file) = str::from_utf8(file) else {
+        assert!(!findings.mistakes.is_empty(), "a file that is not UTF-8 is refused");
+        return;
+    };
+    if findings.mistakes.is_empty() {
+        Profiles::parse(file, None, None, TOKEN_TTL).expect("a file without a mistake serves");
+    }
     for (model, voice) in [(None, None), (Some("gpt-realtime"), Voice::named("cedar"))] {
         let Ok(profiles) = Profiles::parse(file, model, voice, TOKEN_TTL) else { continue };
         for body in [b"", body] {

@@ -1,0 +1,150 @@
+//! The models that exist, and until when.
+//!
+//! Source: OpenAI's deprecations page and the types of its SDK, November 2026. A line for each model and no pattern:
+//! snapshots of one model have ended on different days.
+
+use crate::Day;
+
+/// A model that OpenAI has, or has had.
+#[derive(Debug)]
+pub struct Model {
+    /// Its name in a session document.
+    pub id: &'static str,
+    /// When it appeared, Unix seconds.
+    pub created: u64,
+    /// The sessions that it is for.
+    pub purpose: Purpose,
+    /// The day from which it is gone, if OpenAI has announced one.
+    pub shutdown_date: Option<&'static str>,
+    /// The model that OpenAI names in its place. Empty without an end.
+    pub replacement: &'static str,
+}
+
+/// Where in a session document a model belongs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// The model of a conversation.
+    Conversation,
+    /// The model that writes down speech.
+    Transcription,
+    /// The model of a translation session.
+    Translation,
+    /// A model of GPT-Live, which has sessions of its own and no ephemeral tokens.
+    Live,
+}
+
+/// What the lists say of a model on a day.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// The lists do not have it.
+    Unknown,
+    /// No end is announced.
+    Lives,
+    /// It has an end, or has had one: the date, and the model in its place.
+    Ends(&'static str, &'static str),
+}
+
+const fn model(id: &'static str, created: u64, purpose: Purpose) -> Model {
+    Model { id, created, purpose, shutdown_date: None, replacement: "" }
+}
+
+impl Model {
+    const fn until(self, date: &'static str, replacement: &'static str) -> Self {
+        Self { shutdown_date: Some(date), replacement, ..self }
+    }
+
+    /// Whether it is gone on that day.
+    #[must_use]
+    pub fn is_gone(&self, on: Day) -> bool {
+        self.shutdown_date.is_some_and(|date| *date <= *on.to_string())
+    }
+}
+
+use Purpose::{Conversation, Live, Transcription, Translation};
+
+/// Every model with a line of its own. [`fate`] also knows families that are gone.
+pub const MODELS: [Model; 20] = [
+    model("gpt-realtime-2.1", 1_785_542_400, Conversation),
+    model("gpt-realtime-2.1-mini", 1_785_542_400, Conversation),
+    model("gpt-realtime-2", 1_777_593_600, Conversation),
+    model("gpt-realtime-1.5", 1_769_904_000, Conversation),
+    model("gpt-realtime", 1_756_339_200, Conversation).until("2027-01-20", "gpt-realtime-2.1"),
+    model("gpt-realtime-2025-08-28", 1_756_339_200, Conversation).until("2027-01-20", "gpt-realtime-2.1"),
+    model("gpt-realtime-mini", 1_759_708_800, Conversation).until("2027-01-20", "gpt-realtime-2.1-mini"),
+    model("gpt-realtime-mini-2025-10-06", 1_759_708_800, Conversation).until("2026-07-23", "gpt-realtime-2.1-mini"),
+    model("gpt-realtime-mini-2025-12-15", 1_765_756_800, Conversation).until("2027-01-20", "gpt-realtime-2.1-mini"),
+    model("gpt-realtime-translate", 1_777_593_600, Translation),
+    model("gpt-live-transcribe", 1_787_702_400, Transcription),
+    model("gpt-transcribe", 1_787_702_400, Transcription),
+    model("gpt-realtime-whisper", 1_777_593_600, Transcription),
+    model("gpt-4o-transcribe", 1_742_428_800, Transcription).until("2027-02-26", "gpt-live-transcribe"),
+    model("gpt-4o-transcribe-diarize", 1_760_486_400, Transcription).until("2027-02-26", "gpt-live-transcribe"),
+    model("gpt-4o-mini-transcribe", 1_742_428_800, Transcription).until("2027-02-26", "gpt-live-transcribe"),
+    model("gpt-4o-mini-transcribe-2025-12-15", 1_765_756_800, Transcription).until("2027-02-26", "gpt-live-transcribe"),
+    model("whisper-1", 1_677_532_384, Transcription).until("2027-02-26", "gpt-live-transcribe"),
+    model("gpt-live-1", 1_788_998_400, Live),
+    model("gpt-live-1.1", 1_795_046_400, Live),
+];
+
+/// Families of which every member went on the same day.
+const GONE: [(&str, &str, &str); 2] = [
+    ("gpt-4o-realtime-preview", "2026-05-07", "gpt-realtime-2.1"),
+    ("gpt-4o-mini-realtime-preview", "2026-05-07", "gpt-realtime-2.1-mini"),
+];
+
+/// What the lists say of a model.
+#[must_use]
+pub fn fate(id: &str) -> Fate {
+    if let Some((_, date, replacement)) = GONE.iter().find(|(family, ..)| id.starts_with(family)) {
+        return Fate::Ends(date, replacement);
+    }
+    match MODELS.iter().find(|model| model.id == id) {
+        None => Fate::Unknown,
+        Some(Model { shutdown_date: Some(date), replacement, .. }) => Fate::Ends(date, replacement),
+        Some(_) => Fate::Lives,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_replacement_is_a_model_without_an_end_for_the_same_sessions() {
+        let ending: Vec<_> = MODELS.iter().filter(|model| model.shutdown_date.is_some()).collect();
+        assert!(ending.len() > 5);
+        for model in ending {
+            let instead = MODELS.iter().find(|other| other.id == model.replacement).unwrap();
+            assert_eq!((instead.purpose, instead.shutdown_date), (model.purpose, None), "{}", model.id);
+        }
+        for (family, _, replacement) in GONE {
+            assert_eq!(fate(replacement), Fate::Lives, "{family}");
+        }
+    }
+
+    #[test]
+    fn no_model_is_listed_twice() {
+        for model in &MODELS {
+            assert_eq!(MODELS.iter().filter(|other| other.id == model.id).count(), 1, "{}", model.id);
+        }
+    }
+
+    #[test]
+    fn snapshots_of_one_model_have_their_own_ends() {
+        assert_eq!(fate("gpt-realtime-mini-2025-10-06"), Fate::Ends("2026-07-23", "gpt-realtime-2.1-mini"));
+        assert_eq!(fate("gpt-realtime-mini-2025-12-15"), Fate::Ends("2027-01-20", "gpt-realtime-2.1-mini"));
+        let preview = "gpt-4o-mini-realtime-preview-2024-12-17";
+        assert_eq!(fate(preview), Fate::Ends("2026-05-07", "gpt-realtime-2.1-mini"));
+        assert_eq!((fate("gpt-realtime-2.1"), fate("gpt-realtime-9")), (Fate::Lives, Fate::Unknown));
+    }
+
+    #[test]
+    fn a_model_is_gone_from_its_last_day_on() {
+        let whisper = MODELS.iter().find(|model| model.id == "whisper-1").unwrap();
+        let day = |seconds| Day::at(Duration::from_secs(seconds));
+        assert!(!whisper.is_gone(day(1_803_513_600)), "{}", day(1_803_513_600));
+        assert!(whisper.is_gone(day(1_803_600_000)), "{}", day(1_803_600_000));
+    }
+}
