@@ -43,6 +43,8 @@ FLAGS ?=
 SAM := PATH="$(CURDIR)/.venv/tools/bin:$$PATH" SAM_CLI_TELEMETRY=0 sam
 OPERATE := .venv/tools/bin/python infra/operate.py
 TOOLS := .venv/tools/ready
+# Before a long build, which would find the same mistakes some minutes later.
+PROFILES := cargo run --quiet --locked --package token-mint-profile-check -- function/profiles.json
 DENY := target/tools/cargo-deny@0.20.2
 # Not cargo-shear, which asks for a newer compiler than the project does.
 MACHETE := target/tools/cargo-machete@0.9.2
@@ -53,7 +55,7 @@ first = [ -e $(1) ] || echo '$(2)'
 # macOS has no `timeout`.
 MINUTE := $(if $(shell command -v timeout),timeout 60)
 
-.PHONY: help demo test how-long supply-chain lint rust-tests fuzz fuzz-briefly bench bench-guard python-tests lock toolchain invoke local-api build deploy key caller block unblock logs update-code rollback pause resume delete cost capacity
+.PHONY: help demo test begin supply-chain lint rust-tests fuzz fuzz-briefly bench bench-guard python-tests lock toolchain invoke local-api build deploy key caller block unblock logs update-code rollback pause resume delete cost capacity
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -64,18 +66,20 @@ needs-%:
 	@requirements/check $(subst $(comma), ,$*)
 comma := ,
 
-demo: needs-rust ## run the real handler and a simulated OpenAI on this machine (PORT=8080)
+demo: needs-rust ## run the real handler and a simulated OpenAI on this machine (PORT=8080, ALLOWED_ORIGINS=your page's)
 	@$(call first,target/debug/examples/demo,The first build takes about 2 minutes on two cores and 0.9 GB of disk.)
+	@$(PROFILES)
 	@cargo run --locked --package token-mint --example demo
 
-test: needs-rust,lint,c++,python,curl,git how-long supply-chain lint rust-tests fuzz-briefly bench-guard python-tests ## run every check and test
+test: needs-rust,lint,c++,python,curl,git begin supply-chain lint rust-tests fuzz-briefly bench-guard python-tests ## run every check and test
 
-how-long:
+begin: needs-rust
 	@$(call first,target/release/token-mint,The first run takes about 25 minutes on two cores and 6 GB of disk.)
+	@$(PROFILES)
 
 supply-chain: needs-rust $(DENY)/ready $(MACHETE)/ready ## check dependencies: licences, versions, bans, sources, unused, known vulnerabilities
 	$(DENY)/bin/cargo-deny --locked check --deny warnings bans licenses sources
-	$(MACHETE)/bin/cargo-machete bench function simulator
+	$(MACHETE)/bin/cargo-machete bench function realtime simulator
 	@# The one check that is passed over even in CI: its database changes by the day, and only GitHub has it.
 	@if said=$$($(MINUTE) $(DENY)/bin/cargo-deny --locked fetch db 2>&1); then \
 		$(DENY)/bin/cargo-deny --locked check --deny warnings advisories; \
@@ -124,6 +128,7 @@ local-api: needs-rust,python,docker $(TOOLS) ## run the API in Docker, with a si
 build: needs-rust,python $(TOOLS) ## build the function and the templates as they will be deployed
 	@# SAM cannot hand on --locked, so a lock file that does not fit is told here.
 	@cargo metadata --locked --format-version 1 >/dev/null
+	@$(PROFILES)
 	@$(call first,.aws-sam/build/template.yaml,The first build takes about 3 minutes on two cores.)
 	@# SAM keeps cargo's progress to itself.
 	@while sleep 5; do printf . >&2; done & trap "kill $$!" EXIT; $(SAM) build --config-env $(ENV) $(overrides) $(FLAGS)

@@ -95,9 +95,11 @@ async fn bench() -> Result<bool, Failure> {
         }
     });
     if keep && (candidates.len() < all || !Cgroup::can_limit()) {
-        return Err("A full run is kept in the docs, and this one would have gaps: it needs every peer above and the right \
+        return Err(
+            "A full run is kept in the docs, and this one would have gaps: it needs every peer above and the right \
                     to limit CPU, which root has. `make bench QUICK=1` measures the rest and keeps nothing."
-            .into());
+                .into(),
+        );
     }
     if let Some(ms) = delay {
         world.openai.fail(Fault::Delay { ms }, MORE_THAN_ENOUGH);

@@ -6,18 +6,13 @@ import json
 import math
 import re
 import shutil
-import site
 import struct
-import sysconfig
 import threading
 import wave
 from urllib.parse import quote
 
 import pytest
 from conftest import NO_AWS_ACCOUNT, ROOT, TARGET, free_port, post, skip
-
-# The driver has an environment of its own, for its size; what both have is taken from that of the tests.
-site.addsitedir(sysconfig.get_path("purelib", vars={"base": str(ROOT / ".venv/browser")}))
 
 WORDS = (ROOT / "function/examples/demo/page/words.js").read_text()
 

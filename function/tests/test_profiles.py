@@ -14,17 +14,18 @@ NOT_COPIED = shutil.ignore_patterns(".git", "target", ".venv", ".aws-sam", "node
 
 @pytest.fixture
 def build():
-    """Builds a copy of the project, as `make demo` does, with another profiles.json; the exit code and the output."""
+    """Runs a command in a copy of the project with another profiles.json; the exit code and the output."""
     # Always in one folder: cargo would keep what it compiles for each.
     copy = TARGET / "broken-profiles"
     shutil.rmtree(copy, ignore_errors=True)
     shutil.copytree(ROOT, copy, ignore=NOT_COPIED)
 
-    def build(profiles):
+    (copy / ".venv").symlink_to(ROOT / ".venv")
+
+    def build(profiles, *command):
         (copy / "function/profiles.json").write_text(profiles)
         # The dependencies are compiled already, so this takes a second.
         environment = TOOLCHAIN | {"CARGO_TARGET_DIR": str(TARGET), "CARGO_TERM_COLOR": "never"}
-        command = ["cargo", "build", "--locked", "--package", "token-mint", "--example", "demo"]
         ran = subprocess.run(command, cwd=copy, env=environment, capture_output=True, text=True, timeout=600)
         return ran.returncode, ran.stdout + ran.stderr
 
@@ -34,7 +35,8 @@ def build():
 
 def test_a_broken_file_fails_the_build_with_every_sentence(build):
     shipped = (ROOT / "function/profiles.json").read_text()
-    code, said = build(shipped.rstrip().removesuffix("}") + ",\n}")
+    cargo = ["cargo", "build", "--locked", "--package", "token-mint", "--example", "demo"]
+    code, said = build(shipped.rstrip().removesuffix("}") + ",\n}", *cargo)
     line = shipped.count("\n")
     assert code != 0
     assert f"profiles.json: line {line}, column 1: there is a comma after the last entry. Remove the comma." in said, said
@@ -43,7 +45,7 @@ def test_a_broken_file_fails_the_build_with_every_sentence(build):
     profiles["default"]["session"]["voice"] = "ash"
     profiles["de-escalation"]["caller_may_set"]["voice"]["at"] = "audio/output/voice"
     profiles["de-escalation"]["session"]["model"] = "gpt-realtime-next"
-    code, said = build(json.dumps(profiles))
+    code, said = build(json.dumps(profiles), *cargo)
     assert code != 0 and "token-mint" in said
     for sentence in [
         "error: token-mint@0.1.0: profiles.json: profile \"default\": \"/voice\" was a field of OpenAI's beta API.",
@@ -51,3 +53,10 @@ def test_a_broken_file_fails_the_build_with_every_sentence(build):
         "warning: token-mint@0.1.0: profiles.json: profile \"de-escalation\": \"/model\" is \"gpt-realtime-next\"",
     ]:
         assert sentence in said, said
+
+
+@pytest.mark.parametrize("target", ["demo", "build", "test"])
+def test_a_broken_file_fails_make_before_anything_else_is_built(build, target):
+    code, said = build('{"defualt": {}}', "make", target)
+    assert code != 0
+    assert 'error: profiles.json: there is no profile named "default"' in said and "Compiling token-mint v" not in said, said

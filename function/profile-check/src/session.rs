@@ -16,9 +16,6 @@ const VOICE: &str = "/audio/output/voice";
 const MODEL: &str = "/model";
 const TRANSCRIPTION_MODEL: &str = "/audio/input/transcription/model";
 
-/// Days before its end from which nothing that ends is deployed any more: a deployment may run that long untouched.
-const NOTICE: u64 = 30;
-
 /// Fields that the beta API had at the top of a session, and their places since then. OpenAI removed that API in
 /// May 2026.
 const MOVED: [(&str, Option<&str>); 10] = [
@@ -117,7 +114,7 @@ impl Session {
                 continue;
             }
             let sentence = format!("OpenAI {} {place:?} on {date}. {instead}", self.ends(date, "ended", "ends"));
-            if self.is_too_late(date) { found.mistake(sentence) } else { found.warning(sentence) }
+            if self.is_gone(date) { found.mistake(sentence) } else { found.warning(sentence) }
         }
     }
 
@@ -235,7 +232,7 @@ impl Session {
             Fate::Ends(date, replacement) => {
                 let when = self.ends(date, "was shut down", "will be shut down");
                 let sentence = format!("{is}, which {when} on {date}. Use {replacement:?}.");
-                if self.is_too_late(date) { found.mistake(sentence) } else { found.warning(sentence) }
+                if self.is_gone(date) { found.mistake(sentence) } else { found.warning(sentence) }
             }
             Fate::Lives => {}
             Fate::Unknown => {
@@ -261,13 +258,14 @@ impl Session {
         }
     }
 
-    /// Whether a date is so near that nothing with that end is to be deployed.
-    fn is_too_late(&self, date: &str) -> bool {
-        *date <= *self.today.plus(NOTICE).to_string()
+    /// Whether what ends on this date is gone. Until then it is a warning, so that a fix of something else can still be
+    /// deployed.
+    fn is_gone(&self, date: &str) -> bool {
+        *date <= *self.today.to_string()
     }
 
     fn ends(&self, date: &str, past: &'static str, future: &'static str) -> &'static str {
-        if *date <= *self.today.to_string() { past } else { future }
+        if self.is_gone(date) { past } else { future }
     }
 }
 

@@ -1,0 +1,28 @@
+//! Checks a `profiles.json` before anything else is built: `token-mint-profile-check PATH`.
+#![allow(clippy::print_stderr, reason = "a program that speaks to a person")]
+
+use std::{env, fs, path::PathBuf, process::ExitCode};
+
+use openai_realtime::Day;
+
+fn main() -> ExitCode {
+    let Some(path) = env::args_os().nth(1).map(PathBuf::from) else {
+        eprintln!("usage: token-mint-profile-check PATH");
+        return ExitCode::FAILURE;
+    };
+    let file = match fs::read(&path) {
+        Ok(file) => file,
+        Err(error) => {
+            eprintln!("error: {} cannot be read: {error}", path.display());
+            return ExitCode::FAILURE;
+        }
+    };
+    let findings = token_mint_profile_check::check(&file, Day::today());
+    for warning in &findings.warnings {
+        eprintln!("warning: profiles.json: {warning}");
+    }
+    for mistake in &findings.mistakes {
+        eprintln!("error: profiles.json: {mistake}");
+    }
+    if findings.mistakes.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
