@@ -1,9 +1,12 @@
 # Everything that one does with this project. `make` alone lists it.
 SHELL := bash
-# Where rustup puts cargo; a shell that installed it does not know yet.
-export PATH := $(PATH):$(HOME)/.cargo/bin
+# Where rustup puts cargo: a shell that installed it does not know yet, and a distribution's own may be older.
+export PATH := $(HOME)/.cargo/bin:$(PATH)
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
+
+# The check of the machine comes first, also with -j.
+.NOTPARALLEL:
 
 # The port of `make demo`.
 PORT ?= 8080
@@ -66,7 +69,7 @@ needs-%:
 	@requirements/check $(subst $(comma), ,$*)
 comma := ,
 
-demo: needs-rust ## run the real handler and a simulated OpenAI on this machine (PORT=8080, ALLOWED_ORIGINS=your page's)
+demo: needs-rust ## run the real handler against a simulated OpenAI, or the real one with OPENAI_API_KEY (PORT=8080, ALLOWED_ORIGINS=origins)
 	@$(call first,target/debug/examples/demo,The first build takes about 2 minutes on two cores and 0.9 GB of disk.)
 	@$(PROFILES)
 	@cargo run --locked --package token-mint --example demo
@@ -114,7 +117,7 @@ python-tests: needs-rust,python,curl,git $(TOOLS) .venv/ministack/ready .venv/ch
 lock: needs-python .venv/lock/ready ## resolve the Python packages again, after a change to requirements/*.in
 	requirements/lock
 
-toolchain: needs-curl ## install Rust where there is none, as on a build machine
+toolchain: needs-curl ## install Rust if it is missing, as on a build machine
 	command -v cargo >/dev/null || curl --fail --silent --show-error --proto '=https' https://sh.rustup.rs | \
 		sh -s -- -y --profile minimal --component clippy --component rustfmt
 
@@ -131,7 +134,7 @@ build: needs-rust,python $(TOOLS) ## build the function and the templates as the
 	@$(PROFILES)
 	@$(call first,.aws-sam/build/template.yaml,The first build takes about 3 minutes on two cores.)
 	@# SAM keeps cargo's progress to itself.
-	@while sleep 5; do printf . >&2; done & trap "kill $$!" EXIT; $(SAM) build --config-env $(ENV) $(overrides) $(FLAGS)
+	@while sleep 5 >/dev/null 2>&1; do printf . >&2; done & trap "kill $$!" EXIT; $(SAM) build --config-env $(ENV) $(overrides) $(FLAGS)
 
 deploy: needs-python $(TOOLS) ## deploy what was built (ENV=prod, PARAMETERS="Name=value …")
 	$(SAM) deploy --config-env $(ENV) --stack-name $(STACK) --s3-prefix $(STACK) $(overrides) \
@@ -141,7 +144,7 @@ deploy: needs-python $(TOOLS) ## deploy what was built (ENV=prod, PARAMETERS="Na
 key: needs-python $(TOOLS) ## set the OpenAI key: asks for it, or reads standard input (PROVE=no: without a test mint)
 	@$(OPERATE) key $(if $(filter no,$(PROVE)),--no-proof)
 
-caller: needs-python $(TOOLS) ## say by which identifier OpenAI and the log know a caller (SUBJECT=… or ADDRESS=…)
+caller: needs-python $(TOOLS) ## print the identifier of a caller in the log and at OpenAI (SUBJECT=… or ADDRESS=…)
 	@$(OPERATE) caller
 
 block: needs-python $(TOOLS) ## refuse one caller tokens (CALLER=identifier, SUBJECT=… or ADDRESS=…)
@@ -150,13 +153,13 @@ block: needs-python $(TOOLS) ## refuse one caller tokens (CALLER=identifier, SUB
 unblock: needs-python $(TOOLS) ## undo block
 	@$(OPERATE) unblock
 
-logs: needs-python $(TOOLS) ## follow the function's log (FOLLOW=no: what there is)
+logs: needs-python $(TOOLS) ## follow the function's log (FOLLOW=no: print what there is and stop)
 	$(SAM) logs --stack-name $(STACK) --name MintFunction $(if $(filter no,$(FOLLOW)),,--tail) $(FLAGS)
 
-update-code: needs-python $(TOOLS) ## past CloudFormation: publish what was built and make it live
+update-code: needs-python $(TOOLS) ## publish what was built and make it live, without CloudFormation
 	@$(OPERATE) update-code .aws-sam/build/MintFunction/bootstrap
 
-rollback: needs-python $(TOOLS) ## make the version before the live one live
+rollback: needs-python $(TOOLS) ## go back to the version before the live one
 	@$(OPERATE) rollback
 
 pause: needs-python $(TOOLS) ## stop all minting within seconds
@@ -166,11 +169,11 @@ resume: needs-python $(TOOLS) ## undo pause
 	@$(OPERATE) resume
 
 # These two need no more than Python: what they read is in this repository.
-cost: needs-python3 ## say what a month costs, and a bad day (MINTS=1000000 UPSTREAM_MS=400, PARAMETERS="…", WRITE=yes: into the README)
+cost: needs-python3 ## estimate the cost of a month and of a bad day (MINTS=1000000 UPSTREAM_MS=400, PARAMETERS="…", WRITE=yes: into the README)
 	@python3 infra/cost.py --mints $(MINTS) --upstream-ms $(UPSTREAM_MS) $(if $(filter yes,$(WRITE)),--write) \
 		$(FLAGS) $(PARAMETERS)
 
-capacity: needs-python3 ## say how many of a crowd get a token (TRAINEES=10000 SECONDS=60, PARAMETERS="…", WRITE=yes: into CAPACITY.md)
+capacity: needs-python3 ## estimate how many of a crowd get a token (TRAINEES=10000 SECONDS=60, PARAMETERS="…", WRITE=yes: into CAPACITY.md)
 	@python3 infra/capacity.py --trainees $(TRAINEES) --seconds $(SECONDS) --upstream-ms $(UPSTREAM_MS) \
 		$(if $(filter yes,$(WRITE)),--write) $(FLAGS) $(PARAMETERS)
 

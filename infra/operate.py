@@ -41,7 +41,7 @@ class Stack:
         self.name = name
         self.session = boto3.Session()
         if not self.session.region_name:
-            raise Refused("No region is set. Export AWS_REGION, or run `aws configure`.")
+            raise Refused("No region is set. Export AWS_DEFAULT_REGION, such as eu-west-1, or AWS_PROFILE.")
         self.functions = self.session.client("lambda")
         try:
             found = self.session.client("cloudformation").describe_stacks(StackName=name)["Stacks"][0]

@@ -263,7 +263,7 @@ fn origins(value: Option<&str>) -> Result<Origins, ConfigError> {
     for entry in &entries {
         if !is_origin(entry) {
             let fault = match entry_meant(entry).filter(|meant| is_origin(meant)) {
-                Some(meant) => format!("has {entry:?} in it; write {meant}"),
+                Some(meant) => format!("has {entry:?} in it (did you mean {meant:?}?)"),
                 None if entry.is_empty() => "has an empty entry".to_owned(),
                 None => format!("has {entry:?} in it"),
             };
@@ -296,7 +296,7 @@ fn is_origin(entry: &str) -> bool {
         }
     };
     let port = match port.strip_prefix(':') {
-        Some(port) => port.len() <= 5 && port != default && !port.starts_with('0') && is_number(port),
+        Some(port) => port != default && !port.starts_with('0') && is_number(port) && port.parse::<u16>().is_ok(),
         None => port.is_empty(),
     };
     host && port
@@ -308,10 +308,14 @@ fn is_number(text: &str) -> bool {
 
 /// The origin that a browser sends for a page at this address.
 fn entry_meant(entry: &str) -> Option<String> {
-    if !entry.contains('.') && !entry.contains("://") {
-        return None;
-    }
-    let with_scheme = if entry.contains("://") { entry.to_owned() } else { format!("https://{entry}") };
+    let is_local = ["localhost", "127.", "[::1]"].iter().any(|host| entry.starts_with(host));
+    let with_scheme = match entry {
+        _ if entry.contains("://") => entry.to_owned(),
+        // A page under development is not served over TLS.
+        _ if is_local => format!("http://{entry}"),
+        _ if entry.contains('.') => format!("https://{entry}"),
+        _ => return None,
+    };
     Some(Url::parse(&with_scheme).ok()?.origin().ascii_serialization())
 }
 
@@ -492,18 +496,42 @@ mod tests {
     #[test]
     fn an_origin_that_no_browser_sends_stops_the_start_with_the_right_one() {
         for (value, fault) in [
-            ("https://app.example.com/", "has \"https://app.example.com/\" in it; write https://app.example.com"),
+            (
+                "https://app.example.com/",
+                "has \"https://app.example.com/\" in it (did you mean \"https://app.example.com\"?)",
+            ),
             (
                 "https://app.example.com/login",
-                "has \"https://app.example.com/login\" in it; write https://app.example.com",
+                "has \"https://app.example.com/login\" in it (did you mean \"https://app.example.com\"?)",
             ),
-            ("https://app.example.com?x", "has \"https://app.example.com?x\" in it; write https://app.example.com"),
-            ("https://me@app.example.com", "has \"https://me@app.example.com\" in it; write https://app.example.com"),
-            ("https://App.Example.com", "has \"https://App.Example.com\" in it; write https://app.example.com"),
-            ("https://app.example.com:443", "has \"https://app.example.com:443\" in it; write https://app.example.com"),
-            ("http://app.example.com:80", "has \"http://app.example.com:80\" in it; write http://app.example.com"),
-            ("https://bücher.example", "has \"https://bücher.example\" in it; write https://xn--bcher-kva.example"),
-            ("app.example.com", "has \"app.example.com\" in it; write https://app.example.com"),
+            (
+                "https://app.example.com?x",
+                "has \"https://app.example.com?x\" in it (did you mean \"https://app.example.com\"?)",
+            ),
+            (
+                "https://me@app.example.com",
+                "has \"https://me@app.example.com\" in it (did you mean \"https://app.example.com\"?)",
+            ),
+            (
+                "https://App.Example.com",
+                "has \"https://App.Example.com\" in it (did you mean \"https://app.example.com\"?)",
+            ),
+            (
+                "https://app.example.com:443",
+                "has \"https://app.example.com:443\" in it (did you mean \"https://app.example.com\"?)",
+            ),
+            (
+                "http://app.example.com:80",
+                "has \"http://app.example.com:80\" in it (did you mean \"http://app.example.com\"?)",
+            ),
+            (
+                "https://bücher.example",
+                "has \"https://bücher.example\" in it (did you mean \"https://xn--bcher-kva.example\"?)",
+            ),
+            ("app.example.com", "has \"app.example.com\" in it (did you mean \"https://app.example.com\"?)"),
+            ("127.0.0.1:5173", "has \"127.0.0.1:5173\" in it (did you mean \"http://127.0.0.1:5173\"?)"),
+            ("localhost:5173", "has \"localhost:5173\" in it (did you mean \"http://localhost:5173\"?)"),
+            ("https://app.example.com:65536", "has \"https://app.example.com:65536\" in it"),
             ("https://*.example.com", "has \"https://*.example.com\" in it"),
             ("https://*", "has \"https://*\" in it"),
             ("*,https://app.example.com", "has \"*\" in it"),

@@ -215,11 +215,11 @@ def test_a_token_that_is_not_used_in_time_says_so_and_cannot_be_used(mint, visit
 # Refusals of the mint
 
 REFUSED = [
-    ("unauthorized", {}, 1, "OpenAI does not take the mint’s key", "openai_rejected_key"),
-    ("not-found", {}, 1, "OpenAI does not take this session", "openai_rejected_session"),
+    ("unauthorized", {}, 1, "OpenAI rejected the API key", "openai_rejected_key"),
+    ("not-found", {}, 1, "OpenAI rejected this session", "openai_rejected_session"),
     ("insufficient-quota", {}, 1, "The OpenAI account is out of credit", "openai_out_of_quota"),
     ("rate-limit", {"retry_after": "42"}, 1, "OpenAI is busy", "openai_busy"),
-    ("server-error", {"status": 500}, 3, "OpenAI is out of order", "openai_unavailable"),
+    ("server-error", {"status": 500}, 3, "OpenAI is unavailable", "openai_unavailable"),
     ("not-json", {}, 1, "OpenAI’s answer held no usable token", "openai_answer_invalid"),
 ]
 
@@ -582,7 +582,7 @@ def test_without_a_network_one_is_told_and_keeps_the_token(mint, visit):
         ("not-found", {}, "There are no calls at this address"),
         ("rate-limit", {}, "OpenAI takes no more calls now"),
         ("insufficient-quota", {}, "The OpenAI account is out of credit"),
-        ("server-error", {"status": 503}, "OpenAI is out of order"),
+        ("server-error", {"status": 503}, "OpenAI is unavailable"),
         ("not-json", {}, "OpenAI’s answer is no answer to the call"),
     ],
 )

@@ -21,7 +21,7 @@ HOSTS = [
     "App.Example.com", "bücher.example", "*", "*.example.com", "me@app.example.com", "app..example.com", "app.example.com.",
     "", "null", "[localhost]", "[::1", "::1", "-",
 ]  # fmt: skip
-PORTS = ["", ":443", ":80", ":5173", ":8443", ":65535", ":0", ":080", ":", ":x", ":123456", ":4430"]
+PORTS = ["", ":443", ":80", ":5173", ":8443", ":65535", ":0", ":080", ":", ":x", ":123456", ":65536", ":99999", ":4430"]
 TAILS = ["", "/", "/login", "?x", "#x", " ", "//"]
 LISTS = [
     "*", "*,*", ",", "", " ", "https://a.example,", ",https://a.example", "https://a.example,,https://b.example",
@@ -93,10 +93,10 @@ def test_the_template_takes_the_address_of_openai_that_the_function_takes():
     schemes = ["https://", "http://", "ftp://", ""]
     hosts = [
         "api.openai.com", "localhost", "127.0.0.1", "127.1.2.3", "[::1]", "127.0.0.1.example.com", "localhost.example.com",
-        "me:secret@api.openai.com", "10.0.0.1",
+        "me:secret@api.openai.com", "10.0.0.1", "999.1.1.1", "127.999.1.1", "1.2.3.4", "exa<mple", "a:b", "[::1", "[2001:db8::1]", "",
     ]  # fmt: skip
     tails = ["", "/v1", "/openai/v1/", "?x", "#x"]
-    values = ["".join(parts) for parts in itertools.product(schemes, hosts, ["", ":8443"], tails)]
+    values = ["".join(parts) for parts in itertools.product(schemes, hosts, ["", ":8443", ":99999"], tails)]
     for value in values:
         said = said_by_the_function("OPENAI_BASE_URL", value)
         takes = STARTED in said

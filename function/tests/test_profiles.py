@@ -60,3 +60,13 @@ def test_a_broken_file_fails_make_before_anything_else_is_built(build, target):
     code, said = build('{"defualt": {}}', "make", target)
     assert code != 0
     assert 'error: profiles.json: there is no profile named "default"' in said and "Compiling token-mint v" not in said, said
+
+
+def test_the_shipped_file_can_be_deployed_and_left_alone_for_a_month(tmp_path):
+    command = ["cargo", "run", "--quiet", "--locked", "--package", "token-mint-profile-check", "--"]
+    ran = subprocess.run([*command, "function/profiles.json", "30"], cwd=ROOT, env=TOOLCHAIN, capture_output=True, text=True)
+    assert (ran.returncode, ran.stderr) == (0, "")
+    ending = tmp_path / "profiles.json"
+    ending.write_text('{"default": {"kind": "realtime", "session": {"model": "gpt-realtime"}}}')
+    ran = subprocess.run([*command, ending, "3650"], cwd=ROOT, env=TOOLCHAIN, capture_output=True, text=True)
+    assert ran.returncode == 1 and "was shut down on 2027-01-20" in ran.stderr

@@ -81,7 +81,7 @@ def test_a_rust_that_is_too_old_is_named_with_its_version(bare, version, fits):
 def test_a_python_that_is_too_old_is_named_with_its_version(bare, version, fits):
     ran = bare("requirements/check", "python", python3=version)
     assert (ran.returncode == 0) == fits
-    assert fits or f"Python 3.11 or later, first on the PATH: python3 is {version}" in ran.stderr
+    assert fits or f"Python 3.11 or later: python3 on the PATH is {version}" in ran.stderr
 
 
 def test_make_alone_lists_the_commands(bare):

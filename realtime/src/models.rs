@@ -63,7 +63,7 @@ impl Model {
 use Purpose::{Conversation, Live, Transcription, Translation};
 
 /// Every model with a line of its own. [`fate`] also knows families that are gone.
-pub const MODELS: [Model; 20] = [
+pub const MODELS: [Model; 24] = [
     model("gpt-realtime-2.1", 1_785_542_400, Conversation),
     model("gpt-realtime-2.1-mini", 1_785_542_400, Conversation),
     model("gpt-realtime-2", 1_777_593_600, Conversation),
@@ -73,6 +73,10 @@ pub const MODELS: [Model; 20] = [
     model("gpt-realtime-mini", 1_759_708_800, Conversation).until("2027-01-20", "gpt-realtime-2.1-mini"),
     model("gpt-realtime-mini-2025-10-06", 1_759_708_800, Conversation).until("2026-07-23", "gpt-realtime-2.1-mini"),
     model("gpt-realtime-mini-2025-12-15", 1_765_756_800, Conversation).until("2027-01-20", "gpt-realtime-2.1-mini"),
+    model("gpt-audio-1.5", 1_769_904_000, Conversation),
+    model("gpt-audio-mini", 1_759_708_800, Conversation),
+    model("gpt-audio-mini-2025-10-06", 1_759_708_800, Conversation),
+    model("gpt-audio-mini-2025-12-15", 1_765_756_800, Conversation),
     model("gpt-realtime-translate", 1_777_593_600, Translation),
     model("gpt-live-transcribe", 1_787_702_400, Transcription),
     model("gpt-transcribe", 1_787_702_400, Transcription),

@@ -26,8 +26,12 @@ pub enum Rule {
     Choice(&'static [&'static str]),
     /// A list in which each entry follows the rule.
     List(&'static Rule),
+    /// A list of at most one entry, which follows the rule.
+    Single(&'static Rule),
     /// An object with these fields and no others.
     Object(&'static [Field]),
+    /// The same, with further fields that objects of a `type` require: the type, and the field.
+    Typed(&'static [Field], &'static [(&'static str, &'static str)]),
     /// Any object; what is in it is the caller's.
     AnyObject,
     /// The first that fits.
@@ -53,10 +57,10 @@ const fn must(name: &'static str, rule: Rule) -> Field {
     Field { name, required: true, rule }
 }
 
-use Rule::{AnyObject, Choice, Either, Flag, List, Null, Number, Object, Text, Whole};
+use Rule::{AnyObject, Choice, Either, Flag, List, Null, Number, Object, Single, Text, Typed, Whole};
 
 const FORMAT: Rule =
-    Object(&[must("type", Choice(&["audio/pcm", "audio/pcmu", "audio/pcma"])), may("rate", Whole(24_000, 24_000))]);
+    Object(&[may("type", Choice(&["audio/pcm", "audio/pcmu", "audio/pcma"])), may("rate", Whole(24_000, 24_000))]);
 
 const TRANSCRIPTION_OF_INPUT: Rule = Object(&[
     may("model", Text),
@@ -96,33 +100,49 @@ const INPUT: Rule = Object(&[
 
 const VOICE: Rule = Either(&[Choice(&VOICES), Object(&[must("id", Text)])]);
 
+/// "It is not possible to request both `text` and `audio` at the same time."
+const MODALITIES: Rule = Single(&Choice(&["text", "audio"]));
+
 const INCLUDE: Rule = Either(&[Null, List(&Choice(&["item.input_audio_transcription.logprobs"]))]);
 
-const TOOL: Rule = Object(&[
-    must("type", Choice(&["function", "mcp"])),
-    may("name", Text),
-    may("description", Text),
-    may("parameters", AnyObject),
-    may("server_label", Text),
-    may("server_url", Text),
-    may("connector_id", Text),
-    may("tunnel_id", Text),
-    may("authorization", Text),
-    may("server_description", Text),
-    may("headers", Either(&[Null, AnyObject])),
-    may("allowed_tools", Either(&[Null, List(&Text), AnyObject])),
-    may("allowed_callers", Either(&[Null, List(&Choice(&["direct", "programmatic"]))])),
-    may("require_approval", Either(&[Null, Choice(&["always", "never"]), AnyObject])),
-    may("defer_loading", Flag),
-]);
+/// `MCPToolFilter`
+const TOOLS_BY_NAME: Rule = Object(&[may("tool_names", List(&Text)), may("read_only", Flag)]);
+
+const TOOL: Rule = Typed(
+    &[
+        // The description requires no type, but nothing else tells the two kinds apart.
+        must("type", Choice(&["function", "mcp"])),
+        may("name", Text),
+        may("description", Text),
+        may("parameters", AnyObject),
+        may("server_label", Text),
+        may("server_url", Text),
+        may("connector_id", Text),
+        may("tunnel_id", Text),
+        may("authorization", Text),
+        may("server_description", Text),
+        may("headers", Either(&[Null, AnyObject])),
+        may("allowed_tools", Either(&[Null, List(&Text), TOOLS_BY_NAME])),
+        may("allowed_callers", Either(&[Null, List(&Choice(&["direct", "programmatic"]))])),
+        may(
+            "require_approval",
+            Either(&[
+                Null,
+                Choice(&["always", "never"]),
+                Object(&[may("always", TOOLS_BY_NAME), may("never", TOOLS_BY_NAME)]),
+            ]),
+        ),
+        may("defer_loading", Flag),
+    ],
+    &[("mcp", "server_label")],
+);
 
 const TOOL_CHOICE: Rule = Either(&[
     Choice(&["none", "auto", "required"]),
-    Object(&[
-        must("type", Choice(&["function", "mcp"])),
-        may("name", Either(&[Null, Text])),
-        may("server_label", Text),
-    ]),
+    Typed(
+        &[must("type", Choice(&["function", "mcp"])), may("name", Either(&[Null, Text])), may("server_label", Text)],
+        &[("function", "name"), ("mcp", "server_label")],
+    ),
 ]);
 
 const TRUNCATION: Rule = Either(&[
@@ -148,7 +168,7 @@ const TRACING: Rule = Either(&[
 /// A session of type `realtime`.
 pub const REALTIME: Rule = Object(&[
     must("type", Choice(&["realtime"])),
-    may("output_modalities", List(&Choice(&["text", "audio"]))),
+    may("output_modalities", MODALITIES),
     may("model", Text),
     may("instructions", Text),
     may(
@@ -212,7 +232,7 @@ pub const RESPONSE: Rule = Either(&[
         may("instructions", Text),
         may("max_output_tokens", Either(&[Choice(&["inf"]), Whole(1, 4_096)])),
         may("metadata", Either(&[Null, AnyObject])),
-        may("output_modalities", List(&Choice(&["text", "audio"]))),
+        may("output_modalities", MODALITIES),
         may("parallel_tool_calls", Flag),
         may("prompt", PROMPT),
         may("reasoning", Object(&[may("effort", Choice(&["minimal", "low", "medium", "high", "xhigh"]))])),
@@ -257,6 +277,8 @@ pub enum FaultKind {
     OutOfRange(String, String),
     /// Another text than one of these.
     NoChoice(&'static [&'static str]),
+    /// A list of more than one entry.
+    NotSingle,
 }
 
 /// Every place in a document that breaks the rule, unknown fields first.
@@ -279,7 +301,7 @@ fn check(value: &Value, rule: &Rule, place: &mut Vec<Step>, found: &mut Vec<Faul
         Text => wrong_type("a string"),
         AnyObject if value.is_object() => return,
         AnyObject => wrong_type("an object"),
-        Whole(low, high) => match value.as_i64() {
+        Whole(low, high) => match whole(value) {
             Some(number) if (*low..=*high).contains(&number) => return,
             Some(_) => range(low, high),
             None => wrong_type("an integer"),
@@ -294,7 +316,8 @@ fn check(value: &Value, rule: &Rule, place: &mut Vec<Step>, found: &mut Vec<Faul
             Some(_) => FaultKind::NoChoice(choices),
             None => wrong_type("a string"),
         },
-        List(each) => match value.as_array() {
+        List(each) | Single(each) => match value.as_array() {
+            Some(entries) if entries.len() > 1 && matches!(rule, Single(_)) => FaultKind::NotSingle,
             Some(entries) => {
                 for (at, entry) in entries.iter().enumerate() {
                     place.push(Step::Entry(at));
@@ -306,7 +329,11 @@ fn check(value: &Value, rule: &Rule, place: &mut Vec<Step>, found: &mut Vec<Faul
             None => wrong_type("an array"),
         },
         Object(fields) => match value.as_object() {
-            Some(object) => return check_fields(object, fields, place, found),
+            Some(object) => return check_fields(object, fields, &[], place, found),
+            None => wrong_type("an object"),
+        },
+        Typed(fields, required) => match value.as_object() {
+            Some(object) => return check_fields(object, fields, required, place, found),
             None => wrong_type("an object"),
         },
         Either(rules) => return found.extend(either(value, rules, place)),
@@ -314,7 +341,20 @@ fn check(value: &Value, rule: &Rule, place: &mut Vec<Step>, found: &mut Vec<Faul
     found.push(Fault { place: place.clone(), kind });
 }
 
-fn check_fields(object: &Map<String, Value>, fields: &[Field], place: &mut Vec<Step>, found: &mut Vec<Fault>) {
+/// A whole number, also one that is written as `1024.0`.
+fn whole(value: &Value) -> Option<i64> {
+    let fraction = value.as_f64().filter(|number| number.fract() == 0.0 && number.abs() < 1e15);
+    value.as_i64().or_else(|| format!("{:.0}", fraction?).parse().ok())
+}
+
+fn check_fields(
+    object: &Map<String, Value>,
+    fields: &[Field],
+    by_type: &[(&str, &str)],
+    place: &mut Vec<Step>,
+    found: &mut Vec<Fault>,
+) {
+    let of_type = object.get("type").and_then(Value::as_str);
     let at = |place: &[Step], name: &str| [place, &[Step::Field(name.to_owned())]].concat();
     for name in object.keys().filter(|name| !fields.iter().any(|field| field.name == *name)) {
         let known = fields.iter().map(|field| field.name).collect();
@@ -327,7 +367,9 @@ fn check_fields(object: &Map<String, Value>, fields: &[Field], place: &mut Vec<S
                 check(value, &field.rule, place, found);
                 place.pop();
             }
-            None if field.required => {
+            None if field.required
+                || by_type.iter().any(|(name, needs)| of_type == Some(*name) && *needs == field.name) =>
+            {
                 found.push(Fault { place: at(place, field.name), kind: FaultKind::Missing });
             }
             None => {}
@@ -369,6 +411,40 @@ mod tests {
         for (seconds, taken) in [(least - 1, false), (least, true), (most, true), (most + 1, false)] {
             let request = json!({"expires_after": {"seconds": seconds}, "session": {}});
             assert_eq!(faults(&request, &ENVELOPE).is_empty(), taken, "{seconds}");
+        }
+    }
+
+    #[test]
+    fn what_openai_s_schema_takes_has_no_fault() {
+        for session in [
+            json!({"output_modalities": ["audio"], "max_output_tokens": 1024.0}),
+            json!({"audio": {"input": {"format": {"rate": 24000}}, "output": {"format": {"type": "audio/pcmu"}}}}),
+            json!({"tools": [{"type": "function", "name": "end_call", "parameters": {}}], "tool_choice": {"type": "function", "name": "end_call"}}),
+            json!({"tools": [{"type": "mcp", "server_label": "docs", "server_url": "https://docs.example.com",
+                "require_approval": {"never": {"tool_names": ["search"], "read_only": true}}}],
+                "tool_choice": {"type": "mcp", "server_label": "docs", "name": null}}),
+        ] {
+            let mut session = session;
+            session["type"] = "realtime".into();
+            assert_eq!(faults(&session, &REALTIME), [], "{session}");
+        }
+    }
+
+    #[test]
+    fn what_openai_s_schema_does_not_take_has_one() {
+        for (session, place) in [
+            (json!({"output_modalities": ["audio", "text"]}), "output_modalities"),
+            (json!({"tools": [{"type": "mcp", "server_url": "https://docs.example.com"}]}), "server_label"),
+            (json!({"tool_choice": {"type": "function"}}), "name"),
+            (json!({"tool_choice": {"type": "mcp", "name": "search"}}), "server_label"),
+            (json!({"tools": [{"type": "mcp", "server_label": "docs", "require_approval": {"nver": {}}}]}), "nver"),
+            (json!({"max_output_tokens": 1024.5}), "max_output_tokens"),
+        ] {
+            let mut session = session;
+            session["type"] = "realtime".into();
+            let found = faults(&session, &REALTIME);
+            assert_eq!(found.len(), 1, "{session}: {found:?}");
+            assert_eq!(found[0].place.last(), Some(&Step::Field(place.to_owned())), "{session}");
         }
     }
 

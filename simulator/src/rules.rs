@@ -71,6 +71,7 @@ fn check(value: &Value, rule: &Rule, root: &str) -> Result<(), Refusal> {
         FaultKind::OutOfRange(low, high) => {
             (format!("Invalid '{path}': expected a value from {low} to {high}, but got {found}."), "invalid_value")
         }
+        FaultKind::NotSingle => (format!("Invalid '{path}': only one entry is supported."), "invalid_value"),
         FaultKind::NoChoice(choices) => {
             let (text, choices) = (found.as_str().unwrap_or_default(), choices.join("', '"));
             (format!("Invalid value: '{text}'. Supported values are: '{choices}'."), "invalid_value")

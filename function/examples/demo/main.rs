@@ -83,13 +83,15 @@ async fn run() -> Result<(), Box<dyn Error + Send + Sync>> {
         // A demo's faults are planned at its own port, whatever port its simulator found free.
         .merge(simulator.as_ref().map(Simulator::control_routes).unwrap_or_default())
         .into_make_service_with_connect_info::<SocketAddr>();
-    let what = if simulator.is_some() { "a simulated OpenAI" } else { "the OpenAI" };
+    let what = if simulator.is_some() { "a simulated OpenAI" } else { "OpenAI's API" };
     println!("Token Mint is up, with {what} at {openai}.\n");
     println!("  Open  http://127.0.0.1:{port}");
     println!("  or    curl -X POST http://127.0.0.1:{port}/token\n");
     if simulator.is_some() {
-        println!("Let the next token fail:");
-        println!("  curl -X POST http://127.0.0.1:{port}/simulator/faults -d '{{\"fault\": \"rate-limit\"}}'\n");
+        println!("Make the next request for a token fail:");
+        println!(
+            "  curl -X POST http://127.0.0.1:{port}/simulator/faults -d '{{\"fault\": \"insufficient-quota\"}}'\n"
+        );
     }
     println!("Each request's record appears below. Stop with Ctrl-C.");
     tokio::select! {

@@ -1,4 +1,5 @@
-//! Checks a `profiles.json` before anything else is built: `token-mint-profile-check PATH`.
+//! Checks a `profiles.json` before anything else is built: `token-mint-profile-check PATH [DAYS]`, with DAYS as it will be
+//! judged that many days from now.
 #![allow(clippy::print_stderr, reason = "a program that speaks to a person")]
 
 use std::{env, fs, path::PathBuf, process::ExitCode};
@@ -7,7 +8,7 @@ use openai_realtime::Day;
 
 fn main() -> ExitCode {
     let Some(path) = env::args_os().nth(1).map(PathBuf::from) else {
-        eprintln!("usage: token-mint-profile-check PATH");
+        eprintln!("usage: token-mint-profile-check PATH [DAYS]");
         return ExitCode::FAILURE;
     };
     let file = match fs::read(&path) {
@@ -17,7 +18,8 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let findings = token_mint_profile_check::check(&file, Day::today());
+    let days = env::args().nth(2).and_then(|days| days.parse().ok()).unwrap_or_default();
+    let findings = token_mint_profile_check::check(&file, Day::today().plus(days));
     for warning in &findings.warnings {
         eprintln!("warning: profiles.json: {warning}");
     }

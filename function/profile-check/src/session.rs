@@ -1,7 +1,7 @@
 //! The session document: whether OpenAI accepts it, as it is and with what a caller may set.
 
 use openai_realtime::{
-    Day, Fate, MODELS, Purpose, VOICES, fate,
+    Day, Fate, MODELS, Model, Purpose, VOICES, fate,
     schema::{Fault, FaultKind, REALTIME, Rule, Step, TRANSCRIPTION, TRANSLATION, faults},
 };
 use serde_json::Value;
@@ -16,20 +16,22 @@ const VOICE: &str = "/audio/output/voice";
 const MODEL: &str = "/model";
 const TRANSCRIPTION_MODEL: &str = "/audio/input/transcription/model";
 
-/// Fields that the beta API had at the top of a session, and their places since then. OpenAI removed that API in
-/// May 2026.
-const MOVED: [(&str, Option<&str>); 10] = [
-    ("voice", Some(VOICE)),
-    ("modalities", Some("/output_modalities")),
-    ("input_audio_format", Some("/audio/input/format")),
-    ("output_audio_format", Some("/audio/output/format")),
-    ("input_audio_transcription", Some("/audio/input/transcription")),
-    ("input_audio_noise_reduction", Some("/audio/input/noise_reduction")),
-    ("turn_detection", Some("/audio/input/turn_detection")),
-    ("speed", Some("/audio/output/speed")),
-    ("max_response_output_tokens", Some("/max_output_tokens")),
-    ("temperature", None),
+/// Fields that the beta API had at the top of a session, their places since then, and what to write there where the values
+/// have changed, too. OpenAI removed that API in May 2026.
+const MOVED: [(&str, Option<&str>, &str); 10] = [
+    ("voice", Some(VOICE), ""),
+    ("modalities", Some("/output_modalities"), r#"["audio"] or ["text"]"#),
+    ("input_audio_format", Some("/audio/input/format"), PCM),
+    ("output_audio_format", Some("/audio/output/format"), PCM),
+    ("input_audio_transcription", Some("/audio/input/transcription"), ""),
+    ("input_audio_noise_reduction", Some("/audio/input/noise_reduction"), ""),
+    ("turn_detection", Some("/audio/input/turn_detection"), ""),
+    ("speed", Some("/audio/output/speed"), ""),
+    ("max_response_output_tokens", Some("/max_output_tokens"), ""),
+    ("temperature", None, ""),
 ];
+
+const PCM: &str = r#"{"type": "audio/pcm", "rate": 24000}, or the type "audio/pcmu" or "audio/pcma" alone,"#;
 
 /// Fields that OpenAI has announced an end for, and what to do. Source: OpenAI's deprecations page, November 2026.
 const ENDING: [(&str, &str, &str); 1] = [("/prompt", "2026-11-30", "Write the prompt's text into \"instructions\".")];
@@ -113,7 +115,8 @@ impl Session {
             if self.document.pointer(place).is_none_or(Value::is_null) {
                 continue;
             }
-            let sentence = format!("OpenAI {} {place:?} on {date}. {instead}", self.ends(date, "ended", "ends"));
+            let sentence =
+                format!("OpenAI {} {place:?} on {date}. {instead}", self.ends(date, "removed", "will remove"));
             if self.is_gone(date) { found.mistake(sentence) } else { found.warning(sentence) }
         }
     }
@@ -164,9 +167,14 @@ impl Session {
             }
             FaultKind::OutOfRange(low, high) => {
                 let endless = *high == i64::MAX.to_string() || *high == f64::MAX.to_string();
-                let range = if endless { format!("at least {low}") } else { format!("{low} to {high}") };
+                let range = match (endless, low == high) {
+                    (true, _) => format!("at least {low}"),
+                    (_, true) => format!("only {low}"),
+                    _ => format!("{low} to {high}"),
+                };
                 found.mistake(format!("{is}, but OpenAI accepts {range}."));
             }
+            FaultKind::NotSingle => found.mistake(format!("{is}, but OpenAI accepts only one entry.")),
             FaultKind::NoChoice(choices) => {
                 let hint = value.as_str().map_or_else(String::new, |word| did_you_mean(word, choices.iter().copied()));
                 let choices = any_of(choices.iter().copied());
@@ -180,9 +188,12 @@ impl Session {
     fn unknown(&self, place: &[Step], known: &[&'static str], found: &mut OfProfile<'_>) {
         let at = pointer(place);
         let Some(Step::Field(name)) = place.last() else { return };
-        if let ([_], Some((_, moved))) = (place, MOVED.iter().find(|(moved, _)| moved == name)) {
+        if let ([_], Some((_, moved, write))) = (place, MOVED.iter().find(|(moved, ..)| moved == name)) {
             let now = moved.filter(|moved| has(self.kind.rule(), moved));
             found.mistake(match now {
+                Some(now) if !write.is_empty() => {
+                    format!("{at:?} was a field of OpenAI's beta API. Write {write} at {now:?} instead.")
+                }
                 Some(now) => format!("{at:?} was a field of OpenAI's beta API. Move the value to {now:?}."),
                 None => format!("{at:?} was a field of OpenAI's beta API and is gone. Remove it."),
             });
@@ -235,25 +246,27 @@ impl Session {
                 if self.is_gone(date) { found.mistake(sentence) } else { found.warning(sentence) }
             }
             Fate::Lives => {}
-            Fate::Unknown => {
-                let names = || MODELS.iter().filter(|model| !model.is_gone(self.today)).map(|model| model.id);
-                match same_letters(model, names()) {
-                    Some(right) => found.mistake(format!("{is}, but OpenAI writes that model {right:?}.")),
-                    None => {
-                        let hint = did_you_mean(model, names());
-                        found.warning(format!("{is}, which is not a known model.{hint}"));
-                    }
-                }
+            // Another server may know it: Azure's names are the operator's own.
+            Fate::Unknown if !is_live(model) => {
+                let fits = |known: &&Model| known.purpose == purpose && !known.is_gone(self.today);
+                let names = || MODELS.iter().filter(fits).map(|model| model.id);
+                let meant = same_letters(model, names());
+                let hint =
+                    meant.map_or_else(|| did_you_mean(model, names()), |right| format!(" Did you mean {right:?}?"));
+                found.warning(format!("{is}, which is not a known model.{hint}"));
                 return;
             }
+            Fate::Unknown => {}
         }
-        let Some(listed) = MODELS.iter().find(|listed| listed.id == model) else { return };
-        if listed.purpose == Purpose::Live {
+        let listed = MODELS.iter().find(|listed| listed.id == model).map(|listed| listed.purpose);
+        let listed = listed.or_else(|| is_live(model).then_some(Purpose::Live));
+        let Some(listed) = listed else { return };
+        if listed == Purpose::Live {
             found.mistake(format!(
                 "{is}, a model of GPT-Live, which has no ephemeral tokens. Use \"gpt-realtime-2.1\"."
             ));
-        } else if listed.purpose != purpose {
-            let (of, for_) = (sessions(listed.purpose), sessions(purpose));
+        } else if listed != purpose {
+            let (of, for_) = (sessions(listed), sessions(purpose));
             found.warning(format!("{is}, which is a model for {of}, not for {for_}."));
         }
     }
@@ -267,6 +280,11 @@ impl Session {
     fn ends(&self, date: &str, past: &'static str, future: &'static str) -> &'static str {
         if self.is_gone(date) { past } else { future }
     }
+}
+
+/// Whether it is a model of GPT-Live, also one that is not listed: `gpt-live-` and a version.
+fn is_live(model: &str) -> bool {
+    model.strip_prefix("gpt-live-").is_some_and(|version| version.starts_with(|digit: char| digit.is_ascii_digit()))
 }
 
 fn sessions(purpose: Purpose) -> &'static str {
@@ -295,7 +313,7 @@ fn has(rule: &Rule, place: &str) -> bool {
 /// The places at which a rule has a field of that name. What is in a list is not looked at.
 fn elsewhere(rule: &Rule, name: &str) -> Vec<String> {
     match rule {
-        Rule::Object(fields) => fields
+        Rule::Object(fields) | Rule::Typed(fields, _) => fields
             .iter()
             .flat_map(|field| {
                 let own = (field.name == name).then(String::new);

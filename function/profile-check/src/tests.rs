@@ -51,10 +51,8 @@ fn assert_warnings(findings: &Findings, sentences: &[&str]) {
 }
 
 #[test]
-fn the_shipped_file_has_no_mistake_for_a_month() {
-    // A deployment may run that long untouched.
-    assert_eq!(check(SHIPPED.as_bytes(), Day::today().plus(30)).mistakes, [""; 0]);
-    assert_eq!(of(SHIPPED.as_bytes()), Findings::default());
+fn the_shipped_file_has_no_mistake() {
+    assert_eq!(of(SHIPPED.as_bytes()).mistakes, [""; 0]);
 }
 
 #[test]
@@ -209,7 +207,7 @@ fn a_session_is_what_openai_takes() {
         ),
         (
             json!({"modalities": ["text"]}),
-            "\"/modalities\" was a field of OpenAI's beta API. Move the value to \"/output_modalities\".",
+            "\"/modalities\" was a field of OpenAI's beta API. Write [\"audio\"] or [\"text\"] at \"/output_modalities\" instead.",
         ),
         (
             json!({"turn_detection": null}),
@@ -316,8 +314,8 @@ fn a_prompt_object_is_refused_once_openai_has_ended_it() {
     // 2026-11-29 and 2026-11-30
     let sentence =
         |ends| format!("OpenAI {ends} \"/prompt\" on 2026-11-30. Write the prompt's text into \"instructions\".");
-    assert_warnings(&on(TODAY.plus(3)), &[&sentence("ends")]);
-    assert_mistakes(&on(TODAY.plus(4)), &[&sentence("ended")]);
+    assert_warnings(&on(TODAY.plus(3)), &[&sentence("will remove")]);
+    assert_mistakes(&on(TODAY.plus(4)), &[&sentence("removed")]);
 }
 
 #[test]
@@ -334,7 +332,7 @@ fn a_model_is_refused_when_it_is_gone() {
     for (model, sentence) in [
         ("gpt-realtime-mini-2025-10-06", "which was shut down on 2026-07-23. Use \"gpt-realtime-2.1-mini\"."),
         ("gpt-4o-realtime-preview-2024-12-17", "which was shut down on 2026-05-07. Use \"gpt-realtime-2.1\"."),
-        ("GPT-Realtime-2.1", "but OpenAI writes that model \"gpt-realtime-2.1\"."),
+        ("gpt-live-2", "a model of GPT-Live, which has no ephemeral tokens. Use \"gpt-realtime-2.1\"."),
         ("gpt-live-1", "a model of GPT-Live, which has no ephemeral tokens. Use \"gpt-realtime-2.1\"."),
     ] {
         assert_mistakes(&on(model, TODAY), &[&format!("\"/model\" is \"{model}\", {sentence}")]);

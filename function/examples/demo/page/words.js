@@ -7,23 +7,23 @@ const REFUSALS = {
   invalid_request: ['That is not on offer', 'Choose something else. What may be set is in function/profiles.json.'],
   origin_not_allowed: ['This page may not ask for tokens', 'Add this page’s own origin to ALLOWED_ORIGINS.'],
   caller_blocked: ['You are blocked', 'Only the operator can undo that, with make unblock.'],
-  method_not_allowed: ['The mint was asked in the wrong way', 'Ask with POST.'],
+  method_not_allowed: ['Wrong request method', 'Ask with POST.'],
   request_too_large: ['The request is too large', 'Set shorter texts.'],
-  quota_exceeded: ['You have used up your tokens for now', 'Wait until the time is over, then ask again.'],
+  quota_exceeded: ['You have used up your tokens for now', 'Wait for the countdown, then ask again.'],
   daily_limit_reached: [
     'Today’s tokens are used up, for everyone',
     'Wait for midnight UTC, or raise DAILY_MINT_LIMIT.',
   ],
   key_unavailable: ['The mint has no OpenAI key', 'Set one: make key, or OPENAI_API_KEY on your own machine.'],
   quota_unavailable: ['Quota check failed', `${AGAIN} If that does not help, look at the quota table.`],
-  openai_rejected_key: ['OpenAI does not take the mint’s key', 'Set a key that is valid and may use this model.'],
-  openai_rejected_session: ['OpenAI does not take this session', 'Check the profile’s model: was it retired?'],
+  openai_rejected_key: ['OpenAI rejected the API key', 'Set a key that is valid and may use this model.'],
+  openai_rejected_session: ['OpenAI rejected this session', 'Check the profile’s model: was it retired?'],
   openai_out_of_quota: [
     'The OpenAI account is out of credit',
     'Add credit or raise the limit of the OpenAI account; waiting does not help.',
   ],
-  openai_busy: ['OpenAI is busy', 'Wait until the time is over, then ask again.'],
-  openai_unavailable: ['OpenAI is out of order', `${AGAIN} See status.openai.com.`],
+  openai_busy: ['OpenAI is busy', 'Wait for the countdown, then ask again.'],
+  openai_unavailable: ['OpenAI is unavailable', `${AGAIN} See status.openai.com.`],
   openai_timeout: ['OpenAI did not answer in time', `${AGAIN} See status.openai.com.`],
   openai_answer_invalid: [
     'OpenAI’s answer held no usable token',
@@ -117,7 +117,7 @@ const CALLS = {
     'Add credit or raise its limit; waiting does not help.',
   ],
   calls_5xx: [
-    'OpenAI is out of order',
+    'OpenAI is unavailable',
     'It failed to open the call.',
     'Get a new token and try again. See status.openai.com.',
   ],
@@ -134,7 +134,7 @@ const CALLS = {
   path_failed: [
     'No audio connection',
     'OpenAI answered, but no connection for sound came about: often a firewall or VPN that blocks UDP.',
-    'Try another network, or allow UDP. Get a new token first.',
+    'Try another network, or allow UDP. With make demo in Firefox, set media.peerconnection.ice.loopback. Get a new token first.',
   ],
   path_lost: [
     'The connection was lost',
