@@ -185,6 +185,10 @@ fn base_url(value: Option<String>) -> Result<Url, ConfigError> {
     let refuse = |fault: &str| Err(wrong(OPENAI_BASE_URL, fault, RANGE));
     let text = value.unwrap_or_else(|| "https://api.openai.com/v1".to_owned());
     let Ok(url) = Url::parse(text.trim_end_matches('/')) else { return refuse("is not a URL") };
+    // By the URL standard, the host of https:///v1 is v1.
+    if text.contains(":///") {
+        return refuse("has no host");
+    }
     let on_loopback = match url.host() {
         Some(Host::Domain(name)) => name == "localhost",
         Some(Host::Ipv4(address)) => IpAddr::V4(address).is_loopback(),
@@ -437,6 +441,7 @@ mod tests {
             "https://user:hunter2@api.openai.com/v1",
             "https://api.openai.com/v1?key=hunter2",
             "https://api.openai.com/v1#x",
+            "https:///v1",
         ] {
             let sentence = sentence("OPENAI_BASE_URL", refused);
             assert!(sentence.starts_with("OPENAI_BASE_URL "), "{sentence}");
