@@ -169,11 +169,11 @@ resume: needs-python $(TOOLS) ## undo pause
 	@$(OPERATE) resume
 
 # These two need no more than Python: what they read is in this repository.
-cost: needs-python3 ## estimate the cost of a month and of a bad day (MINTS=1000000 UPSTREAM_MS=400, PARAMETERS="…", WRITE=yes: into the README)
+cost: needs-python3 ## estimate the cost of a month and of a bad day (MINTS=1000000 UPSTREAM_MS=400, PARAMETERS="…", WRITE=yes: into docs/cost.md)
 	@python3 infra/cost.py --mints $(MINTS) --upstream-ms $(UPSTREAM_MS) $(if $(filter yes,$(WRITE)),--write) \
 		$(FLAGS) $(PARAMETERS)
 
-capacity: needs-python3 ## estimate how many of a crowd get a token (TRAINEES=10000 SECONDS=60, PARAMETERS="…", WRITE=yes: into CAPACITY.md)
+capacity: needs-python3 ## estimate how many of a crowd get a token (TRAINEES=10000 SECONDS=60, PARAMETERS="…", WRITE=yes: into docs/capacity.md)
 	@python3 infra/capacity.py --trainees $(TRAINEES) --seconds $(SECONDS) --upstream-ms $(UPSTREAM_MS) \
 		$(if $(filter yes,$(WRITE)),--write) $(FLAGS) $(PARAMETERS)
 

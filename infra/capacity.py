@@ -121,7 +121,7 @@ def order(asked, given, sharp):
 
 
 def report(asked, given):
-    """What CAPACITY.md shows, and what `make capacity` prints."""
+    """What docs/capacity.md shows, and what `make capacity` prints."""
     set_to = settings(asked, given)
     concurrency, openai = requests(asked, {**given, **set_to})
     openai_now, lambda_now = asked.openai_per_minute, asked.concurrency
@@ -157,10 +157,10 @@ def arguments(words=None):
     parser.add_argument("--start-ms", type=int, default=200, help="what a cold start waits for Lambda, TLS and the secret")
     parser.add_argument("--concurrency", type=positive, default=limit("lambda_concurrency"), help="the account's")
     parser.add_argument("--spread", type=int, default=60, help="seconds within which a patient page asks at random")
-    parser.add_argument("--write", action="store_true", help="write the tables into CAPACITY.md")
+    parser.add_argument("--write", action="store_true", help="write the tables into docs/capacity.md")
     parser.add_argument("parameters", nargs="*", help="of the template, as Name=value")
     return parser.parse_args(words)
 
 
 if __name__ == "__main__":
-    page.show(report, arguments(), "CAPACITY.md", "capacity")
+    page.show(report, arguments(), "docs/capacity.md", "capacity")

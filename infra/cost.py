@@ -146,7 +146,7 @@ def worst_day(asked, given):
 
 
 def report(asked, given):
-    """What the README shows, and what `make cost` prints."""
+    """What docs/cost.md shows, and what `make cost` prints."""
     cold, ttl = f"{asked.cold_percent:g} %", given["KeyTtlSeconds"]
     opened = "1 session" if asked.sessions == 1 else f"{asked.sessions} sessions"
     return f"""{month(asked, given)}
@@ -178,10 +178,10 @@ def arguments(words=None):
     parser.add_argument("--instances", type=int, default=4, help="instances that are kept busy all month")
     parser.add_argument("--codes", type=int, default=4, help="outcomes that occur, ok among them")
     parser.add_argument("--sessions", type=int, default=1, help="sessions that a token's holder opens")
-    parser.add_argument("--write", action="store_true", help="write the tables into the README")
+    parser.add_argument("--write", action="store_true", help="write the tables into docs/cost.md")
     parser.add_argument("parameters", nargs="*", help="of the template, as Name=value")
     return parser.parse_args(words)
 
 
 if __name__ == "__main__":
-    page.show(report, arguments(), "README.md", "cost")
+    page.show(report, arguments(), "docs/cost.md", "cost")
