@@ -11,19 +11,38 @@ use url::{Host, Url};
 
 use crate::{profile::Voice, quota::Limits};
 
+// The comment of each variable is its row in docs/parameters.md, which `python3 docs/tables.py` writes.
+
+/// The secret in AWS Secrets Manager, by its ARN or name. It contains
+/// `{"OPENAI_API_KEY": "sk-…", "SAFETY_IDENTIFIER_KEY": "…", "BLOCKED_CALLERS": ["…"]}`, or just the key as plain text.
 const OPENAI_SECRET_ARN: &str = "OPENAI_SECRET_ARN";
+/// The key itself, for runs on your own machine. Read only if `OPENAI_SECRET_ARN` is unset.
 const OPENAI_API_KEY: &str = "OPENAI_API_KEY";
+/// Any server with the same API. `http:` on loopback hosts only.
 const OPENAI_BASE_URL: &str = "OPENAI_BASE_URL";
+/// Replaces the default profile's model. Up to 128 letters, digits and `-_.:/`.
 const MODEL: &str = "MODEL";
+/// Replaces the default profile's voice.
 const VOICE: &str = "VOICE";
+/// How long a token can open a session, in seconds, unless its profile sets less.
 const TOKEN_TTL_SECONDS: &str = "TOKEN_TTL_SECONDS";
+/// How long a fetched key is used before it is read again in the background, in seconds; the old one serves
+/// meanwhile.
 const KEY_TTL_SECONDS: &str = "KEY_TTL_SECONDS";
+/// Exact origins, separated by commas. Empty or `*`: not checked. `make demo` also allows its own page, and with your
+/// own key an empty list allows no other.
 const ALLOWED_ORIGINS: &str = "ALLOWED_ORIGINS";
+/// A DynamoDB table with the key `id`, by its name or ARN. Empty: no quotas.
 const QUOTA_TABLE: &str = "QUOTA_TABLE";
+/// Tokens per caller and minute of the clock. 0: not limited.
 const QUOTA_PER_MINUTE: &str = "QUOTA_PER_MINUTE";
+/// Tokens per caller and day of UTC. 0: not limited.
 const QUOTA_PER_DAY: &str = "QUOTA_PER_DAY";
+/// Tokens for all callers together, per day of UTC. 0: not limited.
 const DAILY_MINT_LIMIT: &str = "DAILY_MINT_LIMIT";
+/// A PEM file with additional trusted roots, for OpenAI and AWS.
 const EXTRA_CA_FILE: &str = "EXTRA_CA_FILE";
+/// `ERROR`, `WARN`, `INFO`, `DEBUG` or `TRACE`. No level shows a secret.
 const LOG_LEVEL: &str = "LOG_LEVEL";
 /// Set by Lambda itself, as is the next.
 const AWS_LAMBDA_FUNCTION_NAME: &str = "AWS_LAMBDA_FUNCTION_NAME";

@@ -503,11 +503,10 @@ mod tests {
     }
 
     #[test]
-    fn the_readme_s_example_is_a_profile() {
-        let readme = include_str!("../../README.md");
-        let section = readme.split("## Profiles").nth(1).unwrap();
+    fn the_example_of_the_docs_is_a_profile() {
+        let page = include_str!("../../docs/profiles.md");
         let example: Value =
-            serde_json::from_str(section.split("```").nth(1).unwrap().trim_start_matches("json")).unwrap();
+            serde_json::from_str(page.split("```").nth(1).unwrap().trim_start_matches("json")).unwrap();
         let file = json!({ "default": example });
         let findings = token_mint_profile_check::check(file.to_string().as_bytes(), Day::today());
         assert_eq!(findings, token_mint_profile_check::Findings::default());

@@ -817,15 +817,15 @@ def test_a_narrow_screen_shows_it_all_and_every_text_can_be_read(mint, visit, sc
     check()
 
 
-# The lines of the README, as they are, with and without OpenAI's own SDK
+# The lines of README and docs/api.md, as they are, with and without OpenAI's own SDK
 
 
 def readme_lines():
-    """The README's three scripts: to a token, from there to a call, and the same call with the SDK."""
-    readme = (ROOT / "README.md").read_text()
-    scripts = re.findall(r"^```js\n(.*?)^```", readme, re.MULTILINE | re.DOTALL)
-    assert len(scripts) == 3
-    return scripts
+    """The README's two scripts, to a token and from there to a call, and the same call with the SDK, of docs/api.md."""
+    pages = (ROOT / "README.md").read_text(), (ROOT / "docs/api.md").read_text()
+    own, with_sdk = (re.findall(r"^```js\n(.*?)^```", page, re.MULTILINE | re.DOTALL) for page in pages)
+    assert (len(own), len(with_sdk)) == (2, 1)
+    return [*own, *with_sdk]
 
 
 # Keeps what the microphone gave, to see whether it is let go of.
@@ -899,7 +899,7 @@ def sdk():
     if not (ROOT / "function/tests/sdk/node_modules/.package-lock.json").exists():
         skip("OpenAI's SDK needs npm")
     version = json.loads((ROOT / "function/tests/sdk/package.json").read_text())["dependencies"]["@openai/agents-realtime"]
-    assert f"here version {version}:" in (ROOT / "README.md").read_text()
+    assert f"here version {version}:" in (ROOT / "docs/api.md").read_text()
 
 
 def minted_sessions(address):

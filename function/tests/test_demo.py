@@ -1,4 +1,4 @@
-"""`make demo`, and every command that the README tells a reader to type."""
+"""`make demo`: the program, its page, and what it says when something is wrong."""
 
 import json
 import os
@@ -7,11 +7,10 @@ import re
 import shutil
 import signal
 import socket
-import subprocess
 import time
 
 import pytest
-from conftest import DEMO_IS_UP, ROOT, TARGET, TOOLCHAIN, free_port, post, skip
+from conftest import DEMO_IS_UP, ROOT, TARGET, free_port, post, skip
 from samtranslator.yaml_helper import yaml_parse
 
 
@@ -177,124 +176,3 @@ def test_a_malformed_variable_is_a_sentence_too(start):
     program = start([TARGET / "debug/examples/demo"], "demo", PORT="eighty")
     assert program.process.wait(timeout=10) == 1
     assert program.log.read_text() == 'PORT is "eighty": expected a port number from 0 to 65535\n'
-
-
-# Read from the terminal, so that the key is in no history.
-WITH_A_KEY = "read -rs KEY && OPENAI_API_KEY=$KEY make demo"
-
-
-def readme_commands():
-    """Every line of the README's shell blocks."""
-    blocks = re.findall(r"^```sh\n(.*?)^```", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
-    return [line for block in blocks for line in block.splitlines() if line.strip()]
-
-
-def test_the_readme_s_commands_do_what_it_says(demo):
-    if not shutil.which("curl"):
-        skip("the README's commands need curl")
-    commands = readme_commands()
-    # This very test is part of one of them, and runs the other.
-    assert {"make demo", "make test"} <= set(commands)
-    curls = [command for command in commands if command.startswith("curl ")]
-    # Like the first, but with origins, a port or, in a test of its own, a key of the reader's.
-    demos = [command for command in commands if re.fullmatch(r"(ALLOWED_ORIGINS=\S+ )?make demo( PORT=\d+)?", command)]
-    demos.append(WITH_A_KEY)
-    # Run with a stack, in test_stack.py, in Docker, in test_sam_local.py, and in test_cost.py.
-    elsewhere = r"make (build|deploy|key|invoke|local-api)( PARAMETERS=\".+\")?|make (cost|capacity)( [A-Z_]+=\d+){2}"
-    others = [command for command in commands if re.fullmatch(elsewhere, command)]
-    # Typed in a minimal Debian by .ci/walk.
-    installs = [command for command in commands if re.match(r"sudo apt-get install|curl .* \| sh|git clone|cd ", command)]
-    curls = [command for command in curls if command not in installs]
-    assert set(commands) == {*installs, *curls, *demos, *others, "make test"}, "no command that no test runs"
-
-    _, port = demo()
-    answers = []
-    for command in curls:
-        command = command.replace("http://127.0.0.1:8080", f"http://127.0.0.1:{port}")
-        ran = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60, cwd=ROOT)
-        assert ran.returncode == 0, f"{command}: {ran.stderr}"
-        answers.append(json.loads(ran.stdout or "{}"))
-    plain, voice, planned, refused = answers
-    assert plain["success"] and voice["voice"] == "marin"
-    assert planned == {} and refused["code"] == "openai_out_of_quota"
-
-
-def test_the_readme_s_line_for_a_key_takes_it_without_showing_it(simulator, tmp_path):
-    port = free_port()
-    environment = TOOLCHAIN | {"PORT": str(port), "OPENAI_BASE_URL": f"{simulator}/v1"}
-    log = tmp_path / "demo.log"
-    with log.open("w") as output:
-        ran = subprocess.Popen(["bash", "-c", WITH_A_KEY], cwd=ROOT, env=environment, stdin=subprocess.PIPE, text=True,
-                               stdout=output, stderr=subprocess.STDOUT, start_new_session=True)  # fmt: skip
-        try:
-            ran.stdin.write("sk-my-own\n")
-            ran.stdin.flush()
-            deadline = time.monotonic() + 30
-            while DEMO_IS_UP not in log.read_text():
-                assert ran.poll() is None and time.monotonic() < deadline, log.read_text()
-                time.sleep(0.05)
-            assert post(f"http://127.0.0.1:{port}/token")[0] == 200
-        finally:
-            os.killpg(ran.pid, signal.SIGTERM)
-            ran.wait(timeout=10)
-    assert len(json.loads(post(f"{simulator}/simulator/requests", None, method="GET")[2])) == 1
-    assert "sk-my-own" not in log.read_text() and "simulated" not in log.read_text()
-
-
-def test_the_readme_s_line_for_another_page_names_its_origin(demo):
-    [line] = [command for command in readme_commands() if command.startswith("ALLOWED_ORIGINS=")]
-    named = line.split()[0].removeprefix("ALLOWED_ORIGINS=")
-    _, port = demo(ALLOWED_ORIGINS=named)
-    for origin, status in ((named, 200), (f"http://localhost:{port}", 200), ("https://evil.example", 403)):
-        assert post(f"http://127.0.0.1:{port}/token", headers={"Origin": origin})[0] == status, origin
-
-
-def test_what_the_readme_links_to_is_there():
-    readme = (ROOT / "README.md").read_text()
-    links = re.findall(r"\]\((?!https?:)([^)#]+)", readme) + re.findall(r'(?:src|srcset)="(?!https?:)([^"]+)"', readme)
-    assert "function/examples/demo/page.png" in links
-    assert not [link for link in links if not (ROOT / link).exists()]
-
-
-def test_the_readme_and_the_makefile_name_the_same_targets():
-    targets = set(re.findall(r"^([a-z-]+):.*## ", (ROOT / "Makefile").read_text(), re.MULTILINE)) - {"help"}
-    named = set(re.findall(r"(?:^|`|=\S+ )make ([a-z-]+)", (ROOT / "README.md").read_text(), re.MULTILINE))
-    assert targets == named
-
-
-def test_the_readme_s_tables_of_parameters_and_alarms_are_the_template_s():
-    template = yaml_parse((ROOT / "template.yaml").read_text())
-    readme = (ROOT / "README.md").read_text()
-    rows = [
-        f"| `{name}` | {given['Default'] if given['Default'] != '' else '–'} | {given['Description']} |"
-        for name, given in template["Parameters"].items()
-    ] + [
-        f"| {name} | {found['Properties']['AlarmDescription']} |"
-        for name, found in template["Resources"].items()
-        if found["Type"] == "AWS::CloudWatch::Alarm"
-    ]
-    for row in rows:
-        assert row in readme.splitlines(), row
-    assert len(re.findall(r"^\| \w+Alarm \|", readme, re.MULTILINE)) == 12
-    given = re.findall(r"(\w+)=\S+", " ".join(re.findall(r'PARAMETERS="(.*?)"', readme)))
-    assert set(given) - {"Name"} <= set(template["Parameters"])
-
-
-def test_the_readme_s_table_of_variables_is_that_of_the_function():
-    config = (ROOT / "function/src/config.rs").read_text()
-    read = set(re.findall(r'^const ([A-Z_]+): &str = "\1";', config, re.MULTILINE))
-    own = {name for name in read if not name.startswith("AWS_LAMBDA_")}
-    table = re.findall(r"^\| `([A-Z_]+)` \|", (ROOT / "README.md").read_text(), re.MULTILINE)
-    assert set(table) == own and len(table) == len(own)
-
-
-def test_the_readme_s_table_of_refusals_is_that_of_the_function():
-    table = re.findall(r"^\| (\d{3}) \| `([a-z_]+)` \|", (ROOT / "README.md").read_text(), re.MULTILINE)
-    source = (ROOT / "function/src/error.rs").read_text()
-    rows = re.findall(r'StatusCode::([A-Z_]+),\s*"([a-z_]+)"', source)
-    numbers = {
-        "BAD_REQUEST": "400", "FORBIDDEN": "403", "METHOD_NOT_ALLOWED": "405", "PAYLOAD_TOO_LARGE": "413",
-        "TOO_MANY_REQUESTS": "429",
-        "BAD_GATEWAY": "502", "SERVICE_UNAVAILABLE": "503", "GATEWAY_TIMEOUT": "504",
-    }
-    assert sorted(table) == sorted({(numbers[status], code) for status, code in rows})

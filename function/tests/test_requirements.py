@@ -9,6 +9,7 @@ import pytest
 from conftest import ROOT
 
 README = (ROOT / "README.md").read_text()
+DEVELOPMENT = (ROOT / "docs/development.md").read_text()
 
 # Part of every system that the README names, and of no install line.
 BASE = ["awk", "bash", "cat", "dirname", "env", "grep", "head", "make", "sed", "sh", "sort", "tail", "uname"]
@@ -90,10 +91,10 @@ def test_make_alone_lists_the_commands(bare):
     assert "make demo " in ran.stdout and len(ran.stdout.splitlines()) > 20
 
 
-def test_ci_installs_what_the_readme_names():
+def test_ci_installs_what_readme_and_docs_name():
     named = {
         package
-        for line in re.findall(r"^sudo apt-get install --no-install-recommends (.+)$", README, re.MULTILINE)
+        for line in re.findall(r"^sudo apt-get install --no-install-recommends (.+)$", README + DEVELOPMENT, re.MULTILINE)
         for package in line.split()
     }
     assert {"g++", "chromium"} <= named
