@@ -7,22 +7,23 @@ use axum::{
     Extension,
     body::Bytes,
     extract::{self, Path},
-    http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header},
-    middleware::Next,
+    http::{HeaderMap, StatusCode, Uri, header},
     response::{IntoResponse, Response},
 };
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
 use crate::{
-    CallFault,
-    call::{Call, id},
-    client_secrets, fault,
+    call::Call,
+    call_fault::CallFault,
+    clock, fault_response,
+    id::new_id,
     offer::Offer,
     refusal::Refusal,
-    rules,
-    server::{Shared, Wire, bearer, see},
-    state::State,
+    request::{SeenRequest, bearer},
+    schema, session_document,
+    state::{Shared, State},
+    wire::Wire,
 };
 
 /// As many as a test can want, and as a small machine can bear.
@@ -35,7 +36,7 @@ pub(crate) async fn calls_route(
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
-    see(&state, &wire, &uri, &headers, b"");
+    state.record_request(SeenRequest::read(&wire, &uri, &headers, b""));
     let ask = async |fault| match answer(&state, &wire, &uri, &headers, &body, fault).await {
         Ok(answer) => answer,
         Err(refusal) => refusal.into_response(),
@@ -44,7 +45,7 @@ pub(crate) async fn calls_route(
     match fault {
         Some(CallFault::Answer(fault)) => {
             let right = if fault.needs_the_right_answer() { ask(None).await } else { Response::default() };
-            fault::apply(fault, bearer(&headers), "", &wire, right).await
+            fault_response::apply(fault, bearer(&headers), "", &wire, right).await
         }
         fault => ask(fault).await,
     }
@@ -63,12 +64,12 @@ async fn answer(
     let Offer { sdp, session } = Offer::of(headers, body)?;
     let mut session = session_of(bound, session.as_ref(), uri.path().contains("/translations/"))?;
     let limit = state.memory().session_limit;
-    session["expires_at"] = client_secrets::now().saturating_add(limit.as_secs()).into();
+    session["expires_at"] = clock::unix_seconds().saturating_add(limit.as_secs()).into();
     if state.memory().calls.len() >= MOST {
         return Err(Refusal::rate_limit());
     }
     let (call, answer) = Call::answer(&sdp, session, wire.ip, limit, fault).await?;
-    let call_id = id("rtc");
+    let call_id = new_id("rtc");
     let location = format!("/v1/realtime/calls/{call_id}");
     let (hang_up, hung_up) = oneshot::channel();
     {
@@ -94,7 +95,7 @@ async fn answer(
 fn bound_to(state: &State, bearer: &str) -> Result<Option<Value>, Refusal> {
     let memory = state.memory();
     match memory.tokens.get(bearer) {
-        Some(token) if token.expires_at <= client_secrets::now() => Err(Refusal::expired_token()),
+        Some(token) if token.expires_at <= clock::unix_seconds() => Err(Refusal::expired_token()),
         Some(token) if token.used && memory.tokens_serve_once => Err(Refusal::used_token()),
         Some(token) => Ok(Some(token.session.clone())),
         None if memory.takes(bearer) => Ok(None),
@@ -114,13 +115,14 @@ fn session_of(bound: Option<Value>, asked: Option<&Value>, translates: bool) -> 
                 "missing_required_parameter",
             ));
         }
-        (None, Some(_)) if translates => client_secrets::translation(&request)?,
-        (None, Some(_)) => client_secrets::session(&request)?,
+        (None, Some(_)) if translates => session_document::create_translation(&request)?,
+        (None, Some(_)) => session_document::create(&request)?,
         (Some(bound), None) => bound,
         (Some(mut bound), Some(asked)) => {
-            let checked = if translates { rules::translation_of(&request) } else { rules::session_of(&request) };
+            let checked =
+                if translates { schema::checked_translation(&request) } else { schema::checked_session(&request) };
             checked?;
-            client_secrets::lay_over(&mut bound, asked);
+            session_document::overlay(&mut bound, asked);
             bound
         }
     };
@@ -140,7 +142,7 @@ pub(crate) async fn hang_up_route(
     uri: Uri,
     headers: HeaderMap,
 ) -> Response {
-    see(&state, &wire, &uri, &headers, b"");
+    state.record_request(SeenRequest::read(&wire, &uri, &headers, b""));
     let bearer = bearer(&headers);
     if !state.takes(bearer) {
         return Refusal::bad_key(bearer).into_response();
@@ -156,29 +158,4 @@ pub(crate) async fn hang_up_route(
             Refusal::new(404, message, None, "call_id_not_found").into_response()
         }
     }
-}
-
-/// What a browser asks before it posts an offer, and needs in order to read the answer.
-///
-/// `*` does not cover `Authorization`, so the headers are repeated as they were asked for.
-pub(crate) async fn for_browsers(
-    method: Method,
-    headers: HeaderMap,
-    request: extract::Request,
-    next: Next,
-) -> Response {
-    let preflight = method == Method::OPTIONS && headers.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD);
-    let mut response = if preflight { StatusCode::OK.into_response() } else { next.run(request).await };
-    if headers.contains_key(header::ORIGIN) {
-        let answer = response.headers_mut();
-        answer.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
-        answer.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static("Location"));
-        if preflight {
-            answer.insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("POST, OPTIONS"));
-            if let Some(asked) = headers.get(header::ACCESS_CONTROL_REQUEST_HEADERS) {
-                answer.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, asked.clone());
-            }
-        }
-    }
-    response
 }

@@ -13,7 +13,12 @@ use axum::{
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use crate::{CallFault, Fault, SeenRequest, server::Shared, state::State};
+use crate::{
+    call_fault::CallFault,
+    fault::Fault,
+    request::SeenRequest,
+    state::{Shared, State},
+};
 
 /// A number of equal faults, as `POST /simulator/faults` takes it.
 #[derive(Deserialize)]
@@ -73,5 +78,5 @@ async fn clear_faults(extract::State(state): Shared) -> StatusCode {
 }
 
 async fn list_requests(extract::State(state): Shared) -> Json<Vec<SeenRequest>> {
-    Json(state.memory().seen())
+    Json(state.memory().requests())
 }

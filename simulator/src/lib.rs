@@ -10,22 +10,32 @@
 #![allow(clippy::indexing_slicing, reason = "reading JSON: what is not there reads as null")]
 
 mod call;
+mod call_fault;
 mod calls;
 mod client_secrets;
+mod clock;
 mod control;
+mod cors;
 mod fault;
+mod fault_response;
+mod id;
+mod listener;
 mod models;
 mod offer;
 mod refusal;
-mod rules;
-mod server;
+mod request;
+mod routes;
+mod schema;
+mod session_document;
+mod simulator;
 mod state;
 pub mod tls;
+mod wire;
 
-pub use call::CallFault;
+pub use call_fault::CallFault;
 pub use fault::Fault;
-pub use server::Simulator;
-pub use state::SeenRequest;
+pub use request::SeenRequest;
+pub use simulator::Simulator;
 
 /// So that the README's example is compiled and run.
 #[cfg(doctest)]

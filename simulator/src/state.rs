@@ -2,35 +2,24 @@
 
 use std::{
     collections::{HashMap, VecDeque},
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use serde::Serialize;
+use axum::extract;
 use serde_json::Value;
 use tokio::sync::{oneshot, watch};
 
-use crate::{CallFault, Fault, client_secrets};
+use crate::{call_fault::CallFault, clock, fault::Fault, request::SeenRequest};
 
 /// How many requests are remembered, and from how many tokens on the expired ones are not: enough for a test, and a
 /// simulator that runs for months does not fill the machine.
 const REMEMBERED: usize = 10_000;
+/// The longest that a session may be told to last. A longer time could overflow a clock.
+const LONGEST_SESSION: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// One request to `/v1/…` as it arrived.
-#[derive(Clone, Debug, Serialize)]
-pub struct SeenRequest {
-    /// Which of the connections it came over, counted from 1.
-    pub connection: usize,
-    /// For example `/v1/realtime/client_secrets`.
-    pub path: String,
-    /// What followed `Bearer `. Not shown over HTTP.
-    #[serde(skip)]
-    pub bearer: String,
-    /// The header `OpenAI-Safety-Identifier`.
-    pub safety_identifier: Option<String>,
-    /// The body, or `null` if it is no JSON.
-    pub body: Value,
-}
+/// The state as the handlers take it.
+pub(crate) type Shared = extract::State<Arc<State>>;
 
 #[derive(Debug, Default)]
 pub(crate) struct State {
@@ -94,23 +83,27 @@ impl Memory {
         }
     }
 
-    pub(crate) fn see(&mut self, request: SeenRequest) {
+    fn record_request(&mut self, request: SeenRequest) {
         if self.requests.len() >= REMEMBERED {
             self.requests.pop_front();
         }
         self.requests.push_back(request);
     }
 
-    pub(crate) fn seen(&self) -> Vec<SeenRequest> {
+    pub(crate) fn requests(&self) -> Vec<SeenRequest> {
         self.requests.iter().cloned().collect()
     }
 
     pub(crate) fn hand_out(&mut self, name: &str, token: Token) {
         if self.tokens.len() >= REMEMBERED {
-            let now = client_secrets::now();
+            let now = clock::unix_seconds();
             self.tokens.retain(|_, token| token.expires_at > now);
         }
         self.tokens.insert(name.to_owned(), token);
+    }
+
+    pub(crate) fn limit_sessions(&mut self, limit: Duration) {
+        self.session_limit = limit.min(LONGEST_SESSION);
     }
 
     pub(crate) fn clear_faults(&mut self) {
@@ -127,6 +120,10 @@ impl State {
     pub(crate) fn takes(&self, bearer: &str) -> bool {
         self.memory().takes(bearer)
     }
+
+    pub(crate) fn record_request(&self, request: SeenRequest) {
+        self.memory().record_request(request);
+    }
 }
 
 #[cfg(test)]
@@ -137,7 +134,7 @@ mod tests {
     fn the_oldest_requests_and_the_expired_tokens_are_forgotten_before_they_fill_the_machine() {
         let mut memory = Memory::default();
         for number in 0..=REMEMBERED {
-            memory.see(SeenRequest {
+            memory.record_request(SeenRequest {
                 connection: number,
                 path: String::new(),
                 bearer: String::new(),
@@ -148,7 +145,7 @@ mod tests {
             let expires_at = if number % 2 == 0 { 0 } else { u64::MAX };
             memory.hand_out(&number.to_string(), Token { session: Value::Null, expires_at, used: false });
         }
-        let seen = memory.seen();
+        let seen = memory.requests();
         assert_eq!((seen.len(), seen[0].connection), (REMEMBERED, 1));
         assert_eq!(memory.tokens.len(), REMEMBERED / 2 + 1);
         assert!(memory.tokens.contains_key("1") && !memory.tokens.contains_key("2"));

@@ -14,7 +14,7 @@ use super::{
     audio::{Decoder, Encoder, FRAME, FRAME_MS, SILENCE, level},
     peer::{Heard, Peer},
 };
-use crate::Simulator;
+use crate::simulator::Simulator;
 
 /// Longer than anything here takes, and shorter than one waits.
 const PATIENCE: Duration = Duration::from_secs(15);

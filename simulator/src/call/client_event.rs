@@ -2,13 +2,14 @@
 //!
 //! Source: `RealtimeClientEvent` and `RealtimeTranslationClientEvent` of the `openai` npm package 7.57.0.
 
+use openai_realtime::schema::RESPONSE;
 use serde_json::{Value, json};
 
 use super::{
     conversation::Conversation,
     session::{Kind, Session},
 };
-use crate::{refusal::Refusal, rules};
+use crate::{refusal::Refusal, schema};
 
 const REALTIME: &[&str] = &[
     "session.update",
@@ -75,7 +76,7 @@ impl Conversation {
                     );
                     return Err(Refusal::new(400, message, None, "conversation_already_has_active_response"));
                 }
-                rules::response_of(&event["response"])?;
+                schema::check(&event["response"], &RESPONSE, "response")?;
                 self.respond(&event["response"]);
             }
             "response.cancel" => {

@@ -9,13 +9,13 @@ use serde_json::{Value, json};
 use super::{
     audio::level,
     ear::{Ear, Turn, TurnDetection, Utterance},
-    events::{Events, id},
+    events::Events,
     item::Items,
     output::Output,
     response::{End, Plan, Response, tokens},
     session::{Kind, Session},
 };
-use crate::{client_secrets::merge, refusal::Refusal};
+use crate::{id::new_id, refusal::Refusal, session_document::merge};
 
 /// A word is thought of three times as fast as the shortest is spoken, so a reply is done before it is heard.
 const STEPS_TO_A_WORD: u64 = 4;
@@ -37,7 +37,7 @@ pub(super) struct Conversation {
 impl Conversation {
     pub(super) fn new(session: Value) -> Self {
         Self {
-            id: id("conv"),
+            id: new_id("conv"),
             session: Session::new(session),
             items: Items::default(),
             events: Events::default(),
@@ -79,7 +79,7 @@ impl Conversation {
         let detection = TurnDetection::of(&self.session.document);
         match self.ear.hear(level(samples), detection) {
             Some(Turn::Started { audio_start_ms }) => {
-                let item_id = self.speech_item.insert(id("item")).clone();
+                let item_id = self.speech_item.insert(new_id("item")).clone();
                 let started = json!({"audio_start_ms": audio_start_ms, "item_id": item_id});
                 self.events.send("input_audio_buffer.speech_started", started);
                 if detection.is_some_and(|detection| detection.interrupt_response) {
@@ -87,7 +87,7 @@ impl Conversation {
                 }
             }
             Some(Turn::Stopped { audio_end_ms }) => {
-                let item_id = self.speech_item.take().unwrap_or_else(|| id("item"));
+                let item_id = self.speech_item.take().unwrap_or_else(|| new_id("item"));
                 let stopped = json!({"audio_end_ms": audio_end_ms, "item_id": item_id});
                 self.events.send("input_audio_buffer.speech_stopped", stopped);
                 self.commit(&item_id);
@@ -119,7 +119,7 @@ impl Conversation {
             );
             return Err(Refusal::new(400, message, None, "input_audio_buffer_commit_empty"));
         }
-        let item_id = self.speech_item.take().unwrap_or_else(|| id("item"));
+        let item_id = self.speech_item.take().unwrap_or_else(|| new_id("item"));
         self.commit(&item_id);
         Ok(())
     }
@@ -147,7 +147,7 @@ impl Conversation {
 
     /// Says of the caller's speech what can be said of it without understanding it.
     fn transcribe(&mut self, item_id: &str, heard: Utterance) {
-        let transcript = format!("({} of speech)", seconds(heard.speech_ms));
+        let transcript = format!("({} of speech)", heard.speech_length());
         let delta = json!({"item_id": item_id, "content_index": 0, "delta": transcript});
         self.events.send("conversation.item.input_audio_transcription.delta", delta);
         let usage = json!({"type": "duration", "seconds": heard.audio_ms.div_ceil(1_000)});
@@ -238,9 +238,4 @@ impl Conversation {
             None => self.end(End::Completed),
         }
     }
-}
-
-/// As people say it: "2.1 seconds".
-pub(super) fn seconds(ms: u64) -> String {
-    format!("{}.{} seconds", ms / 1_000, ms % 1_000 / 100)
 }

@@ -58,6 +58,13 @@ pub(super) struct Utterance {
     pub(super) speech_ms: u64,
 }
 
+impl Utterance {
+    /// The length of the speech in words, such as "2.1 seconds".
+    pub(super) fn speech_length(&self) -> String {
+        format!("{}.{} seconds", self.speech_ms / 1_000, self.speech_ms % 1_000 / 100)
+    }
+}
+
 #[derive(Debug, Default)]
 pub(super) struct Ear {
     /// All audio so far, in milliseconds.

@@ -4,12 +4,7 @@ use std::collections::VecDeque;
 
 use serde_json::Value;
 
-use crate::{client_secrets::random, refusal::Refusal};
-
-/// A new id, as `item_…`.
-pub(crate) fn id(of: &str) -> String {
-    format!("{of}_{}", random(21))
-}
+use crate::{id::new_id, refusal::Refusal};
 
 #[derive(Debug, Default)]
 pub(super) struct Events(VecDeque<Value>);
@@ -17,7 +12,7 @@ pub(super) struct Events(VecDeque<Value>);
 impl Events {
     pub(super) fn send(&mut self, kind: &str, mut event: Value) {
         event["type"] = kind.into();
-        event["event_id"] = id("event").into();
+        event["event_id"] = new_id("event").into();
         self.0.push_back(event);
     }
 

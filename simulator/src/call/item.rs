@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::{conversation::seconds, ear::Utterance, events::id, response::tokens};
-use crate::{client_secrets::merge, refusal::Refusal};
+use super::{ear::Utterance, response::tokens};
+use crate::{id::new_id, refusal::Refusal, session_document::merge};
 
 #[derive(Debug)]
 struct Item {
@@ -70,7 +70,7 @@ impl Items {
         let mut item = asked.clone();
         check(&item)?;
         if !item["id"].is_string() {
-            item["id"] = id("item").into();
+            item["id"] = new_id("item").into();
         } else if self.at(item["id"].as_str().unwrap_or_default()).is_some() {
             let message = format!("Error adding item: an item with the id {} already exists.", item["id"]);
             return Err(Refusal::invalid("item.id", message, "invalid_value"));
@@ -92,7 +92,7 @@ impl Items {
     pub(super) fn reply(&self) -> String {
         let last = self.0.iter().rfind(|item| item.document["role"] != "assistant");
         let heard = match last {
-            Some(Item { spoken: Some(heard), .. }) => format!("I heard you speak for {}.", seconds(heard.speech_ms)),
+            Some(Item { spoken: Some(heard), .. }) => format!("I heard you speak for {}.", heard.speech_length()),
             Some(Item { document, .. }) if document["role"] == "user" => format!("You wrote: {}", text(document)),
             Some(Item { document, .. }) if document["type"] == "function_call_output" => {
                 format!("Your function returned: {}", document["output"].as_str().unwrap_or_default())

@@ -6,7 +6,6 @@ mod conversation;
 mod ear;
 mod encryption;
 mod events;
-mod fault;
 mod item;
 mod output;
 mod peer;
@@ -28,21 +27,19 @@ use tokio::{
     time::{self, Instant, MissedTickBehavior},
 };
 
-pub(crate) use self::events::id;
-pub use self::fault::CallFault;
 use self::{
     audio::{Decoder, Encoder, FRAME, FRAME_MS, SILENCE},
     conversation::Conversation,
     peer::{Heard, NoAnswer, Peer},
 };
-use crate::refusal::Refusal;
+use crate::{call_fault::CallFault, refusal::Refusal};
 
 /// How long the other end may take to connect.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// For how many steps of 20 ms packets may be late before there is silence in their place.
 const STARVED: u32 = 10;
-/// Longer than a call lasts; what is asked for beyond it could overflow a clock.
-pub(crate) const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
+/// Longer than a call lasts; a later fault could overflow a clock.
+const LATEST_FAULT: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// A call that was answered.
 pub(crate) struct Call {
@@ -94,7 +91,7 @@ impl Call {
             decoder: Decoder::new().ok_or_else(broken)?,
             unheard: Vec::new(),
             encoder: Encoder::new().ok_or_else(broken)?,
-            limit: limit.min(LONGEST),
+            limit,
             fault,
             connected: false,
             opened: None,
@@ -112,7 +109,7 @@ impl Call {
         let (limit, patience) = (time::sleep(self.limit), time::sleep(PATIENCE));
         tokio::pin!(limit, patience);
         let end = loop {
-            let mishap = self.fault.as_ref().and_then(CallFault::after).zip(self.opened);
+            let mishap = self.fault.as_ref().and_then(delay).zip(self.opened);
             let mishap = mishap.map(|(after, opened)| after.saturating_sub(opened.elapsed()));
             let ended = tokio::select! {
                 _ = &mut hang_up => Some(End::Goodbye),
@@ -195,5 +192,16 @@ impl Call {
             CallFault::Answer(_) | CallFault::NeverConnects | CallFault::NoEvents | CallFault::NoAudio => {}
         }
         None
+    }
+}
+
+/// How long after the data channel opens a fault happens, if it is not there from the start.
+fn delay(fault: &CallFault) -> Option<Duration> {
+    match fault {
+        CallFault::EventsClose { ms }
+        | CallFault::ErrorEvent { ms, .. }
+        | CallFault::Ends { ms }
+        | CallFault::Drops { ms } => Some(Duration::from_millis(*ms).min(LATEST_FAULT)),
+        CallFault::Answer(_) | CallFault::NeverConnects | CallFault::NoEvents | CallFault::NoAudio => None,
     }
 }

@@ -6,11 +6,8 @@ use std::collections::VecDeque;
 
 use serde_json::{Value, json};
 
-use super::{
-    audio::milliseconds,
-    events::{Events, id},
-    speech,
-};
+use super::{audio::milliseconds, events::Events, speech};
+use crate::{id::new_id, session_document::merge};
 
 /// How a reply ended.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -57,7 +54,7 @@ impl Response {
         let Plan { session, metadata, conversation_id, previous_item_id, text, input_tokens } = plan;
         let spoken = session["output_modalities"] != json!(["text"]);
         let mut document = json!({
-            "object": "realtime.response", "id": id("resp"), "conversation_id": conversation_id,
+            "object": "realtime.response", "id": new_id("resp"), "conversation_id": conversation_id,
             "output_modalities": if spoken { ["audio"] } else { ["text"] },
             "max_output_tokens": session["max_output_tokens"], "metadata": metadata,
         });
@@ -67,7 +64,7 @@ impl Response {
         }
         let response = Self {
             id: document["id"].as_str().unwrap_or_default().to_owned(),
-            item_id: id("item"),
+            item_id: new_id("item"),
             spoken,
             kept: conversation_id.is_some(),
             voice: session["audio"]["output"]["voice"].as_str().unwrap_or_default().to_owned(),
@@ -165,7 +162,7 @@ impl Response {
 
     fn of_content(&self, more: &Value) -> Value {
         let mut event = json!({"response_id": self.id, "item_id": self.item_id, "output_index": 0, "content_index": 0});
-        crate::client_secrets::merge(&mut event, more);
+        merge(&mut event, more);
         event
     }
 

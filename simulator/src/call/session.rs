@@ -1,8 +1,9 @@
 //! The session document of a call: what `session.created` shows and `session.update` changes.
 
+use openai_realtime::schema::TRANSLATION_UPDATE;
 use serde_json::{Value, json};
 
-use crate::{client_secrets::lay_over, refusal::Refusal, rules};
+use crate::{refusal::Refusal, schema, session_document::overlay};
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Kind {
@@ -35,9 +36,9 @@ impl Session {
     /// What a session's model is, is settled at its start: another one is passed over.
     pub(super) fn update(&mut self, asked: &Value) -> Result<(), Refusal> {
         if self.kind == Kind::Translation {
-            rules::translation_update_of(asked)?;
+            schema::check(asked, &TRANSLATION_UPDATE, "session")?;
         } else {
-            rules::session_of(&json!({ "session": asked }))?;
+            schema::checked_session(&json!({ "session": asked }))?;
         }
         if asked.get("type").is_some_and(|kind| *kind != self.document["type"]) {
             let message = "Passing a session of another type than the one that runs is not allowed.";
@@ -49,7 +50,7 @@ impl Session {
             return Err(Refusal::invalid("session.audio.output.voice", message, "cannot_update_voice"));
         }
         let model = self.document["model"].clone();
-        lay_over(&mut self.document, asked);
+        overlay(&mut self.document, asked);
         if !model.is_null() {
             self.document["model"] = model;
         }

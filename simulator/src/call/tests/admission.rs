@@ -9,7 +9,7 @@ use super::{
     },
     CALLS, realtime, start,
 };
-use crate::{Fault, Simulator};
+use crate::{fault::Fault, simulator::Simulator};
 
 #[tokio::test]
 async fn who_has_no_good_token_is_not_let_in() {

@@ -12,7 +12,7 @@ use super::{
     },
     CALLS, realtime, start,
 };
-use crate::{CallFault, Fault};
+use crate::{call_fault::CallFault, fault::Fault};
 
 #[tokio::test]
 async fn a_stranger_s_datagrams_do_no_harm() {

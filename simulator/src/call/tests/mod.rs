@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use tokio::time;
 
 use super::caller::request;
-use crate::Simulator;
+use crate::simulator::Simulator;
 
 const CALLS: &str = "/v1/realtime/calls";
 

@@ -6,7 +6,7 @@ use super::{
     super::caller::{Caller, mint},
     CALLS, realtime, start, until_none,
 };
-use crate::client_secrets::now;
+use crate::clock::unix_seconds;
 
 #[tokio::test]
 async fn a_call_has_the_session_that_its_token_was_minted_for() {
@@ -17,7 +17,7 @@ async fn a_call_has_the_session_that_its_token_was_minted_for() {
     let created = caller.until("session.created").await["session"].clone();
     assert_eq!(created["id"], secret["session"]["id"]);
     assert_eq!((&created["instructions"], &created["audio"]["output"]["voice"]), (&json!("Be kind."), &json!("cedar")));
-    let lasts = created["expires_at"].as_u64().unwrap().saturating_sub(now());
+    let lasts = created["expires_at"].as_u64().unwrap().saturating_sub(unix_seconds());
     assert!((3_590..=3_600).contains(&lasts), "{lasts}");
     assert_eq!(simulator.calls(), 1);
 }

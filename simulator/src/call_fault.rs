@@ -1,11 +1,9 @@
 //! What can go wrong with a call, as something one can ask for.
 
-use std::time::Duration;
-
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::Fault;
+use crate::fault::Fault;
 
 /// One way for a call to go wrong. Times are counted from when its data channel opens.
 ///
@@ -63,15 +61,5 @@ impl CallFault {
             Ok(fault) => Ok(Self::Answer(fault)),
             Err(answer) => Err(format!("{own}; or {answer}")),
         })
-    }
-
-    /// How long after the data channel opens it happens, if it is not there from the start.
-    pub(super) fn after(&self) -> Option<Duration> {
-        match self {
-            Self::EventsClose { ms } | Self::ErrorEvent { ms, .. } | Self::Ends { ms } | Self::Drops { ms } => {
-                Some(Duration::from_millis(*ms).min(super::LONGEST))
-            }
-            Self::Answer(_) | Self::NeverConnects | Self::NoEvents | Self::NoAudio => None,
-        }
     }
 }

@@ -1,32 +1,20 @@
 //! Which session documents OpenAI takes, and the words in which it refuses the others.
 
-use openai_realtime::schema::{
-    ENVELOPE, FaultKind, REALTIME, RESPONSE, Rule, Step, TRANSCRIPTION, TRANSLATION, TRANSLATION_UPDATE, faults,
-};
+use openai_realtime::schema::{ENVELOPE, FaultKind, REALTIME, Rule, Step, TRANSCRIPTION, TRANSLATION, faults};
 use serde_json::Value;
 
 use crate::refusal::Refusal;
 
 /// A request for a translation as OpenAI would judge it. Its session, if it is taken.
-pub(crate) fn translation_of(request: &Value) -> Result<&Value, Refusal> {
+pub(crate) fn checked_translation(request: &Value) -> Result<&Value, Refusal> {
     check(request, &ENVELOPE, "")?;
     let session = request.get("session").ok_or_else(|| missing("session"))?;
     check(session, &TRANSLATION, "session")?;
     Ok(session)
 }
 
-/// What a `response.create` asks for, as OpenAI would judge it.
-pub(crate) fn response_of(asked: &Value) -> Result<(), Refusal> {
-    check(asked, &RESPONSE, "response")
-}
-
-/// What a `session.update` asks of a translation, as OpenAI would judge it.
-pub(crate) fn translation_update_of(asked: &Value) -> Result<(), Refusal> {
-    check(asked, &TRANSLATION_UPDATE, "session")
-}
-
 /// The request as OpenAI would judge it. Its session, if it is taken.
-pub(crate) fn session_of(request: &Value) -> Result<&Value, Refusal> {
+pub(crate) fn checked_session(request: &Value) -> Result<&Value, Refusal> {
     check(request, &ENVELOPE, "")?;
     let session = request.get("session").unwrap_or(&Value::Null);
     let rule = match session.get("type").and_then(Value::as_str) {
@@ -47,7 +35,7 @@ fn missing(path: &str) -> Refusal {
 }
 
 /// The refusal of the first fault, as OpenAI names one at a time.
-fn check(value: &Value, rule: &Rule, root: &str) -> Result<(), Refusal> {
+pub(crate) fn check(value: &Value, rule: &Rule, root: &str) -> Result<(), Refusal> {
     let Some(fault) = faults(value, rule).into_iter().next() else { return Ok(()) };
     let mut found = value;
     let mut path = root.to_owned();
@@ -86,7 +74,7 @@ mod tests {
     use super::*;
 
     fn refused(request: &Value) -> String {
-        format!("{:?}", session_of(request).expect_err("OpenAI would refuse this"))
+        format!("{:?}", checked_session(request).expect_err("OpenAI would refuse this"))
     }
 
     #[test]
@@ -101,21 +89,21 @@ mod tests {
             json!({"session": {"type": "transcription", "audio": {"input": {"turn_detection": null,
                 "transcription": {"model": "gpt-live-transcribe", "language": "en"}}}}}),
         ] {
-            assert!(session_of(&request).is_ok(), "{request}");
+            assert!(checked_session(&request).is_ok(), "{request}");
         }
     }
 
     #[test]
     fn a_translation_needs_a_model_and_has_no_type() {
         let taken = json!({"session": {"model": "gpt-realtime-translate", "audio": {"output": {"language": "es"}}}});
-        assert!(translation_of(&taken).is_ok());
+        assert!(checked_translation(&taken).is_ok());
         for (request, param) in [
             (json!({}), "session"),
             (json!({"session": {"audio": {}}}), "session.model"),
             (json!({"session": {"model": "x", "type": "translation"}}), "session.type"),
             (json!({"session": {"model": "x", "audio": {"output": {"voice": "ash"}}}}), "session.audio.output.voice"),
         ] {
-            let refusal = format!("{:?}", translation_of(&request).expect_err("OpenAI would refuse this"));
+            let refusal = format!("{:?}", checked_translation(&request).expect_err("OpenAI would refuse this"));
             assert!(refusal.contains(&format!("param: Some(\"{param}\")")), "{request}: {refusal}");
         }
     }
