@@ -13,8 +13,11 @@ use axum::{
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
+#[cfg(feature = "calls")]
+use crate::call::Call;
+#[cfg(not(feature = "calls"))]
+use crate::call_disabled::Call;
 use crate::{
-    call::Call,
     call_fault::CallFault,
     clock, fault_response,
     id::new_id,

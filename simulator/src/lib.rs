@@ -9,7 +9,10 @@
 
 #![allow(clippy::indexing_slicing, reason = "reading JSON: what is not there reads as null")]
 
+#[cfg(feature = "calls")]
 mod call;
+#[cfg(not(feature = "calls"))]
+mod call_disabled;
 mod call_fault;
 mod calls;
 mod client_secrets;
