@@ -30,9 +30,9 @@ use crate::{
 };
 
 /// As many as a test can want, and as a small machine can bear.
-const MOST: usize = 64;
+const MAX_CALLS: usize = 64;
 
-pub(crate) async fn calls_route(
+pub(crate) async fn create(
     extract::State(state): Shared,
     Extension(wire): Extension<Wire>,
     uri: Uri,
@@ -40,21 +40,21 @@ pub(crate) async fn calls_route(
     body: Bytes,
 ) -> Response {
     state.record_request(SeenRequest::read(&wire, &uri, &headers, b""));
-    let ask = async |fault| match answer(&state, &wire, &uri, &headers, &body, fault).await {
+    let place = async |fault| match place_call(&state, &wire, &uri, &headers, &body, fault).await {
         Ok(answer) => answer,
         Err(refusal) => refusal.into_response(),
     };
     let fault = state.memory().call_faults.pop_front();
     match fault {
         Some(CallFault::Answer(fault)) => {
-            let right = if fault.needs_the_right_answer() { ask(None).await } else { Response::default() };
-            fault_response::apply(fault, bearer(&headers), "", &wire, right).await
+            let answered = if fault.needs_answer() { place(None).await } else { Response::default() };
+            fault_response::apply(fault, bearer(&headers), "", &wire, answered).await
         }
-        fault => ask(fault).await,
+        fault => place(fault).await,
     }
 }
 
-async fn answer(
+async fn place_call(
     state: &Arc<State>,
     wire: &Wire,
     uri: &Uri,
@@ -63,12 +63,12 @@ async fn answer(
     fault: Option<CallFault>,
 ) -> Result<Response, Refusal> {
     let bearer = bearer(headers);
-    let bound = bound_to(state, bearer)?;
-    let Offer { sdp, session } = Offer::of(headers, body)?;
-    let mut session = session_of(bound, session.as_ref(), uri.path().contains("/translations/"))?;
+    let bound = token_session(state, bearer)?;
+    let Offer { sdp, session } = Offer::read(headers, body)?;
+    let mut session = call_session(bound, session.as_ref(), uri.path().contains("/translations/"))?;
     let limit = state.memory().session_limit;
     session["expires_at"] = clock::unix_seconds().saturating_add(limit.as_secs()).into();
-    if state.memory().calls.len() >= MOST {
+    if state.memory().calls.len() >= MAX_CALLS {
         return Err(Refusal::rate_limit());
     }
     let (call, answer) = Call::answer(&sdp, session, wire.ip, limit, fault).await?;
@@ -78,7 +78,7 @@ async fn answer(
     {
         let mut memory = state.memory();
         // Once the simulator is gone, a call ends as it begins.
-        if !memory.over {
+        if !memory.stopped {
             memory.calls.insert(call_id.clone(), hang_up);
         }
         if let Some(token) = memory.tokens.get_mut(bearer) {
@@ -95,20 +95,20 @@ async fn answer(
 }
 
 /// The session that a token was minted for; nothing if the caller has an API key instead.
-fn bound_to(state: &State, bearer: &str) -> Result<Option<Value>, Refusal> {
+fn token_session(state: &State, bearer: &str) -> Result<Option<Value>, Refusal> {
     let memory = state.memory();
     match memory.tokens.get(bearer) {
         Some(token) if token.expires_at <= clock::unix_seconds() => Err(Refusal::expired_token()),
         Some(token) if token.used && memory.tokens_serve_once => Err(Refusal::used_token()),
         Some(token) => Ok(Some(token.session.clone())),
-        None if memory.takes(bearer) => Ok(None),
-        None => Err(Refusal::bad_key(bearer)),
+        None if memory.accepts(bearer) => Ok(None),
+        None => Err(Refusal::invalid_key(bearer)),
     }
 }
 
 /// The session that a call is to have: the token's, with what the client asks for laid over it, or what the client
 /// asks for, if it has an API key.
-fn session_of(bound: Option<Value>, asked: Option<&Value>, translates: bool) -> Result<Value, Refusal> {
+fn call_session(bound: Option<Value>, asked: Option<&Value>, is_translation: bool) -> Result<Value, Refusal> {
     let request = json!({"session": asked});
     let session = match (bound, asked) {
         (None, None) => {
@@ -118,18 +118,18 @@ fn session_of(bound: Option<Value>, asked: Option<&Value>, translates: bool) -> 
                 "missing_required_parameter",
             ));
         }
-        (None, Some(_)) if translates => session_document::create_translation(&request)?,
+        (None, Some(_)) if is_translation => session_document::create_translation(&request)?,
         (None, Some(_)) => session_document::create(&request)?,
         (Some(bound), None) => bound,
         (Some(mut bound), Some(asked)) => {
             let checked =
-                if translates { schema::checked_translation(&request) } else { schema::checked_session(&request) };
+                if is_translation { schema::checked_translation(&request) } else { schema::checked_session(&request) };
             checked?;
             session_document::overlay(&mut bound, asked);
             bound
         }
     };
-    if (session["type"] == "translation") != translates {
+    if (session["type"] == "translation") != is_translation {
         let message =
             "A translation session is held at /v1/realtime/translations/calls, any other at /v1/realtime/calls.";
         return Err(Refusal::invalid("session.type", message, "invalid_value"));
@@ -138,7 +138,7 @@ fn session_of(bound: Option<Value>, asked: Option<&Value>, translates: bool) -> 
 }
 
 /// `POST /v1/realtime/calls/{call_id}/hangup`
-pub(crate) async fn hang_up_route(
+pub(crate) async fn hang_up(
     extract::State(state): Shared,
     Extension(wire): Extension<Wire>,
     Path(call_id): Path<String>,
@@ -147,8 +147,8 @@ pub(crate) async fn hang_up_route(
 ) -> Response {
     state.record_request(SeenRequest::read(&wire, &uri, &headers, b""));
     let bearer = bearer(&headers);
-    if !state.takes(bearer) {
-        return Refusal::bad_key(bearer).into_response();
+    if !state.accepts(bearer) {
+        return Refusal::invalid_key(bearer).into_response();
     }
     match state.memory().calls.remove(&call_id) {
         Some(hang_up) => {

@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// Mints, or fails in the way that was planned.
-pub(crate) async fn client_secrets_route(
+pub(crate) async fn create(
     extract::State(state): Shared,
     Extension(wire): Extension<Wire>,
     uri: Uri,
@@ -35,23 +35,23 @@ pub(crate) async fn client_secrets_route(
     let request = seen.body.clone();
     state.record_request(seen);
     let fault = state.memory().faults.pop_front();
-    let right = if !state.takes(bearer) {
-        Refusal::bad_key(bearer).into_response()
+    let answered = if !state.accepts(bearer) {
+        Refusal::invalid_key(bearer).into_response()
     } else if request.is_null() {
         Refusal::new(400, "We could not parse the JSON body of your request.", None, "invalid_json").into_response()
     } else if uri.path().contains("/translations/") {
-        minted(&state, mint_for_translation(&request), fault.as_ref())
+        answer(&state, mint_for_translation(&request), fault.as_ref())
     } else {
-        minted(&state, mint(&request), fault.as_ref())
+        answer(&state, mint(&request), fault.as_ref())
     };
     match fault {
-        Some(fault) => fault_response::apply(fault, bearer, &request["session"].to_string(), &wire, right).await,
-        None => right,
+        Some(fault) => fault_response::apply(fault, bearer, &request["session"].to_string(), &wire, answered).await,
+        None => answered,
     }
 }
 
 /// Remembers a token, so that it opens calls.
-fn minted(state: &State, secret: Result<Value, Refusal>, fault: Option<&Fault>) -> Response {
+fn answer(state: &State, secret: Result<Value, Refusal>, fault: Option<&Fault>) -> Response {
     let secret = match secret {
         Ok(secret) => secret,
         Err(refusal) => return refusal.into_response(),
@@ -59,7 +59,7 @@ fn minted(state: &State, secret: Result<Value, Refusal>, fault: Option<&Fault>) 
     if let (Some(token), Some(expires_at)) = (secret["value"].as_str(), secret["expires_at"].as_u64()) {
         let expires_at = if matches!(fault, Some(Fault::Expired)) { 0 } else { expires_at };
         let session = secret["session"].clone();
-        state.memory().hand_out(token, Token { session, expires_at, used: false });
+        state.memory().remember_token(token, Token { session, expires_at, used: false });
     }
     Json(secret).into_response()
 }

@@ -22,7 +22,7 @@ use crate::{
 
 /// A number of equal faults, as `POST /simulator/faults` takes it.
 #[derive(Deserialize)]
-struct Plan {
+struct FaultPlan {
     #[serde(default)]
     at: At,
     #[serde(default = "once")]
@@ -45,7 +45,7 @@ fn once() -> usize {
 }
 
 /// More than a test plans, and less than memory holds.
-const MOST_FAULTS: usize = 100_000;
+const MAX_FAULTS: usize = 100_000;
 
 pub(crate) fn routes() -> Router<Arc<State>> {
     Router::new()
@@ -54,8 +54,8 @@ pub(crate) fn routes() -> Router<Arc<State>> {
 }
 
 async fn plan_faults(extract::State(state): Shared, body: Bytes) -> Response {
-    let planned = serde_json::from_slice::<Plan>(&body).map_err(|fault| fault.to_string()).and_then(|plan| {
-        let (fault, times) = (Value::Object(plan.fault), plan.times.min(MOST_FAULTS));
+    let planned = serde_json::from_slice::<FaultPlan>(&body).map_err(|fault| fault.to_string()).and_then(|plan| {
+        let (fault, times) = (Value::Object(plan.fault), plan.times.min(MAX_FAULTS));
         let mut memory = state.memory();
         match plan.at {
             At::Mint => {

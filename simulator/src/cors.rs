@@ -10,7 +10,7 @@ use axum::{
 /// What a browser asks before it posts an offer, and needs in order to read the answer.
 ///
 /// `*` does not cover `Authorization`, so the headers are repeated as they were asked for.
-pub(crate) async fn for_browsers(
+pub(crate) async fn allow_any_origin(
     method: Method,
     headers: HeaderMap,
     request: extract::Request,

@@ -64,7 +64,7 @@ pub enum Fault {
 
 impl Fault {
     /// Whether it lets the right answer through, in whatever way.
-    pub(crate) fn needs_the_right_answer(&self) -> bool {
+    pub(crate) fn needs_answer(&self) -> bool {
         matches!(self, Self::Delay { .. } | Self::Drip | Self::Cut)
     }
 }

@@ -18,18 +18,18 @@ use crate::{
 };
 
 /// Counts a connection as open for as long as it exists.
-struct Open<'a>(&'a State);
+struct OpenConnection<'a>(&'a State);
 
-impl<'a> Open<'a> {
+impl<'a> OpenConnection<'a> {
     fn new(state: &'a State) -> Self {
-        state.open.send_modify(|open| *open = open.saturating_add(1));
+        state.open_connections.send_modify(|open| *open = open.saturating_add(1));
         Self(state)
     }
 }
 
-impl Drop for Open<'_> {
+impl Drop for OpenConnection<'_> {
     fn drop(&mut self) {
-        self.0.open.send_modify(|open| *open = open.saturating_sub(1));
+        self.0.open_connections.send_modify(|open| *open = open.saturating_sub(1));
     }
 }
 
@@ -63,7 +63,7 @@ async fn connection(
 ) -> Option<()> {
     stream.set_nodelay(true).ok()?;
     closing.mark_unchanged();
-    let _open = Open::new(&state);
+    let _open = OpenConnection::new(&state);
     // A second handle on the socket, to set its linger time once the first is inside hyper.
     let stream = stream.into_std().ok()?;
     let socket = socket2::Socket::from(stream.try_clone().ok()?);

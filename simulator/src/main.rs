@@ -30,7 +30,7 @@ struct Options {
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
-    let Some(options) = Options::of(env::args().skip(1)) else {
+    let Some(options) = Options::parse(env::args().skip(1)) else {
         eprintln!("{USAGE}");
         return ExitCode::from(2);
     };
@@ -81,7 +81,7 @@ impl Options {
     }
 
     /// Nothing if the arguments are not those that the usage tells of.
-    fn of(mut arguments: impl Iterator<Item = String>) -> Option<Self> {
+    fn parse(mut arguments: impl Iterator<Item = String>) -> Option<Self> {
         let mut options =
             Self { hosts: Vec::new(), port: 8081, session_limit: None, single_use_tokens: false, help: false };
         while let Some(option) = arguments.next() {
@@ -106,7 +106,7 @@ mod tests {
     use super::*;
 
     fn options(line: &str) -> Option<Options> {
-        Options::of(line.split_whitespace().map(str::to_owned))
+        Options::parse(line.split_whitespace().map(str::to_owned))
     }
 
     fn address(line: &str) -> String {

@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// Answers a caller that has an API key.
-pub(crate) async fn models_route(
+pub(crate) async fn list(
     extract::State(state): Shared,
     Extension(wire): Extension<Wire>,
     uri: Uri,
@@ -24,11 +24,11 @@ pub(crate) async fn models_route(
 ) -> Response {
     state.record_request(SeenRequest::read(&wire, &uri, &headers, b""));
     let bearer = bearer(&headers);
-    if state.takes(bearer) { list() } else { Refusal::bad_key(bearer).into_response() }
+    if state.accepts(bearer) { list_of_today() } else { Refusal::invalid_key(bearer).into_response() }
 }
 
 /// The models that OpenAI has today. A model that is gone is not listed.
-fn list() -> Response {
+fn list_of_today() -> Response {
     let today = Day::today();
     let data: Vec<Value> = MODELS
         .iter()

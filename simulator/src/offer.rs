@@ -17,13 +17,13 @@ pub(crate) struct Offer {
 
 impl Offer {
     /// Reads the body as its `Content-Type` says.
-    pub(crate) fn of(headers: &HeaderMap, body: &Bytes) -> Result<Self, Refusal> {
+    pub(crate) fn read(headers: &HeaderMap, body: &Bytes) -> Result<Self, Refusal> {
         let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
         let (essence, parameters) = kind.split_once(';').unwrap_or((kind, ""));
         let text = String::from_utf8_lossy(body);
         match essence.trim().to_ascii_lowercase().as_str() {
             "application/sdp" => Ok(Self { sdp: text.into_owned(), session: None }),
-            "multipart/form-data" => Self::of_form(parameters, &text),
+            "multipart/form-data" => Self::read_form(parameters, &text),
             other => {
                 let message = format!(
                     "Unsupported content type: '{other}'. This API method only accepts 'application/sdp' and \
@@ -34,14 +34,14 @@ impl Offer {
         }
     }
 
-    fn of_form(parameters: &str, body: &str) -> Result<Self, Refusal> {
+    fn read_form(parameters: &str, body: &str) -> Result<Self, Refusal> {
         let boundary = parameters.split(';').find_map(|parameter| parameter.trim().strip_prefix("boundary="));
         let boundary = format!("--{}", boundary.unwrap_or_default().trim_matches('"'));
         let (mut sdp, mut session) = (None, None);
         for part in body.split(boundary.as_str()).skip(1) {
             let Some((headers, content)) = part.split_once("\r\n\r\n") else { continue };
             let content = content.strip_suffix("\r\n").unwrap_or(content);
-            match name(headers) {
+            match part_name(headers) {
                 Some("sdp") => sdp = Some(content.to_owned()),
                 Some("session") => {
                     let parsed = serde_json::from_str(content)
@@ -59,7 +59,7 @@ impl Offer {
 }
 
 /// The name of a part of a form.
-fn name(headers: &str) -> Option<&str> {
+fn part_name(headers: &str) -> Option<&str> {
     let disposition = headers.lines().find(|line| line.to_ascii_lowercase().starts_with("content-disposition:"))?;
     let name = disposition.split(';').find_map(|parameter| parameter.trim().strip_prefix("name="))?;
     Some(name.trim_matches('"'))
@@ -72,7 +72,7 @@ mod tests {
     fn offer(kind: &str, body: &str) -> Result<Offer, String> {
         let mut headers = HeaderMap::new();
         headers.insert(header::CONTENT_TYPE, kind.parse().unwrap());
-        Offer::of(&headers, &Bytes::copy_from_slice(body.as_bytes())).map_err(|refusal| format!("{refusal:?}"))
+        Offer::read(&headers, &Bytes::copy_from_slice(body.as_bytes())).map_err(|refusal| format!("{refusal:?}"))
     }
 
     #[test]

@@ -27,7 +27,7 @@ impl Refusal {
         Self::new(400, message, Some(param), code)
     }
 
-    pub(crate) fn bad_key(bearer: &str) -> Self {
+    pub(crate) fn invalid_key(bearer: &str) -> Self {
         Self::new(401, format!("Incorrect API key provided: {bearer}."), None, "invalid_api_key")
     }
 
@@ -46,7 +46,7 @@ impl Refusal {
         Self { kind: "requests", ..Self::new(429, message, None, "rate_limit_exceeded") }
     }
 
-    pub(crate) fn no_money() -> Self {
+    pub(crate) fn insufficient_quota() -> Self {
         let message = "You exceeded your current quota, please check your plan and billing details.";
         Self { kind: "insufficient_quota", ..Self::new(429, message, None, "insufficient_quota") }
     }

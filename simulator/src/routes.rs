@@ -22,15 +22,15 @@ use crate::{
 /// All routes, for the requests of one connection.
 pub(crate) fn routes(state: Arc<State>, wire: Wire) -> Router {
     let calls = Router::new()
-        .route("/v1/realtime/calls", post(calls::calls_route))
-        .route("/v1/realtime/translations/calls", post(calls::calls_route))
-        .layer(middleware::from_fn(cors::for_browsers));
+        .route("/v1/realtime/calls", post(calls::create))
+        .route("/v1/realtime/translations/calls", post(calls::create))
+        .layer(middleware::from_fn(cors::allow_any_origin));
     Router::new()
         .merge(calls)
-        .route("/v1/realtime/calls/{call_id}/hangup", post(calls::hang_up_route))
-        .route("/v1/realtime/client_secrets", post(client_secrets::client_secrets_route))
-        .route("/v1/realtime/translations/client_secrets", post(client_secrets::client_secrets_route))
-        .route("/v1/models", get(models::models_route))
+        .route("/v1/realtime/calls/{call_id}/hangup", post(calls::hang_up))
+        .route("/v1/realtime/client_secrets", post(client_secrets::create))
+        .route("/v1/realtime/translations/client_secrets", post(client_secrets::create))
+        .route("/v1/models", get(models::list))
         .merge(control::routes())
         .fallback(unknown_path)
         .layer(Extension(wire))

@@ -8,7 +8,7 @@ use crate::refusal::Refusal;
 /// A request for a translation as OpenAI would judge it. Its session, if it is taken.
 pub(crate) fn checked_translation(request: &Value) -> Result<&Value, Refusal> {
     check(request, &ENVELOPE, "")?;
-    let session = request.get("session").ok_or_else(|| missing("session"))?;
+    let session = request.get("session").ok_or_else(|| missing_parameter("session"))?;
     check(session, &TRANSLATION, "session")?;
     Ok(session)
 }
@@ -24,13 +24,13 @@ pub(crate) fn checked_session(request: &Value) -> Result<&Value, Refusal> {
             let message = format!("Invalid value: '{other}'. Supported values are: 'realtime', 'transcription'.");
             return Err(Refusal::invalid("session.type", message, "invalid_value"));
         }
-        None => return Err(missing("session.type")),
+        None => return Err(missing_parameter("session.type")),
     };
     check(session, rule, "session")?;
     Ok(session)
 }
 
-fn missing(path: &str) -> Refusal {
+fn missing_parameter(path: &str) -> Refusal {
     Refusal::invalid(path, format!("Missing required parameter: '{path}'."), "missing_required_parameter")
 }
 
@@ -53,7 +53,7 @@ pub(crate) fn check(value: &Value, rule: &Rule, root: &str) -> Result<(), Refusa
         }
     }
     let (message, code) = match fault.kind {
-        FaultKind::Missing => return Err(missing(&path)),
+        FaultKind::Missing => return Err(missing_parameter(&path)),
         FaultKind::Unknown(_) => (format!("Unknown parameter: '{path}'."), "unknown_parameter"),
         FaultKind::WrongType(wanted) => (format!("Invalid type for '{path}': expected {wanted}."), "invalid_type"),
         FaultKind::OutOfRange(low, high) => {

@@ -156,7 +156,7 @@ impl Simulator {
     pub async fn close_connections(&self) {
         self.close.send_modify(|times| *times = times.wrapping_add(1));
         // The sender lives in `state`, so there is no error to wait for.
-        let _ = self.state.open.subscribe().wait_for(|open| *open == 0).await;
+        let _ = self.state.open_connections.subscribe().wait_for(|open| *open == 0).await;
     }
 }
 
@@ -167,7 +167,7 @@ impl Drop for Simulator {
         }
         {
             let mut memory = self.state.memory();
-            memory.over = true;
+            memory.stopped = true;
             memory.calls.clear();
         }
         self.close.send_modify(|times| *times = times.wrapping_add(1));

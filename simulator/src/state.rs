@@ -14,7 +14,7 @@ use crate::{call_fault::CallFault, clock, fault::Fault, request::SeenRequest};
 
 /// How many requests are remembered, and from how many tokens on the expired ones are not: enough for a test, and a
 /// simulator that runs for months does not fill the machine.
-const REMEMBERED: usize = 10_000;
+const MAX_REMEMBERED: usize = 10_000;
 /// The longest that a session may be told to last. A longer time could overflow a clock.
 const LONGEST_SESSION: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -25,7 +25,7 @@ pub(crate) type Shared = extract::State<Arc<State>>;
 pub(crate) struct State {
     memory: Mutex<Memory>,
     /// How many connections are open now.
-    pub(crate) open: watch::Sender<usize>,
+    pub(crate) open_connections: watch::Sender<usize>,
 }
 
 #[derive(Debug)]
@@ -44,7 +44,7 @@ pub(crate) struct Memory {
     pub(crate) calls: HashMap<String, oneshot::Sender<()>>,
     pub(crate) session_limit: Duration,
     /// No more calls: the simulator is gone.
-    pub(crate) over: bool,
+    pub(crate) stopped: bool,
 }
 
 /// What a minted token stands for.
@@ -70,13 +70,13 @@ impl Default for Memory {
             calls: HashMap::new(),
             // What OpenAI's guide to Realtime conversations says.
             session_limit: Duration::from_secs(60 * 60),
-            over: false,
+            stopped: false,
         }
     }
 }
 
 impl Memory {
-    pub(crate) fn takes(&self, bearer: &str) -> bool {
+    pub(crate) fn accepts(&self, bearer: &str) -> bool {
         match &self.keys {
             Some(keys) => keys.iter().any(|key| key == bearer),
             None => bearer.starts_with("sk-"),
@@ -84,7 +84,7 @@ impl Memory {
     }
 
     fn record_request(&mut self, request: SeenRequest) {
-        if self.requests.len() >= REMEMBERED {
+        if self.requests.len() >= MAX_REMEMBERED {
             self.requests.pop_front();
         }
         self.requests.push_back(request);
@@ -94,8 +94,8 @@ impl Memory {
         self.requests.iter().cloned().collect()
     }
 
-    pub(crate) fn hand_out(&mut self, name: &str, token: Token) {
-        if self.tokens.len() >= REMEMBERED {
+    pub(crate) fn remember_token(&mut self, name: &str, token: Token) {
+        if self.tokens.len() >= MAX_REMEMBERED {
             let now = clock::unix_seconds();
             self.tokens.retain(|_, token| token.expires_at > now);
         }
@@ -117,8 +117,8 @@ impl State {
         self.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn takes(&self, bearer: &str) -> bool {
-        self.memory().takes(bearer)
+    pub(crate) fn accepts(&self, bearer: &str) -> bool {
+        self.memory().accepts(bearer)
     }
 
     pub(crate) fn record_request(&self, request: SeenRequest) {
@@ -133,7 +133,7 @@ mod tests {
     #[test]
     fn the_oldest_requests_and_the_expired_tokens_are_forgotten_before_they_fill_the_machine() {
         let mut memory = Memory::default();
-        for number in 0..=REMEMBERED {
+        for number in 0..=MAX_REMEMBERED {
             memory.record_request(SeenRequest {
                 connection: number,
                 path: String::new(),
@@ -143,11 +143,11 @@ mod tests {
             });
             // Every other one expired long ago.
             let expires_at = if number % 2 == 0 { 0 } else { u64::MAX };
-            memory.hand_out(&number.to_string(), Token { session: Value::Null, expires_at, used: false });
+            memory.remember_token(&number.to_string(), Token { session: Value::Null, expires_at, used: false });
         }
         let seen = memory.requests();
-        assert_eq!((seen.len(), seen[0].connection), (REMEMBERED, 1));
-        assert_eq!(memory.tokens.len(), REMEMBERED / 2 + 1);
+        assert_eq!((seen.len(), seen[0].connection), (MAX_REMEMBERED, 1));
+        assert_eq!(memory.tokens.len(), MAX_REMEMBERED / 2 + 1);
         assert!(memory.tokens.contains_key("1") && !memory.tokens.contains_key("2"));
     }
 }

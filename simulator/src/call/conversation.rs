@@ -1,6 +1,6 @@
 //! A session from its first event to its last: what the client says and what is heard, in; events and samples, out.
 //!
-//! It knows no socket and no clock. Time passes 20 ms at a time, when [`Conversation::play`] is asked for them.
+//! It knows no socket and no clock. Time passes 20 ms at a time, when [`Conversation::next_frame`] is asked for them.
 
 use std::time::Duration;
 
@@ -8,30 +8,30 @@ use serde_json::{Value, json};
 
 use super::{
     audio::level,
-    ear::{Ear, Turn, TurnDetection, Utterance},
-    events::Events,
     item::Items,
-    output::Output,
-    response::{End, Plan, Response, tokens},
+    playback::Playback,
+    response::{Outcome, Plan, Response, tokens},
+    server_event::ServerEvents,
     session::{Kind, Session},
+    turn_detection::{InputBuffer, Turn, TurnDetection, Utterance},
 };
 use crate::{id::new_id, refusal::Refusal, session_document::merge};
 
 /// A word is thought of three times as fast as the shortest is spoken, so a reply is done before it is heard.
-const STEPS_TO_A_WORD: u64 = 4;
+const STEPS_PER_WORD: u64 = 4;
 
 #[derive(Debug)]
 pub(super) struct Conversation {
     id: String,
     pub(super) session: Session,
     pub(super) items: Items,
-    pub(super) events: Events,
-    pub(super) ear: Ear,
+    pub(super) events: ServerEvents,
+    pub(super) input: InputBuffer,
     /// The item that the speech which is going on will be.
     speech_item: Option<String>,
     response: Option<Response>,
     steps: u64,
-    output: Output,
+    playback: Playback,
 }
 
 impl Conversation {
@@ -40,17 +40,17 @@ impl Conversation {
             id: new_id("conv"),
             session: Session::new(session),
             items: Items::default(),
-            events: Events::default(),
-            ear: Ear::default(),
+            events: ServerEvents::default(),
+            input: InputBuffer::default(),
             speech_item: None,
             response: None,
             steps: 0,
-            output: Output::default(),
+            playback: Playback::default(),
         }
     }
 
     /// The data channel is open.
-    pub(super) fn open(&mut self) {
+    pub(super) fn start(&mut self) {
         self.events.send("session.created", json!({"session": self.session.document}));
     }
 
@@ -71,13 +71,13 @@ impl Conversation {
     }
 
     /// 20 ms of the caller's audio.
-    pub(super) fn hear(&mut self, samples: &[f32]) {
+    pub(super) fn receive_audio(&mut self, samples: &[f32]) {
         // A translation has no turns.
         if self.session.kind == Kind::Translation {
             return;
         }
-        let detection = TurnDetection::of(&self.session.document);
-        match self.ear.hear(level(samples), detection) {
+        let detection = TurnDetection::of_session(&self.session.document);
+        match self.input.push(level(samples), detection) {
             Some(Turn::Started { audio_start_ms }) => {
                 let item_id = self.speech_item.insert(new_id("item")).clone();
                 let started = json!({"audio_start_ms": audio_start_ms, "item_id": item_id});
@@ -102,8 +102,8 @@ impl Conversation {
 
     /// Someone speaks over the reply.
     fn interrupt(&mut self) {
-        let playing = self.output.clear(&mut self.events);
-        self.end(End::TurnDetected);
+        let playing = self.playback.clear(&mut self.events);
+        self.end(Outcome::TurnDetected);
         if let Some(playing) = playing {
             self.truncated(&playing.item_id, 0, playing.played_ms);
         }
@@ -111,7 +111,7 @@ impl Conversation {
 
     /// The client says that its speech is complete.
     pub(super) fn commit_by_client(&mut self) -> Result<(), Refusal> {
-        let buffered = self.ear.buffered_ms();
+        let buffered = self.input.buffered_ms();
         if buffered < 100 {
             let message = format!(
                 "Error committing input audio buffer: buffer too small. Expected at least 100ms of audio, but buffer \
@@ -125,14 +125,14 @@ impl Conversation {
     }
 
     pub(super) fn clear_input(&mut self) {
-        self.ear.take();
+        self.input.empty();
         self.speech_item = None;
         self.events.send("input_audio_buffer.cleared", json!({}));
     }
 
     /// Makes an item of what is in the input buffer.
     fn commit(&mut self, item_id: &str) {
-        let heard = self.ear.take();
+        let heard = self.input.empty();
         let previous = self.items.last_id();
         let committed = json!({"previous_item_id": previous, "item_id": item_id});
         self.events.send("input_audio_buffer.committed", committed);
@@ -197,45 +197,45 @@ impl Conversation {
     }
 
     /// The reply that is being made up.
-    pub(super) fn responding(&self) -> Option<&str> {
+    pub(super) fn active_response(&self) -> Option<&str> {
         self.response.as_ref().map(|response| response.id.as_str())
     }
 
     /// Stops making up the reply. What was made up is still heard, until it is cleared.
     pub(super) fn cancel(&mut self) {
-        self.end(End::ClientCancelled);
+        self.end(Outcome::ClientCancelled);
     }
 
     /// Forgets what was not heard yet.
     pub(super) fn clear_output(&mut self) {
-        self.output.clear(&mut self.events);
+        self.playback.clear(&mut self.events);
     }
 
-    fn end(&mut self, end: End) {
+    fn end(&mut self, outcome: Outcome) {
         let Some(response) = self.response.take() else { return };
-        let item = response.end(end, &mut self.events);
-        if response.kept {
+        let item = response.end(outcome, &mut self.events);
+        if response.in_conversation {
             let spoken = Utterance { audio_ms: response.spoken_ms, speech_ms: response.spoken_ms };
             self.items.push(item, response.spoken.then_some(spoken));
         }
-        self.output.complete();
+        self.playback.complete();
     }
 
     /// Lets 20 ms pass. The samples to be heard in them, if there is anything to be heard.
-    pub(super) fn play(&mut self) -> Option<Vec<f32>> {
-        self.think();
-        self.output.play(&mut self.events)
+    pub(super) fn next_frame(&mut self) -> Option<Vec<f32>> {
+        self.generate();
+        self.playback.next_frame(&mut self.events)
     }
 
     /// Takes the reply a step further.
-    fn think(&mut self) {
-        let due = self.steps.is_multiple_of(STEPS_TO_A_WORD);
+    fn generate(&mut self) {
+        let due = self.steps.is_multiple_of(STEPS_PER_WORD);
         self.steps = self.steps.wrapping_add(1);
         let Some(response) = self.response.as_mut().filter(|_| due) else { return };
         match response.next_word(&mut self.events) {
-            Some(samples) if response.spoken => self.output.add(&response.id, &response.item_id, samples),
+            Some(samples) if response.spoken => self.playback.add(&response.id, &response.item_id, samples),
             Some(_) => {}
-            None => self.end(End::Completed),
+            None => self.end(Outcome::Completed),
         }
     }
 }

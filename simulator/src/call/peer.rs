@@ -21,25 +21,25 @@ use tokio::{net::UdpSocket, time};
 use super::encryption;
 
 /// The data channel that carries events, as OpenAI's clients name it.
-const EVENTS: &str = "oai-events";
+const EVENTS_CHANNEL: &str = "oai-events";
 /// What may wait in str0m to be sent, and the longest event: as long as the longest that str0m takes from the other end.
-const ROOM: usize = 256 * 1024;
+const MAX_BUFFERED: usize = 256 * 1024;
 /// The first byte of a DTLS record with data in it: all that SCTP sends, and nothing else.
 const APPLICATION_DATA: u8 = 23;
 
 /// What came from the other end.
 #[derive(Debug)]
-pub(super) enum Heard {
+pub(super) enum PeerEvent {
     /// Audio can go both ways.
     Connected,
     /// Events can go both ways.
-    Opened,
+    ChannelOpen,
     /// One event, as JSON if the other end means well.
-    Event(Vec<u8>),
+    ClientEvent(Vec<u8>),
     /// One packet of Opus.
     Audio(Arc<[u8]>),
     /// The connection is over.
-    Gone,
+    Closed,
 }
 
 pub(super) struct Peer {
@@ -48,41 +48,41 @@ pub(super) struct Peer {
     socket: UdpSocket,
     address: SocketAddr,
     /// When str0m wants to be woken.
-    wake: Instant,
-    heard: VecDeque<Heard>,
+    wake_at: Instant,
+    events: VecDeque<PeerEvent>,
     channel: Option<ChannelId>,
     /// Events that wait for the channel, or for room in it.
     unsent: VecDeque<String>,
     audio: Option<Mid>,
     /// Discards all that is meant for data channels.
-    pub(super) deaf_to_channels: bool,
+    pub(super) discards_channel_data: bool,
 }
 
 /// Why there is no answer to an offer.
 #[derive(Debug)]
-pub(super) enum NoAnswer {
+pub(super) enum OfferError {
     /// It is no offer, or not one for a call.
-    Offer(String),
+    Invalid(String),
     /// This machine has no socket left.
     Socket(io::Error),
 }
 
 impl Peer {
-    /// Answers an offer. The connection is made to `ip`, an address of this machine, or if `nowhere` is set to one that
+    /// Answers an offer. The connection is made to `ip`, an address of this machine, or if `unreachable` is set to one that
     /// no one has.
-    pub(super) async fn answer(offer: &str, ip: IpAddr, nowhere: bool) -> Result<(Self, String), NoAnswer> {
-        let refused = |fault: &dyn std::fmt::Display| NoAnswer::Offer(fault.to_string());
+    pub(super) async fn answer(offer: &str, ip: IpAddr, unreachable: bool) -> Result<(Self, String), OfferError> {
+        let refused = |fault: &dyn std::fmt::Display| OfferError::Invalid(fault.to_string());
         let offer = SdpOffer::from_sdp_string(offer).map_err(|fault| refused(&fault))?;
-        let socket = UdpSocket::bind((ip, 0)).await.map_err(NoAnswer::Socket)?;
-        let address = socket.local_addr().map_err(NoAnswer::Socket)?;
-        let advertised = if nowhere { (Ipv4Addr::new(198, 51, 100, 1), address.port()).into() } else { address };
+        let socket = UdpSocket::bind((ip, 0)).await.map_err(OfferError::Socket)?;
+        let address = socket.local_addr().map_err(OfferError::Socket)?;
+        let advertised = if unreachable { (Ipv4Addr::new(198, 51, 100, 1), address.port()).into() } else { address };
         let mut rtc = RtcConfig::new()
             .set_crypto_provider(encryption::provider())
             .clear_codecs()
             .enable_opus(true, false)
             // The address is known to both: there is nothing to find out.
             .set_ice_lite(true)
-            .set_sctp_max_buffered_amount(ROOM)
+            .set_sctp_max_buffered_amount(MAX_BUFFERED)
             .build(Instant::now());
         rtc.add_local_candidate(Candidate::host(advertised, Protocol::Udp).map_err(|fault| refused(&fault))?);
         let answer = rtc.sdp_api().accept_offer(offer).map_err(|fault| refused(&fault))?.to_sdp_string();
@@ -98,33 +98,33 @@ impl Peer {
             rtc: Box::new(rtc),
             socket,
             address,
-            wake: Instant::now(),
-            heard: VecDeque::new(),
+            wake_at: Instant::now(),
+            events: VecDeque::new(),
             channel: None,
             unsent: VecDeque::new(),
             audio,
-            deaf_to_channels: false,
+            discards_channel_data: false,
         };
         peer.drain();
         peer
     }
 
     /// Waits for the next thing that comes. Nothing is lost if the wait is given up.
-    pub(super) async fn next(&mut self) -> Heard {
+    pub(super) async fn next_event(&mut self) -> PeerEvent {
         let mut datagram = [0; 2048];
         loop {
-            if let Some(heard) = self.heard.pop_front() {
-                return heard;
+            if let Some(event) = self.events.pop_front() {
+                return event;
             }
             tokio::select! {
                 received = self.socket.recv_from(&mut datagram) => {
                     if let Ok((length, source)) = received {
-                        self.take(datagram.get(..length).unwrap_or_default(), source);
+                        self.receive(datagram.get(..length).unwrap_or_default(), source);
                     }
                 }
-                () = time::sleep_until(self.wake.into()) => {
+                () = time::sleep_until(self.wake_at.into()) => {
                     if self.rtc.handle_input(Input::Timeout(Instant::now())).is_err() {
-                        self.heard.push_back(Heard::Gone);
+                        self.events.push_back(PeerEvent::Closed);
                     }
                 }
             }
@@ -133,15 +133,15 @@ impl Peer {
         }
     }
 
-    fn take(&mut self, datagram: &[u8], source: SocketAddr) {
-        if self.deaf_to_channels && datagram.first() == Some(&APPLICATION_DATA) {
+    fn receive(&mut self, datagram: &[u8], source: SocketAddr) {
+        if self.discards_channel_data && datagram.first() == Some(&APPLICATION_DATA) {
             return;
         }
         // What is none of STUN, DTLS and RTP is from a stranger.
         if let Ok(received) = Receive::new(Protocol::Udp, source, self.address, datagram) {
             let input = Input::Receive(Instant::now(), received);
             if self.rtc.accepts(&input) && self.rtc.handle_input(input).is_err() {
-                self.heard.push_back(Heard::Gone);
+                self.events.push_back(PeerEvent::Closed);
             }
         }
     }
@@ -152,7 +152,7 @@ impl Peer {
     }
 
     /// Sends an event, as soon as there is room for it.
-    pub(super) fn send(&mut self, event: String) {
+    pub(super) fn send_event(&mut self, event: String) {
         self.unsent.push_back(event);
         self.flush();
     }
@@ -161,7 +161,7 @@ impl Peer {
         while let (Some(event), Some(channel)) = (self.unsent.front(), self.channel) {
             let Some(mut channel) = self.rtc.channel(channel) else { return };
             // What will never fit is lost, so that what comes after it is not.
-            if event.len() <= ROOM && matches!(channel.write(false, event.as_bytes()), Ok(false)) {
+            if event.len() <= MAX_BUFFERED && matches!(channel.write(false, event.as_bytes()), Ok(false)) {
                 return;
             }
             self.unsent.pop_front();
@@ -170,7 +170,7 @@ impl Peer {
     }
 
     /// Sends one packet of Opus, which begins `samples` of 48 kHz after the first one.
-    pub(super) fn play(&mut self, packet: &[u8], samples: u64) {
+    pub(super) fn send_audio(&mut self, packet: &[u8], samples: u64) {
         let Some(writer) = self.audio.and_then(|mid| self.rtc.writer(mid)) else { return };
         let Some(opus) = writer.payload_params().find(|params| params.spec().codec == Codec::Opus) else { return };
         let opus = opus.pt();
@@ -199,37 +199,39 @@ impl Peer {
         loop {
             match self.rtc.poll_output() {
                 Ok(Output::Timeout(wake)) => {
-                    self.wake = wake;
+                    self.wake_at = wake;
                     return;
                 }
                 // A datagram for which there is no room is a lost one.
                 Ok(Output::Transmit(datagram)) => {
                     let _ = self.socket.try_send_to(&datagram.contents, datagram.destination);
                 }
-                Ok(Output::Event(event)) => self.hear(event),
+                Ok(Output::Event(event)) => self.handle(event),
                 Err(_) => {
-                    self.heard.push_back(Heard::Gone);
+                    self.events.push_back(PeerEvent::Closed);
                     return;
                 }
             }
         }
     }
 
-    fn hear(&mut self, event: Event) {
+    fn handle(&mut self, event: Event) {
         match event {
-            Event::Connected => self.heard.push_back(Heard::Connected),
+            Event::Connected => self.events.push_back(PeerEvent::Connected),
             Event::MediaAdded(added) if added.kind == MediaKind::Audio => {
                 self.audio.get_or_insert(added.mid);
             }
-            Event::MediaData(media) => self.heard.push_back(Heard::Audio(media.data)),
-            Event::ChannelOpen(channel, label) if label == EVENTS && self.channel.is_none() => {
+            Event::MediaData(media) => self.events.push_back(PeerEvent::Audio(media.data)),
+            Event::ChannelOpen(channel, label) if label == EVENTS_CHANNEL && self.channel.is_none() => {
                 self.channel = Some(channel);
-                self.heard.push_back(Heard::Opened);
+                self.events.push_back(PeerEvent::ChannelOpen);
             }
-            Event::ChannelData(data) if Some(data.id) == self.channel => self.heard.push_back(Heard::Event(data.data)),
-            Event::ChannelClose(channel) if Some(channel) == self.channel => self.heard.push_back(Heard::Gone),
+            Event::ChannelData(data) if Some(data.id) == self.channel => {
+                self.events.push_back(PeerEvent::ClientEvent(data.data));
+            }
+            Event::ChannelClose(channel) if Some(channel) == self.channel => self.events.push_back(PeerEvent::Closed),
             Event::Closed | Event::IceConnectionStateChange(IceConnectionState::Disconnected) => {
-                self.heard.push_back(Heard::Gone);
+                self.events.push_back(PeerEvent::Closed);
             }
             _ => {}
         }
@@ -241,7 +243,7 @@ impl Peer {
 impl Peer {
     /// What is to be answered, and what is needed to take the answer.
     pub(super) async fn offer() -> (Self, str0m::change::SdpPendingOffer, String) {
-        Self::offer_with(EVENTS).await
+        Self::offer_with(EVENTS_CHANNEL).await
     }
 
     /// The same with a data channel of this name.
@@ -250,7 +252,7 @@ impl Peer {
         let address = socket.local_addr().unwrap();
         let mut rtc = RtcConfig::new()
             .set_crypto_provider(encryption::provider())
-            .set_sctp_max_buffered_amount(ROOM)
+            .set_sctp_max_buffered_amount(MAX_BUFFERED)
             .build(Instant::now());
         rtc.add_local_candidate(Candidate::host(address, Protocol::Udp).unwrap());
         let mut changes = rtc.sdp_api();
@@ -263,7 +265,7 @@ impl Peer {
     /// Opens the data channel for events when the connection stands.
     pub(super) fn open_channel(&mut self) {
         let mut changes = self.rtc.sdp_api();
-        changes.add_channel(EVENTS.to_owned());
+        changes.add_channel(EVENTS_CHANNEL.to_owned());
         assert!(changes.apply().is_none(), "there is nothing left to agree on");
         self.drain();
     }

@@ -3,11 +3,10 @@
 use serde_json::{Value, json};
 
 use super::{
-    super::{
-        caller::{Caller, mint, offer, request},
-        peer::Peer,
-    },
-    CALLS, realtime, start,
+    super::peer::Peer,
+    CALLS,
+    client::{Client, mint, offer, request},
+    realtime, start,
 };
 use crate::{fault::Fault, simulator::Simulator};
 
@@ -122,8 +121,8 @@ async fn a_browser_of_any_origin_may_call_and_read_where_the_call_is() {
 #[tokio::test]
 async fn listening_everywhere_it_answers_with_the_address_that_it_was_asked_at() {
     let simulator = Simulator::start_at((std::net::Ipv4Addr::UNSPECIFIED, 0).into()).await.unwrap();
-    let mut caller = Caller::call(&simulator, realtime()).await;
-    caller.until("session.created").await;
+    let mut client = Client::call(&simulator, realtime()).await;
+    client.until("session.created").await;
     let (_, _, sdp) = Peer::offer().await;
     let token = mint(&simulator, realtime()).await["value"].as_str().unwrap().to_owned();
     assert!(offer(&simulator, CALLS, &token, &sdp).await.body.contains(" 127.0.0.1 "));

@@ -1,8 +1,9 @@
 //! Calls from end to end: over HTTP, ICE, DTLS, SCTP and Opus, as a browser makes them.
 
 mod admission;
+mod client;
 mod end;
-mod harm;
+mod faults;
 mod reply;
 mod session;
 mod turn;
@@ -12,7 +13,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::time;
 
-use super::caller::request;
+use self::client::request;
 use crate::simulator::Simulator;
 
 const CALLS: &str = "/v1/realtime/calls";

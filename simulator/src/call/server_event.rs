@@ -7,9 +7,9 @@ use serde_json::Value;
 use crate::{id::new_id, refusal::Refusal};
 
 #[derive(Debug, Default)]
-pub(super) struct Events(VecDeque<Value>);
+pub(super) struct ServerEvents(VecDeque<Value>);
 
-impl Events {
+impl ServerEvents {
     pub(super) fn send(&mut self, kind: &str, mut event: Value) {
         event["type"] = kind.into();
         event["event_id"] = new_id("event").into();

@@ -6,12 +6,12 @@ use serde_json::json;
 
 use super::{
     audio::{FRAME, FRAME_MS},
-    events::Events,
+    server_event::ServerEvents,
 };
 
 /// The audio of a reply.
 #[derive(Debug)]
-pub(super) struct Playback {
+pub(super) struct ResponseAudio {
     response_id: String,
     pub(super) item_id: String,
     samples: VecDeque<f32>,
@@ -22,14 +22,14 @@ pub(super) struct Playback {
 
 /// The first is being heard.
 #[derive(Debug, Default)]
-pub(super) struct Output(VecDeque<Playback>);
+pub(super) struct Playback(VecDeque<ResponseAudio>);
 
-impl Output {
+impl Playback {
     pub(super) fn add(&mut self, response_id: &str, item_id: &str, samples: Vec<f32>) {
-        if let Some(playback) = self.0.back_mut().filter(|playback| playback.response_id == response_id) {
-            playback.samples.extend(samples);
+        if let Some(response) = self.0.back_mut().filter(|response| response.response_id == response_id) {
+            response.samples.extend(samples);
         } else {
-            self.0.push_back(Playback {
+            self.0.push_back(ResponseAudio {
                 response_id: response_id.to_owned(),
                 item_id: item_id.to_owned(),
                 samples: samples.into(),
@@ -41,38 +41,38 @@ impl Output {
 
     /// The reply that was made up last is all there.
     pub(super) fn complete(&mut self) {
-        if let Some(playback) = self.0.back_mut() {
-            playback.complete = true;
+        if let Some(response) = self.0.back_mut() {
+            response.complete = true;
         }
     }
 
     /// The next 20 ms, if there is something to be heard in them.
-    pub(super) fn play(&mut self, events: &mut Events) -> Option<Vec<f32>> {
-        let playback = self.0.front_mut()?;
-        let response_id = json!({"response_id": playback.response_id});
-        if playback.samples.is_empty() {
-            if playback.complete {
+    pub(super) fn next_frame(&mut self, events: &mut ServerEvents) -> Option<Vec<f32>> {
+        let response = self.0.front_mut()?;
+        let response_id = json!({"response_id": response.response_id});
+        if response.samples.is_empty() {
+            if response.complete {
                 self.0.pop_front();
                 events.send("output_audio_buffer.stopped", response_id);
             }
             return None;
         }
-        if playback.played_ms == 0 {
+        if response.played_ms == 0 {
             events.send("output_audio_buffer.started", response_id);
         }
-        playback.played_ms = playback.played_ms.saturating_add(FRAME_MS);
-        let frame = playback.samples.len().min(FRAME);
-        let mut samples: Vec<f32> = playback.samples.drain(..frame).collect();
+        response.played_ms = response.played_ms.saturating_add(FRAME_MS);
+        let frame = response.samples.len().min(FRAME);
+        let mut samples: Vec<f32> = response.samples.drain(..frame).collect();
         samples.resize(FRAME, 0.0);
         Some(samples)
     }
 
     /// Forgets all that was not heard yet. What was being heard.
-    pub(super) fn clear(&mut self, events: &mut Events) -> Option<Playback> {
+    pub(super) fn clear(&mut self, events: &mut ServerEvents) -> Option<ResponseAudio> {
         let playing = self.0.pop_front();
         self.0.clear();
-        if let Some(playback) = &playing {
-            events.send("output_audio_buffer.cleared", json!({"response_id": playback.response_id}));
+        if let Some(response) = &playing {
+            events.send("output_audio_buffer.cleared", json!({"response_id": response.response_id}));
         }
         playing
     }

@@ -21,7 +21,7 @@ pub(super) struct TurnDetection {
 
 impl TurnDetection {
     /// Nothing if the session leaves it to the client to say when it has spoken.
-    pub(super) fn of(session: &Value) -> Option<Self> {
+    pub(super) fn of_session(session: &Value) -> Option<Self> {
         let asked = &session["audio"]["input"]["turn_detection"];
         // How long a semantic detection waits depends on the words, which are not understood here.
         let pause = match (asked["type"].as_str()?, asked["eagerness"].as_str()) {
@@ -66,7 +66,7 @@ impl Utterance {
 }
 
 #[derive(Debug, Default)]
-pub(super) struct Ear {
+pub(super) struct InputBuffer {
     /// All audio so far, in milliseconds.
     heard_ms: u64,
     buffer_from_ms: u64,
@@ -77,9 +77,9 @@ pub(super) struct Ear {
     speech: Option<(u64, u64)>,
 }
 
-impl Ear {
+impl InputBuffer {
     /// Listens to 20 ms more.
-    pub(super) fn hear(&mut self, level: f32, detection: Option<TurnDetection>) -> Option<Turn> {
+    pub(super) fn push(&mut self, level: f32, detection: Option<TurnDetection>) -> Option<Turn> {
         let from = self.heard_ms;
         self.heard_ms = from.saturating_add(FRAME_MS);
         let threshold = detection.map_or(0.5, |detection| detection.threshold);
@@ -111,7 +111,7 @@ impl Ear {
     }
 
     /// Empties the buffer.
-    pub(super) fn take(&mut self) -> Utterance {
+    pub(super) fn empty(&mut self) -> Utterance {
         let audio_ms = self.heard_ms.saturating_sub(self.buffer_from_ms);
         let speech_ms = self.speech.map_or(0, |(from, to)| to.saturating_sub(from));
         self.buffer_from_ms = self.heard_ms;
@@ -134,24 +134,24 @@ mod tests {
     use super::*;
 
     fn detection(asked: &Value) -> Option<TurnDetection> {
-        TurnDetection::of(&json!({"audio": {"input": {"turn_detection": asked}}}))
+        TurnDetection::of_session(&json!({"audio": {"input": {"turn_detection": asked}}}))
     }
 
     /// Listens to so many milliseconds of a level; at which of them what came, counted from the first.
-    fn listen(ear: &mut Ear, ms: u64, level: f32, detection: Option<TurnDetection>) -> Vec<(u64, Turn)> {
+    fn listen(input: &mut InputBuffer, ms: u64, level: f32, detection: Option<TurnDetection>) -> Vec<(u64, Turn)> {
         let steps = (FRAME_MS..=ms).step_by(20);
-        steps.filter_map(|at| ear.hear(level, detection).map(|turn| (at, turn))).collect()
+        steps.filter_map(|at| input.push(level, detection).map(|turn| (at, turn))).collect()
     }
 
     #[test]
     fn a_voice_starts_a_turn_and_silence_ends_it() {
         let vad = detection(&json!({"type": "server_vad", "silence_duration_ms": 400}));
-        let mut ear = Ear::default();
-        assert_eq!(listen(&mut ear, 1_000, 0.0, vad), []);
-        assert_eq!(listen(&mut ear, 2_000, 0.1, vad), [(60, Turn::Started { audio_start_ms: 700 })]);
-        assert_eq!(listen(&mut ear, 380, 0.0, vad), []);
-        assert_eq!(listen(&mut ear, 1_000, 0.0, vad), [(20, Turn::Stopped { audio_end_ms: 3_400 })]);
-        assert_eq!(ear.take(), Utterance { audio_ms: 3_680, speech_ms: 2_000 });
+        let mut input = InputBuffer::default();
+        assert_eq!(listen(&mut input, 1_000, 0.0, vad), []);
+        assert_eq!(listen(&mut input, 2_000, 0.1, vad), [(60, Turn::Started { audio_start_ms: 700 })]);
+        assert_eq!(listen(&mut input, 380, 0.0, vad), []);
+        assert_eq!(listen(&mut input, 1_000, 0.0, vad), [(20, Turn::Stopped { audio_end_ms: 3_400 })]);
+        assert_eq!(input.empty(), Utterance { audio_ms: 3_680, speech_ms: 2_000 });
     }
 
     #[test]
@@ -160,20 +160,20 @@ mod tests {
             detection(&json!({"type": "server_vad", "threshold": 0.9})),
             detection(&json!({"type": "server_vad", "threshold": 0.1})),
         );
-        let mut ear = Ear::default();
-        assert_eq!(listen(&mut ear, 40, 0.5, coarse), []);
-        assert_eq!(listen(&mut ear, 500, 0.02, coarse), []);
-        assert_eq!(listen(&mut ear, 500, 0.02, fine).len(), 1);
+        let mut input = InputBuffer::default();
+        assert_eq!(listen(&mut input, 40, 0.5, coarse), []);
+        assert_eq!(listen(&mut input, 500, 0.02, coarse), []);
+        assert_eq!(listen(&mut input, 500, 0.02, fine).len(), 1);
     }
 
     #[test]
     fn without_turn_detection_there_are_no_turns_but_the_buffer_fills() {
-        let mut ear = Ear::default();
-        assert_eq!(listen(&mut ear, 500, 0.1, None), []);
-        assert_eq!(listen(&mut ear, 500, 0.0, None), []);
-        assert_eq!(ear.buffered_ms(), 1_000);
-        assert_eq!(ear.take(), Utterance { audio_ms: 1_000, speech_ms: 500 });
-        assert_eq!(ear.take(), Utterance::default());
+        let mut input = InputBuffer::default();
+        assert_eq!(listen(&mut input, 500, 0.1, None), []);
+        assert_eq!(listen(&mut input, 500, 0.0, None), []);
+        assert_eq!(input.buffered_ms(), 1_000);
+        assert_eq!(input.empty(), Utterance { audio_ms: 1_000, speech_ms: 500 });
+        assert_eq!(input.empty(), Utterance::default());
         assert!(detection(&Value::Null).is_none());
     }
 }

@@ -10,9 +10,9 @@ use tokio::{
     time::{self, Interval, MissedTickBehavior},
 };
 
-use super::{
+use super::super::{
     audio::{Decoder, Encoder, FRAME, FRAME_MS, SILENCE, level},
-    peer::{Heard, Peer},
+    peer::{Peer, PeerEvent},
 };
 use crate::simulator::Simulator;
 
@@ -73,7 +73,7 @@ pub(super) async fn offer(simulator: &Simulator, path: &str, bearer: &str, sdp: 
     request(simulator, &format!("POST {path}"), &headers, sdp).await
 }
 
-pub(super) struct Caller {
+pub(super) struct Client {
     peer: Peer,
     pub(super) call_id: String,
     frames: Interval,
@@ -94,7 +94,7 @@ pub(super) struct Caller {
     pub(super) gone: bool,
 }
 
-impl Caller {
+impl Client {
     /// Calls with a token for this session.
     pub(super) async fn call(simulator: &Simulator, session: Value) -> Self {
         let translates = session["type"].is_null();
@@ -147,21 +147,21 @@ impl Caller {
 
     async fn step(&mut self) {
         tokio::select! {
-            heard = self.peer.next() => match heard {
-                Heard::Event(event) => self.events.push(serde_json::from_slice(&event).unwrap()),
-                Heard::Audio(opus) => self.levels.push(level(self.decoder.decode(&opus))),
-                Heard::Gone => self.gone = true,
-                Heard::Connected | Heard::Opened => {}
+            heard = self.peer.next_event() => match heard {
+                PeerEvent::ClientEvent(event) => self.events.push(serde_json::from_slice(&event).unwrap()),
+                PeerEvent::Audio(opus) => self.levels.push(level(self.decoder.decode(&opus))),
+                PeerEvent::Closed => self.gone = true,
+                PeerEvent::Connected | PeerEvent::ChannelOpen => {}
             },
             _ = self.frames.tick() => {
                 let tone: Vec<f32> = (0_u16..).take(FRAME).map(|at| f32::sin(f32::from(at) * 0.05236) * 0.3).collect();
                 let at = self.frame.saturating_mul(960);
                 if self.speaking && !self.muted {
                     for (samples, at) in tone.chunks(self.packet).zip((at..).step_by(self.packet)) {
-                        self.peer.play(self.encoder.encode(samples), at);
+                        self.peer.send_audio(self.encoder.encode(samples), at);
                     }
                 } else if !self.muted {
-                    self.peer.play(SILENCE, at);
+                    self.peer.send_audio(SILENCE, at);
                 }
                 self.frame = self.frame.saturating_add(1);
             }
@@ -217,11 +217,11 @@ impl Caller {
     }
 
     pub(super) fn send(&mut self, event: &Value) {
-        self.peer.send(event.to_string());
+        self.peer.send_event(event.to_string());
     }
 
     pub(super) fn send_bytes(&mut self, event: &str) {
-        self.peer.send(event.to_owned());
+        self.peer.send_event(event.to_owned());
     }
 
     /// The kinds of all events, repetitions left out.

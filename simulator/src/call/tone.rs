@@ -6,7 +6,7 @@ const RATE: f32 = 48_000.0;
 const LOUDNESS: f32 = 0.2;
 
 /// The samples of one word: 160 ms and 15 more for each letter, at the voice's pitch, and a pause of 60 ms.
-pub(super) fn word(word: &str, voice: &str) -> Vec<f32> {
+pub(super) fn word_samples(word: &str, voice: &str) -> Vec<f32> {
     let letters = word.chars().filter(|letter| letter.is_alphanumeric()).take(12);
     let (length, sum) =
         letters.fold((0.160, 0_u32), |(length, sum), letter| (length + 0.015, sum.wrapping_add(u32::from(letter))));
@@ -49,7 +49,7 @@ mod tests {
 
     #[test]
     fn a_word_is_loud_and_lasts_as_long_as_it_is() {
-        let (short, long) = (word("I", "alloy"), word("simulator", "alloy"));
+        let (short, long) = (word_samples("I", "alloy"), word_samples("simulator", "alloy"));
         assert!(short.len() < long.len());
         assert!((11_000..13_000).contains(&short.len()), "{}", short.len());
         assert!(level(&long) > 0.05);
@@ -58,7 +58,7 @@ mod tests {
 
     #[test]
     fn voices_are_told_apart() {
-        assert_ne!(word("I", "alloy"), word("I", "cedar"));
-        assert_eq!(word("", "alloy").len(), word("...", "no one").len());
+        assert_ne!(word_samples("I", "alloy"), word_samples("I", "cedar"));
+        assert_eq!(word_samples("", "alloy").len(), word_samples("...", "no one").len());
     }
 }
