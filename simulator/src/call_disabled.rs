@@ -1,4 +1,4 @@
-//! The place of `call` in a build without the cargo feature `calls`: every offer is refused.
+//! Replaces `call` in a build without the cargo feature `calls`: every offer is refused.
 
 use std::{net::IpAddr, time::Duration};
 
@@ -11,7 +11,7 @@ use crate::{call_fault::CallFault, refusal::Refusal};
 pub(crate) enum Call {}
 
 impl Call {
-    /// Refuses the offer, with a status that tells this build from a fault of the client.
+    /// Refuses the offer with a status that does not blame the client.
     pub(crate) async fn answer(
         _: &str,
         _: Value,

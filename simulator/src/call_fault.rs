@@ -1,47 +1,47 @@
-//! What can go wrong with a call, as something one can ask for.
+//! The faults that a test can plan for a call.
 
 use serde::Deserialize;
 use serde_json::Value;
 
 use crate::fault::Fault;
 
-/// One way for a call to go wrong. Times are counted from when its data channel opens.
+/// One way in which a call fails. Times count from the opening of its data channel.
 ///
 /// As JSON, for `POST /simulator/faults`: `{"at": "calls", "fault": "drops", "ms": 5000}`.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(tag = "fault", rename_all = "kebab-case")]
 pub enum CallFault {
-    /// The answer goes wrong, in one of the ways in which that of a mint does.
+    /// The answer to the offer fails, in one of the ways in which a mint can fail.
     #[serde(skip)]
     Answer(Fault),
-    /// 201, with an address in the answer that no one has (198.51.100.1, of TEST-NET-2).
+    /// 201, with an unreachable address in the answer (198.51.100.1, of TEST-NET-2).
     NeverConnects,
-    /// Audio flows, but the data channel never opens.
+    /// Audio flows, but the data channel never opens, so no event arrives.
     NoEvents,
-    /// The data channel closes; audio goes on.
+    /// The data channel closes while audio continues.
     EventsClose {
-        /// Milliseconds.
+        /// Milliseconds after the data channel opened.
         ms: u64,
     },
-    /// An `error` event, after which the session goes on.
+    /// The server sends an `error` event, and the session continues.
     ErrorEvent {
-        /// For example `server_error`.
+        /// The code in the event, for example `server_error`.
         code: String,
-        /// Milliseconds.
+        /// Milliseconds after the data channel opened.
         #[serde(default)]
         ms: u64,
     },
-    /// The call ends in good order.
+    /// The server ends the call properly, as after a hang-up.
     Ends {
-        /// Milliseconds.
+        /// Milliseconds after the data channel opened.
         ms: u64,
     },
-    /// The other end is gone without a goodbye, as after a cut cable.
+    /// The server disappears without closing anything, as after a cut cable.
     Drops {
-        /// Milliseconds.
+        /// Milliseconds after the data channel opened.
         ms: u64,
     },
-    /// Replies are told of in events, but not one packet of audio comes.
+    /// Responses are announced in events, but no packet of audio is sent.
     NoAudio,
 }
 
@@ -52,11 +52,11 @@ impl From<Fault> for CallFault {
 }
 
 impl CallFault {
-    /// Reads one of these, or one of the answer's.
+    /// Reads a fault of the call or, failing that, one of the answer.
     pub(crate) fn read(fault: &Value) -> Result<Self, String> {
         Self::deserialize(fault).or_else(|own| match Fault::deserialize(fault) {
             Ok(Fault::Expired | Fault::WrongPrefix | Fault::Oversize) => {
-                Err("only a mint hands out a token that could be so\n".to_owned())
+                Err("this fault changes a token, so it is for mints only\n".to_owned())
             }
             Ok(fault) => Ok(Self::Answer(fault)),
             Err(answer) => Err(format!("{own}; or {answer}")),

@@ -1,5 +1,4 @@
-//! `POST /v1/realtime/calls`: an offer in, an answer out, and a call that goes on; and what else one can do with
-//! calls over HTTP.
+//! `POST /v1/realtime/calls` answers an offer and keeps the call running; `POST …/{call_id}/hangup` ends it.
 
 use std::sync::Arc;
 
@@ -29,9 +28,10 @@ use crate::{
     wire::Wire,
 };
 
-/// As many as a test can want, and as a small machine can bear.
+/// The limit of calls at once: more than a test needs, and few enough for a small machine.
 const MAX_CALLS: usize = 64;
 
+/// Answers an offer, or fails in the way that was planned.
 pub(crate) async fn create(
     extract::State(state): Shared,
     Extension(wire): Extension<Wire>,
@@ -77,7 +77,7 @@ async fn place_call(
     let (hang_up, hung_up) = oneshot::channel();
     {
         let mut memory = state.memory();
-        // Once the simulator is gone, a call ends as it begins.
+        // Without an entry here the sender is dropped, which ends the call: the simulator has stopped.
         if !memory.stopped {
             memory.calls.insert(call_id.clone(), hang_up);
         }
@@ -94,7 +94,7 @@ async fn place_call(
     Ok((StatusCode::CREATED, headers, answer).into_response())
 }
 
-/// The session that a token was minted for; nothing if the caller has an API key instead.
+/// The session that a token was minted for, or `None` for a caller with an API key.
 fn token_session(state: &State, bearer: &str) -> Result<Option<Value>, Refusal> {
     let memory = state.memory();
     match memory.tokens.get(bearer) {
@@ -106,8 +106,7 @@ fn token_session(state: &State, bearer: &str) -> Result<Option<Value>, Refusal> 
     }
 }
 
-/// The session that a call is to have: the token's, with what the client asks for laid over it, or what the client
-/// asks for, if it has an API key.
+/// The session of a new call: the token's, overlaid with the requested fields, or for an API key the requested session.
 fn call_session(bound: Option<Value>, asked: Option<&Value>, is_translation: bool) -> Result<Value, Refusal> {
     let request = json!({"session": asked});
     let session = match (bound, asked) {
@@ -137,7 +136,7 @@ fn call_session(bound: Option<Value>, asked: Option<&Value>, is_translation: boo
     Ok(session)
 }
 
-/// `POST /v1/realtime/calls/{call_id}/hangup`
+/// Ends a call, for a caller with an API key.
 pub(crate) async fn hang_up(
     extract::State(state): Shared,
     Extension(wire): Extension<Wire>,
@@ -152,7 +151,7 @@ pub(crate) async fn hang_up(
     }
     match state.memory().calls.remove(&call_id) {
         Some(hang_up) => {
-            // The call hears it even if it is only dropped.
+            // The result does not matter: the call also ends when the sender is dropped.
             let _ = hang_up.send(());
             StatusCode::OK.into_response()
         }

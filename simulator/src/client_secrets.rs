@@ -1,5 +1,4 @@
-//! `POST /v1/realtime/client_secrets`, and the same for translations: a session document in, an
-//! ephemeral key out.
+//! `POST /v1/realtime/client_secrets` and its translation counterpart: a session document in, an ephemeral token out.
 
 use axum::{
     Extension, Json,
@@ -50,7 +49,7 @@ pub(crate) async fn create(
     }
 }
 
-/// Remembers a token, so that it opens calls.
+/// The answer to a mint. Its token is remembered, so that it opens calls.
 fn answer(state: &State, secret: Result<Value, Refusal>, fault: Option<&Fault>) -> Response {
     let secret = match secret {
         Ok(secret) => secret,
@@ -64,16 +63,15 @@ fn answer(state: &State, secret: Result<Value, Refusal>, fault: Option<&Fault>) 
     Json(secret).into_response()
 }
 
-/// What OpenAI answers if nothing is wrong on its own side.
+/// The body of OpenAI's answer to a valid request.
 ///
-/// Source: `RealtimeCreateClientSecretResponse` of OpenAI's OpenAPI description (2026-08-21) and
-/// its example: a client secret of 600 s by default, the session filled up with its defaults, and
-/// `session.expires_at` 0.
+/// Source: `RealtimeCreateClientSecretResponse` of OpenAI's OpenAPI description (2026-08-21) and its example: a client
+/// secret of 600 s by default, the session with its defaults filled in, and `session.expires_at` 0.
 fn mint(request: &Value) -> Result<Value, Refusal> {
     Ok(secret(request, &session_document::create(request)?))
 }
 
-/// The same for `POST /v1/realtime/translations/client_secrets`.
+/// The same for `POST /v1/realtime/translations/client_secrets`, whose session has no type.
 fn mint_for_translation(request: &Value) -> Result<Value, Refusal> {
     Ok(secret(request, &session_document::create_translation(request)?))
 }

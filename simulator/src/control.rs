@@ -1,4 +1,4 @@
-//! What one does to the simulator over HTTP: plan faults, see what it was asked.
+//! Control of the simulator over HTTP: plan faults, list the requests that it received.
 
 use std::sync::Arc;
 
@@ -20,7 +20,7 @@ use crate::{
     state::{Shared, State},
 };
 
-/// A number of equal faults, as `POST /simulator/faults` takes it.
+/// The body of `POST /simulator/faults`: one fault, to happen `times` times.
 #[derive(Deserialize)]
 struct FaultPlan {
     #[serde(default)]
@@ -31,7 +31,7 @@ struct FaultPlan {
     fault: Map<String, Value>,
 }
 
-/// What goes wrong.
+/// The requests that a fault applies to.
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 enum At {
@@ -44,7 +44,7 @@ fn once() -> usize {
     1
 }
 
-/// More than a test plans, and less than memory holds.
+/// More than a test plans, and little enough to keep in memory.
 const MAX_FAULTS: usize = 100_000;
 
 pub(crate) fn routes() -> Router<Arc<State>> {

@@ -1,4 +1,4 @@
-//! CORS for calls: a page of any origin may place one and read where it is.
+//! CORS for calls: a page of any origin may place a call and read its `Location`.
 
 use axum::{
     extract,
@@ -7,9 +7,9 @@ use axum::{
     response::{IntoResponse, Response},
 };
 
-/// What a browser asks before it posts an offer, and needs in order to read the answer.
+/// Answers a browser's preflight, and lets the page read the answer to its offer.
 ///
-/// `*` does not cover `Authorization`, so the headers are repeated as they were asked for.
+/// `*` does not cover `Authorization`, so the requested headers are allowed by name.
 pub(crate) async fn allow_any_origin(
     method: Method,
     headers: HeaderMap,

@@ -1,69 +1,69 @@
-//! What can go wrong on OpenAI's side, as something one can ask for.
+//! The faults that a test can plan for an answer.
 
 use serde::Deserialize;
 
-/// One way for a mint to go wrong.
+/// One way in which a mint fails.
 ///
 /// As JSON, for `POST /simulator/faults`: `{"fault": "rate-limit", "retry_after": "2"}`.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(tag = "fault", rename_all = "kebab-case")]
 pub enum Fault {
-    /// 401. The message repeats the caller's key whole, so that a client which passes it on shows.
+    /// 401. The message repeats the caller's whole key, which exposes a client that passes it on.
     Unauthorized,
-    /// 403, no access to the model.
+    /// 403 `model_not_found`: the account has no access to the model.
     Forbidden,
-    /// 400. The message repeats the request's session whole.
+    /// 400. The message repeats the request's whole session.
     BadRequest,
-    /// 404, no such model.
+    /// 404 `model_not_found`: the model does not exist.
     NotFound,
-    /// 429 `rate_limit_exceeded`.
+    /// 429 `rate_limit_exceeded`, which a client may retry after a wait.
     RateLimit {
-        /// The `Retry-After` header, word for word.
+        /// The value of the `Retry-After` header, sent as it is.
         #[serde(default)]
         retry_after: Option<String>,
     },
-    /// 429 `insufficient_quota`: the account has no money, so retrying is useless.
+    /// 429 `insufficient_quota`: the account is out of credit, so a retry is useless.
     InsufficientQuota,
-    /// 5xx.
+    /// A status from 500 to 599 with the code `server_error`.
     ServerError {
-        /// 500 to 599.
+        /// The status, 500 to 599.
         status: u16,
-        /// The `Retry-After` header, word for word.
+        /// The value of the `Retry-After` header, sent as it is.
         #[serde(default)]
         retry_after: Option<String>,
     },
-    /// The right answer, but this late.
+    /// The correct answer, but only after a delay.
     Delay {
-        /// Milliseconds.
+        /// How long the answer is delayed, in milliseconds.
         ms: u64,
     },
-    /// No answer, ever, on an open connection.
+    /// No answer, on a connection that stays open.
     Hang,
-    /// The right answer, one byte every 250 ms.
+    /// The correct answer, one byte every 250 ms.
     Drip,
-    /// Half of the right answer, then the end of the connection.
+    /// Half of the correct answer, then the end of the connection.
     Cut,
-    /// A TCP reset in place of an answer.
+    /// A TCP reset instead of an answer.
     Reset,
-    /// Bytes that are no HTTP.
+    /// Bytes that are not HTTP.
     Garbage,
-    /// 200 with a page of HTML.
+    /// 200 with an HTML page.
     NotJson,
     /// 200 with a secret that expired a minute ago.
     Expired,
     /// 200 with a secret that does not start with `ek_`.
     WrongPrefix,
-    /// 200 with the right answer in more than 64 KiB.
+    /// 200 with the correct answer, padded to more than 64 KiB.
     Oversize,
-    /// 307 to another place.
+    /// 307 with a `Location` header.
     Redirect {
-        /// The `Location` header, word for word.
+        /// The value of the `Location` header, sent as it is.
         location: String,
     },
 }
 
 impl Fault {
-    /// Whether it lets the right answer through, in whatever way.
+    /// Whether the fault delivers the correct answer, in whatever way, so that it has to be made.
     pub(crate) fn needs_answer(&self) -> bool {
         matches!(self, Self::Delay { .. } | Self::Drip | Self::Cut)
     }

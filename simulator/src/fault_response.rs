@@ -1,4 +1,4 @@
-//! What a planned fault makes of an answer.
+//! Turns a planned fault into the answer that the client gets.
 
 use std::{convert::Infallible, time::Duration};
 
@@ -12,7 +12,7 @@ use tokio::time;
 
 use crate::{clock, fault::Fault, refusal::Refusal, wire::Wire};
 
-/// What the fault does to a request whose right answer would have been `answer`.
+/// The failed answer to a request whose correct answer would have been `answer`.
 pub(crate) async fn apply(fault: Fault, bearer: &str, session: &str, wire: &Wire, answer: Response) -> Response {
     match fault {
         Fault::Unauthorized => Refusal::invalid_key(bearer).into_response(),

@@ -17,7 +17,7 @@ use crate::{
     wire::{Wire, WireCommand},
 };
 
-/// Counts a connection as open for as long as it exists.
+/// Counts a connection as open until it is dropped.
 struct OpenConnection<'a>(&'a State);
 
 impl<'a> OpenConnection<'a> {
@@ -33,7 +33,7 @@ impl Drop for OpenConnection<'_> {
     }
 }
 
-/// Accepts connections until the task is aborted, and serves each. `closing` changes when all open ones are to end.
+/// Accepts connections until the task is aborted, and serves each. A change of `closing` ends all open connections.
 pub(crate) async fn accept(
     listener: TcpListener,
     acceptor: Option<TlsAcceptor>,
@@ -46,7 +46,7 @@ pub(crate) async fn accept(
                 let (acceptor, state, closing) = (acceptor.clone(), Arc::clone(&state), closing.clone());
                 tokio::spawn(async move { connection(stream, acceptor, state, closing).await });
             }
-            // Out of file descriptors, say: wait for some to come back.
+            // For example out of file descriptors: wait until some are free again.
             Err(error) if error.kind() != ErrorKind::ConnectionAborted => {
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
@@ -64,7 +64,7 @@ async fn connection(
     stream.set_nodelay(true).ok()?;
     closing.mark_unchanged();
     let _open = OpenConnection::new(&state);
-    // A second handle on the socket, to set its linger time once the first is inside hyper.
+    // A second handle on the socket: its linger time is set when hyper owns the first.
     let stream = stream.into_std().ok()?;
     let socket = socket2::Socket::from(stream.try_clone().ok()?);
     let stream = TcpStream::from_std(stream).ok()?;

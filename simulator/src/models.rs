@@ -1,4 +1,4 @@
-//! `GET /v1/models`.
+//! `GET /v1/models`: the models that OpenAI has today.
 
 use axum::{
     Extension, Json, extract,
@@ -15,7 +15,7 @@ use crate::{
     wire::Wire,
 };
 
-/// Answers a caller that has an API key.
+/// Lists the models, for a caller with an API key.
 pub(crate) async fn list(
     extract::State(state): Shared,
     Extension(wire): Extension<Wire>,
@@ -27,7 +27,7 @@ pub(crate) async fn list(
     if state.accepts(bearer) { list_of_today() } else { Refusal::invalid_key(bearer).into_response() }
 }
 
-/// The models that OpenAI has today. A model that is gone is not listed.
+/// The list. A model past its shutdown date is not in it.
 fn list_of_today() -> Response {
     let today = Day::today();
     let data: Vec<Value> = MODELS

@@ -1,4 +1,4 @@
-//! The body of `POST /v1/realtime/calls`: an offer as it is, or a form with an offer and a session in it.
+//! The body of `POST /v1/realtime/calls`: a bare SDP offer, or a form with an offer and a session.
 
 use axum::{
     body::Bytes,
@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::refusal::Refusal;
 
-/// What a caller sends.
+/// A caller's offer, and the session that came with it.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Offer {
     pub(crate) sdp: String,
@@ -16,7 +16,7 @@ pub(crate) struct Offer {
 }
 
 impl Offer {
-    /// Reads the body as its `Content-Type` says.
+    /// Reads the body according to its `Content-Type`.
     pub(crate) fn read(headers: &HeaderMap, body: &Bytes) -> Result<Self, Refusal> {
         let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
         let (essence, parameters) = kind.split_once(';').unwrap_or((kind, ""));
@@ -58,7 +58,7 @@ impl Offer {
     }
 }
 
-/// The name of a part of a form.
+/// The name in the headers of a form's part.
 fn part_name(headers: &str) -> Option<&str> {
     let disposition = headers.lines().find(|line| line.to_ascii_lowercase().starts_with("content-disposition:"))?;
     let name = disposition.split(';').find_map(|parameter| parameter.trim().strip_prefix("name="))?;
@@ -76,13 +76,13 @@ mod tests {
     }
 
     #[test]
-    fn an_offer_comes_as_it_is() {
+    fn a_bare_offer_is_read() {
         let taken = Offer { sdp: "v=0\r\n".into(), session: None };
         assert_eq!(offer("application/sdp", "v=0\r\n"), Ok(taken));
     }
 
     #[test]
-    fn an_offer_comes_in_a_form_with_a_session() {
+    fn an_offer_and_a_session_are_read_from_a_form() {
         let form = "--x1\r\nContent-Disposition: form-data; name=\"sdp\"\r\nContent-Type: application/sdp\r\n\r\n\
                     v=0\r\ns=-\r\n\r\n--x1\r\nContent-Disposition: form-data; name=\"session\"\r\n\r\n\
                     {\"type\": \"realtime\"}\r\n--x1--\r\n";
@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn anything_else_is_refused() {
+    fn other_content_types_and_incomplete_forms_are_refused() {
         for (kind, body, code) in [
             ("application/json", "{}", "unsupported_content_type"),
             ("text/plain", "v=0", "unsupported_content_type"),

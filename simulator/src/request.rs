@@ -11,12 +11,12 @@ use crate::wire::Wire;
 pub struct SeenRequest {
     /// The number of the connection that it came over, counted from 1.
     pub connection: usize,
-    /// For example `/v1/realtime/client_secrets`.
+    /// The path, for example `/v1/realtime/client_secrets`.
     pub path: String,
-    /// The credential after `Bearer `. Not shown over HTTP.
+    /// The credential after `Bearer `. `GET /simulator/requests` leaves it out.
     #[serde(skip)]
     pub bearer: String,
-    /// The header `OpenAI-Safety-Identifier`.
+    /// The value of the header `OpenAI-Safety-Identifier`.
     pub safety_identifier: Option<String>,
     /// The body, or `null` if it is not JSON.
     pub body: Value,

@@ -1,4 +1,4 @@
-//! Which path and method lead to which handler.
+//! The table of routes: each path and method with its handler.
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ use crate::{
     wire::Wire,
 };
 
-/// All routes, for the requests of one connection.
+/// The routes, for the requests that come over one connection.
 pub(crate) fn routes(state: Arc<State>, wire: Wire) -> Router {
     let calls = Router::new()
         .route("/v1/realtime/calls", post(calls::create))

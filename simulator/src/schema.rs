@@ -1,11 +1,11 @@
-//! Which session documents OpenAI takes, and the words in which it refuses the others.
+//! Checks documents against OpenAI's schema, and words the refusals as OpenAI does.
 
 use openai_realtime::schema::{ENVELOPE, FaultKind, REALTIME, Rule, Step, TRANSCRIPTION, TRANSLATION, faults};
 use serde_json::Value;
 
 use crate::refusal::Refusal;
 
-/// A request for a translation as OpenAI would judge it. Its session, if it is taken.
+/// The session of a valid request for a translation.
 pub(crate) fn checked_translation(request: &Value) -> Result<&Value, Refusal> {
     check(request, &ENVELOPE, "")?;
     let session = request.get("session").ok_or_else(|| missing_parameter("session"))?;
@@ -13,7 +13,7 @@ pub(crate) fn checked_translation(request: &Value) -> Result<&Value, Refusal> {
     Ok(session)
 }
 
-/// The request as OpenAI would judge it. Its session, if it is taken.
+/// The session of a valid request for a conversation or a transcription.
 pub(crate) fn checked_session(request: &Value) -> Result<&Value, Refusal> {
     check(request, &ENVELOPE, "")?;
     let session = request.get("session").unwrap_or(&Value::Null);
@@ -34,7 +34,7 @@ fn missing_parameter(path: &str) -> Refusal {
     Refusal::invalid(path, format!("Missing required parameter: '{path}'."), "missing_required_parameter")
 }
 
-/// The refusal of the first fault, as OpenAI names one at a time.
+/// Refuses the first fault of `value`, since OpenAI names one at a time. `root` is the value's own path.
 pub(crate) fn check(value: &Value, rule: &Rule, root: &str) -> Result<(), Refusal> {
     let Some(fault) = faults(value, rule).into_iter().next() else { return Ok(()) };
     let mut found = value;
@@ -78,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn the_documented_sessions_are_taken() {
+    fn the_documented_sessions_are_accepted() {
         for request in [
             json!({"session": {"type": "realtime"}}),
             json!({"expires_after": {"anchor": "created_at", "seconds": 7200}, "session": {"type": "realtime",

@@ -1,11 +1,11 @@
-//! The session document: its defaults, and how a request or an update is laid over it.
+//! The session document: its defaults, and how a request or an update is merged into it.
 
 use openai_realtime::{Day, MODELS, Purpose};
 use serde_json::{Value, json};
 
 use crate::{id::new_id, refusal::Refusal, schema};
 
-/// The session that `{"session": …}` asks for, filled up with its defaults.
+/// The session of a request `{"session": …}`, with the defaults filled in.
 pub(crate) fn create(request: &Value) -> Result<Value, Refusal> {
     let asked = schema::checked_session(request)?;
     let defaults = match asked["type"].as_str() {
@@ -15,7 +15,7 @@ pub(crate) fn create(request: &Value) -> Result<Value, Refusal> {
     with_defaults(defaults, asked)
 }
 
-/// The same for a translation.
+/// The same for a translation, whose request has no session type.
 pub(crate) fn create_translation(request: &Value) -> Result<Value, Refusal> {
     with_defaults(translation_defaults(), schema::checked_translation(request)?)
 }
@@ -95,7 +95,7 @@ fn translation_defaults() -> Value {
     })
 }
 
-/// Lays what is asked for over a session. Of a turn detection of another type nothing is left.
+/// Merges the requested fields into a session. A turn detection of another type replaces the old one entirely.
 pub(crate) fn overlay(session: &mut Value, asked: &Value) {
     const PLACE: &str = "/audio/input/turn_detection";
     let kind = asked.pointer(PLACE).map(|detection| &detection["type"]);
@@ -120,7 +120,7 @@ fn server_vad() -> Value {
     })
 }
 
-/// Lays `asked` over the defaults, object by object.
+/// Merges `asked` into the defaults, object by object. Lists and plain values are replaced.
 pub(crate) fn merge(defaults: &mut Value, asked: &Value) {
     match (defaults, asked) {
         (Value::Object(defaults), Value::Object(asked)) => {

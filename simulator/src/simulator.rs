@@ -1,4 +1,4 @@
-//! The handle on a running simulator.
+//! The public handle on a running simulator.
 
 use std::{
     io,
@@ -13,7 +13,7 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::{call_fault::CallFault, control, fault::Fault, listener::accept, request::SeenRequest, state::State, tls};
 
-/// A running stand-in for OpenAI. It stops when it is dropped.
+/// A running simulator of OpenAI. Dropping it stops it and ends its calls.
 #[derive(Debug)]
 pub struct Simulator {
     address: SocketAddr,
@@ -25,10 +25,10 @@ pub struct Simulator {
 }
 
 impl Simulator {
-    /// Listens on a free port.
+    /// Listens on a free port of 127.0.0.1.
     ///
     /// # Errors
-    /// If loopback has no free port.
+    /// If no port of 127.0.0.1 is free.
     pub async fn start() -> io::Result<Self> {
         Self::start_on(0).await
     }
@@ -41,8 +41,8 @@ impl Simulator {
         Self::start_at((Ipv4Addr::LOCALHOST, port).into()).await
     }
 
-    /// Listens on `address`, which others may reach too: containers, on the bridge between them and
-    /// this machine.
+    /// Listens on `address`, which other machines may be able to reach. Containers, for example, reach the address of
+    /// the bridge between them and this machine.
     ///
     /// # Errors
     /// If the address is not this machine's or its port is taken.
@@ -50,7 +50,7 @@ impl Simulator {
         Self::serve(address, None).await
     }
 
-    /// Listens on one more address, as the same simulator: tokens, faults and calls are shared.
+    /// Listens on one more address. Tokens, faults and calls are shared by all addresses.
     ///
     /// # Errors
     /// If the address is not this machine's or its port is taken.
@@ -60,15 +60,15 @@ impl Simulator {
         Ok(())
     }
 
-    /// The routes below `/simulator/`, for a server that offers them at an address of its own.
+    /// The routes below `/simulator/`, for a server that offers them at its own address.
     pub fn control_routes(&self) -> Router {
         control::routes().with_state(Arc::clone(&self.state))
     }
 
-    /// Listens on a free port and speaks TLS, with a certificate that [`Self::ca_pem`] signed.
+    /// Listens on a free port of 127.0.0.1 with TLS. Its certificate is signed by [`Self::ca_pem`].
     ///
     /// # Errors
-    /// If loopback has no free port.
+    /// If no port of 127.0.0.1 is free.
     pub async fn start_tls() -> io::Result<Self> {
         Self::serve((Ipv4Addr::LOCALHOST, 0).into(), Some(tls::acceptor()?)).await
     }
@@ -84,78 +84,77 @@ impl Simulator {
         Ok(Self { address, scheme, ca_pem, state, close, accepting: vec![accepting] })
     }
 
-    /// What a client takes for `https://api.openai.com/v1`.
+    /// The base URL that replaces `https://api.openai.com/v1` in a client.
     #[must_use]
     pub fn base_url(&self) -> String {
         format!("{}://{}/v1", self.scheme, self.address)
     }
 
-    /// The certificate authority to trust, in PEM, if this simulator speaks TLS.
+    /// The certificate authority to trust, in PEM; `None` without TLS.
     #[must_use]
     pub fn ca_pem(&self) -> Option<&str> {
         self.ca_pem.as_deref()
     }
 
-    /// Lets the next `times` mints go wrong. Several calls queue up.
+    /// Makes the next `times` mints fail. Faults of repeated calls queue up.
     pub fn fail(&self, fault: Fault, times: usize) {
         self.state.memory().faults.extend(std::iter::repeat_n(fault, times));
     }
 
-    /// Lets the next `times` calls go wrong. Several calls queue up.
+    /// Makes the next `times` calls fail. Faults of repeated calls queue up.
     pub fn fail_calls(&self, fault: impl Into<CallFault>, times: usize) {
         self.state.memory().call_faults.extend(std::iter::repeat_n(fault.into(), times));
     }
 
-    /// Forgets the faults that have not happened yet.
+    /// Cancels the faults that have not happened yet.
     pub fn clear_faults(&self) {
         self.state.memory().clear_faults();
     }
 
-    /// Ends the calls that begin from now on after so long; an hour if nothing is said.
+    /// Limits the duration of future calls. Without this, a call lasts an hour at most.
     pub fn limit_sessions(&self, limit: Duration) {
         self.state.memory().limit_sessions(limit);
     }
 
-    /// Lets each token open one call and no more, as the service has been seen to do. Its reference says that a token
-    /// opens several.
+    /// Makes a token open only one call, as the service has done since August 2026. By default a token opens several,
+    /// as OpenAI's reference says.
     pub fn take_tokens_once(&self) {
         self.state.memory().tokens_serve_once = true;
     }
 
-    /// How many calls are being held.
+    /// The number of running calls.
     #[must_use]
     pub fn calls(&self) -> usize {
         self.state.memory().calls.len()
     }
 
-    /// Takes these keys from now on, and no other. At the start it takes any that begins with `sk-`.
+    /// Accepts only these keys from now on. By default any key that starts with `sk-` is accepted.
     pub fn take_only_keys(&self, keys: &[&str]) {
         self.state.memory().keys = Some(keys.iter().copied().map(str::to_owned).collect());
     }
 
-    /// The requests to `/v1/…` so far, in order of arrival; of more than 10,000, the last.
+    /// The requests to `/v1/…` so far, in order of arrival. Only the last 10,000 are kept.
     #[must_use]
     pub fn requests(&self) -> Vec<SeenRequest> {
         self.state.memory().requests()
     }
 
-    /// How many connections were accepted so far (with TLS: whose handshake was completed).
+    /// The number of connections accepted so far. With TLS, only completed handshakes count.
     #[must_use]
     pub fn connections(&self) -> usize {
         self.state.memory().connections
     }
 
-    /// How many of the TLS handshakes were resumed ones.
+    /// The number of TLS handshakes that resumed a session.
     #[must_use]
     pub fn resumed_handshakes(&self) -> usize {
         self.state.memory().resumed_handshakes
     }
 
-    /// Closes every open connection, as a peer does that has waited long enough. On return they are
-    /// closed.
+    /// Closes every open connection, as a server does after an idle timeout, and returns once they are closed.
     pub async fn close_connections(&self) {
         self.close.send_modify(|times| *times = times.wrapping_add(1));
-        // The sender lives in `state`, so there is no error to wait for.
+        // An error would mean that the sender was dropped, but `state` holds it.
         let _ = self.state.open_connections.subscribe().wait_for(|open| *open == 0).await;
     }
 }

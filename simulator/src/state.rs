@@ -1,4 +1,4 @@
-//! What a simulator remembers: the keys it takes, the faults it was asked for, what it was sent.
+//! The state that all connections share: accepted keys, planned faults, tokens, calls and recorded requests.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -12,25 +12,25 @@ use tokio::sync::{oneshot, watch};
 
 use crate::{call_fault::CallFault, clock, fault::Fault, request::SeenRequest};
 
-/// How many requests are remembered, and from how many tokens on the expired ones are not: enough for a test, and a
-/// simulator that runs for months does not fill the machine.
+/// The number of requests that are kept, and the number of tokens from which expired ones are dropped. Enough for a
+/// test, and little enough for a simulator that runs for months.
 const MAX_REMEMBERED: usize = 10_000;
-/// The longest that a session may be told to last. A longer time could overflow a clock.
+/// The longest session limit. A longer one could overflow a clock.
 const LONGEST_SESSION: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// The state as the handlers take it.
+/// The shared state as an argument of a handler.
 pub(crate) type Shared = extract::State<Arc<State>>;
 
 #[derive(Debug, Default)]
 pub(crate) struct State {
     memory: Mutex<Memory>,
-    /// How many connections are open now.
+    /// The number of connections that are open now.
     pub(crate) open_connections: watch::Sender<usize>,
 }
 
 #[derive(Debug)]
 pub(crate) struct Memory {
-    /// `None`: any key that starts with `sk-`.
+    /// The accepted keys; `None` accepts every key that starts with `sk-`.
     pub(crate) keys: Option<Vec<String>>,
     pub(crate) faults: VecDeque<Fault>,
     pub(crate) call_faults: VecDeque<CallFault>,
@@ -38,20 +38,20 @@ pub(crate) struct Memory {
     pub(crate) connections: usize,
     pub(crate) resumed_handshakes: usize,
     pub(crate) tokens: HashMap<String, Token>,
-    /// A token opens one call and no more.
+    /// Whether a token opens only one call.
     pub(crate) tokens_serve_once: bool,
-    /// The calls that are being held, and what ends each: to be sent to, or dropped.
+    /// The running calls by id. Sending to a sender, or dropping it, ends its call.
     pub(crate) calls: HashMap<String, oneshot::Sender<()>>,
     pub(crate) session_limit: Duration,
-    /// No more calls: the simulator is gone.
+    /// Whether the simulator has stopped and accepts no more calls.
     pub(crate) stopped: bool,
 }
 
-/// What a minted token stands for.
+/// A minted token: the session that it is for, and whether it can still open a call.
 #[derive(Debug)]
 pub(crate) struct Token {
     pub(crate) session: Value,
-    /// Unix seconds.
+    /// When it expires, in seconds since the Unix epoch.
     pub(crate) expires_at: u64,
     pub(crate) used: bool,
 }
@@ -68,7 +68,7 @@ impl Default for Memory {
             tokens: HashMap::new(),
             tokens_serve_once: false,
             calls: HashMap::new(),
-            // What OpenAI's guide to Realtime conversations says.
+            // The maximum by OpenAI's guide to Realtime conversations.
             session_limit: Duration::from_secs(60 * 60),
             stopped: false,
         }
@@ -131,7 +131,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_oldest_requests_and_the_expired_tokens_are_forgotten_before_they_fill_the_machine() {
+    fn the_oldest_requests_and_expired_tokens_are_dropped() {
         let mut memory = Memory::default();
         for number in 0..=MAX_REMEMBERED {
             memory.record_request(SeenRequest {

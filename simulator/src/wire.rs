@@ -18,9 +18,7 @@ pub(crate) struct Wire {
 /// How the listener is to end a connection.
 #[derive(Debug)]
 pub(crate) enum WireCommand {
-    /// With a TCP reset.
     Reset,
-    /// With bytes that are not HTTP.
     Garbage,
 }
 

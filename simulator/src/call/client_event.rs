@@ -1,4 +1,4 @@
-//! What a client asks for over the data channel, and what OpenAI says to each.
+//! The events that a client sends over the data channel, and their effect.
 //!
 //! Source: `RealtimeClientEvent` and `RealtimeTranslationClientEvent` of the `openai` npm package 7.57.0.
 
@@ -29,7 +29,7 @@ const TRANSCRIPTION_EVENTS: &[&str] =
 const TRANSLATION_EVENTS: &[&str] = &["session.update", "session.close"];
 
 impl Conversation {
-    /// Does what the client asks for, or says what is wrong with it. Whether the session goes on.
+    /// Carries out a client event, or answers it with an `error` event. Returns whether the session continues.
     pub(super) fn handle(&mut self, event: &[u8]) -> bool {
         let Ok(event) = serde_json::from_slice::<Value>(event) else {
             let refusal = Refusal::new(400, "The event is not valid JSON.", None, "invalid_json");
@@ -92,7 +92,8 @@ impl Conversation {
                 self.clear_output();
             }
             _ => {
-                let message = "Over WebRTC, audio comes as a track. The simulator takes none over the data channel.";
+                let message =
+                    "Over WebRTC, audio is sent on a track. The simulator accepts none over the data channel.";
                 return Err(Refusal::invalid("type", message, "invalid_value"));
             }
         }
@@ -100,7 +101,7 @@ impl Conversation {
     }
 }
 
-/// The event's type, if it is one that this session knows.
+/// The event's type, if this kind of session accepts it.
 fn event_type<'a>(event: &'a Value, session: &Session) -> Result<&'a str, Refusal> {
     let kinds = match session.kind {
         Kind::Realtime => REALTIME_EVENTS,

@@ -1,6 +1,7 @@
-//! A session from its first event to its last: what the client says and what is heard, in; events and samples, out.
+//! A session from its first event to its last: client events and audio in, server events and audio out.
 //!
-//! It knows no socket and no clock. Time passes 20 ms at a time, when [`Conversation::next_frame`] is asked for them.
+//! It has neither a socket nor a clock. Time passes in steps of 20 ms, one for each call of
+//! [`Conversation::next_frame`].
 
 use std::time::Duration;
 
@@ -17,7 +18,8 @@ use super::{
 };
 use crate::{id::new_id, refusal::Refusal, session_document::merge};
 
-/// A word is thought of three times as fast as the shortest is spoken, so a reply is done before it is heard.
+/// Steps of 20 ms from one generated word to the next: a third of the shortest word's duration, so a response is
+/// complete before it has been played.
 const STEPS_PER_WORD: u64 = 4;
 
 #[derive(Debug)]
@@ -27,7 +29,7 @@ pub(super) struct Conversation {
     pub(super) items: Items,
     pub(super) events: ServerEvents,
     pub(super) input: InputBuffer,
-    /// The item that the speech which is going on will be.
+    /// The id of the item that the current speech becomes.
     speech_item: Option<String>,
     response: Option<Response>,
     steps: u64,
@@ -49,12 +51,12 @@ impl Conversation {
         }
     }
 
-    /// The data channel is open.
+    /// Announces the session, since the data channel is open.
     pub(super) fn start(&mut self) {
         self.events.send("session.created", json!({"session": self.session.document}));
     }
 
-    /// The session has lasted as long as one may.
+    /// Reports that the session has reached its maximum duration.
     pub(super) fn expire(&mut self, limit: Duration) {
         let length = match limit.as_secs() {
             length if length.is_multiple_of(60) => format!("{} minutes", length / 60),
@@ -64,15 +66,15 @@ impl Conversation {
         self.events.error(&Refusal::new(400, message, None, "session_expired"), &Value::Null);
     }
 
-    /// Something went wrong that was none of the client's fault.
+    /// Reports a server error with this code.
     pub(super) fn fail(&mut self, code: &str) {
         let message = "The server had an error while processing your request.";
         self.events.error(&Refusal::new(500, message, None, code), &Value::Null);
     }
 
-    /// 20 ms of the caller's audio.
+    /// Takes 20 ms of the caller's audio; no samples count as silence.
     pub(super) fn receive_audio(&mut self, samples: &[f32]) {
-        // A translation has no turns.
+        // A translation session has no turns.
         if self.session.kind == Kind::Translation {
             return;
         }
@@ -100,7 +102,7 @@ impl Conversation {
         }
     }
 
-    /// Someone speaks over the reply.
+    /// Ends the response, since the caller speaks over it.
     fn interrupt(&mut self) {
         let playing = self.playback.clear(&mut self.events);
         self.end(Outcome::TurnDetected);
@@ -109,7 +111,7 @@ impl Conversation {
         }
     }
 
-    /// The client says that its speech is complete.
+    /// Commits the input buffer at the client's request.
     pub(super) fn commit_by_client(&mut self) -> Result<(), Refusal> {
         let buffered = self.input.buffered_ms();
         if buffered < 100 {
@@ -130,7 +132,7 @@ impl Conversation {
         self.events.send("input_audio_buffer.cleared", json!({}));
     }
 
-    /// Makes an item of what is in the input buffer.
+    /// Turns the input buffer into an item of the conversation.
     fn commit(&mut self, item_id: &str) {
         let heard = self.input.empty();
         let previous = self.items.last_id();
@@ -145,7 +147,7 @@ impl Conversation {
         }
     }
 
-    /// Says of the caller's speech what can be said of it without understanding it.
+    /// Sends a transcript, which names the duration of the speech: the simulator does not understand it.
     fn transcribe(&mut self, item_id: &str, heard: Utterance) {
         let transcript = format!("({} of speech)", heard.speech_length());
         let delta = json!({"item_id": item_id, "content_index": 0, "delta": transcript});
@@ -156,7 +158,7 @@ impl Conversation {
         self.items.set_transcript(item_id, &transcript);
     }
 
-    /// The client puts an item where it wants it.
+    /// Inserts the client's item after the one with the id `after`.
     pub(super) fn create_item(&mut self, asked: &Value, after: Option<&str>) -> Result<(), Refusal> {
         let (item, previous) = self.items.create(asked, after)?;
         self.added(&item, previous.as_deref());
@@ -174,7 +176,7 @@ impl Conversation {
         self.events.send("conversation.item.truncated", event);
     }
 
-    /// Begins a reply, with what the client asks of this one laid over the session.
+    /// Begins a response, with the fields of the client's request merged into the session for this one.
     pub(super) fn respond(&mut self, asked: &Value) {
         let mut session = self.session.document.clone();
         if asked.is_object() {
@@ -196,17 +198,17 @@ impl Conversation {
         self.steps = 0;
     }
 
-    /// The reply that is being made up.
+    /// The id of the response that is being generated.
     pub(super) fn active_response(&self) -> Option<&str> {
         self.response.as_ref().map(|response| response.id.as_str())
     }
 
-    /// Stops making up the reply. What was made up is still heard, until it is cleared.
+    /// Stops generating the response. The part generated so far is still played, unless it is cleared.
     pub(super) fn cancel(&mut self) {
         self.end(Outcome::ClientCancelled);
     }
 
-    /// Forgets what was not heard yet.
+    /// Discards the audio that has not been played yet.
     pub(super) fn clear_output(&mut self) {
         self.playback.clear(&mut self.events);
     }
@@ -221,13 +223,13 @@ impl Conversation {
         self.playback.complete();
     }
 
-    /// Lets 20 ms pass. The samples to be heard in them, if there is anything to be heard.
+    /// Advances by 20 ms. Returns the samples to play in them, if any.
     pub(super) fn next_frame(&mut self) -> Option<Vec<f32>> {
         self.generate();
         self.playback.next_frame(&mut self.events)
     }
 
-    /// Takes the reply a step further.
+    /// Generates the next word of the response when it is due.
     fn generate(&mut self) {
         let due = self.steps.is_multiple_of(STEPS_PER_WORD);
         self.steps = self.steps.wrapping_add(1);

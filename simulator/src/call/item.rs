@@ -1,4 +1,4 @@
-//! What was said so far, by whom.
+//! The items of a conversation.
 
 use serde_json::{Value, json};
 
@@ -8,11 +8,11 @@ use crate::{id::new_id, refusal::Refusal, session_document::merge};
 #[derive(Debug)]
 struct Item {
     document: Value,
-    /// How long it is, if it was spoken.
+    /// Its duration, if it was spoken.
     spoken: Option<Utterance>,
 }
 
-/// The items of a conversation, in order.
+/// All items of a conversation, in order.
 #[derive(Debug, Default)]
 pub(super) struct Items(Vec<Item>);
 
@@ -49,7 +49,7 @@ impl Items {
         }
     }
 
-    /// Whether so much of an item's audio can be left over.
+    /// Refuses a truncation that the item's audio does not allow.
     pub(super) fn truncate(&self, id: &str, audio_end_ms: u64) -> Result<(), Refusal> {
         let at = self.position(id).ok_or_else(|| unknown_item("item_id", id))?;
         match self.0.get(at) {
@@ -68,7 +68,8 @@ impl Items {
         }
     }
 
-    /// Puts in what a client asks for, behind `after` or, if that is `root`, first. The item, and the one before it.
+    /// Inserts the client's item after the one with the id `after`, at the start if that is `root`, or at the end
+    /// without it. Returns the item, and the id of the one before it.
     pub(super) fn create(&mut self, asked: &Value, after: Option<&str>) -> Result<(Value, Option<String>), Refusal> {
         let mut item = asked.clone();
         check_item(&item)?;
@@ -93,7 +94,7 @@ impl Items {
         Ok((item, before))
     }
 
-    /// What the simulator has to say to the last thing that was said to it.
+    /// The text of the simulator's answer to the last item.
     pub(super) fn reply(&self) -> String {
         let last = self.0.iter().rfind(|item| item.document["role"] != "assistant");
         let heard = match last {
@@ -106,12 +107,12 @@ impl Items {
             }
             _ => "You have not said anything yet.".to_owned(),
         };
-        // A reply to a long text is not as long.
+        // A long text is not repeated in full.
         let heard = heard.split_whitespace().take(40).collect::<Vec<_>>().join(" ");
         format!("This is the simulator. {heard}")
     }
 
-    /// How many tokens, of text and of audio, go into a reply, `more` of them of its instructions.
+    /// The input tokens of a response, of text and of audio. `more` are added for its instructions.
     pub(super) fn tokens(&self, more: u64) -> (u64, u64) {
         self.0.iter().fold((more, 0_u64), |(of_text, of_audio), item| match item.spoken {
             Some(spoken) => (of_text, of_audio.saturating_add(spoken.audio_ms.div_ceil(100))),
@@ -120,7 +121,7 @@ impl Items {
     }
 }
 
-/// All that is written in an item.
+/// All text and transcripts of an item.
 fn written_text(item: &Value) -> String {
     let parts = item["content"].as_array().into_iter().flatten();
     let texts = parts.filter_map(|part| part["text"].as_str().or_else(|| part["transcript"].as_str()));
@@ -131,7 +132,7 @@ fn unknown_item(param: &str, id: &str) -> Refusal {
     Refusal::invalid(param, format!("Item with {param} '{id}' does not exist."), "item_not_found")
 }
 
-/// Refuses what is no item of a conversation.
+/// Refuses a document that is not an item of a conversation.
 fn check_item(item: &Value) -> Result<(), Refusal> {
     let choice = |param: &str, value: &Value, choices: &[&str]| match value.as_str() {
         Some(text) if choices.contains(&text) => Ok(()),

@@ -1,4 +1,4 @@
-//! A call: one WebRTC connection and the session that is held over it.
+//! A call: one WebRTC connection and the session that runs over it.
 
 mod audio;
 mod client_event;
@@ -32,41 +32,40 @@ use self::{
 };
 use crate::{call_fault::CallFault, refusal::Refusal};
 
-/// How long the other end may take to connect.
+/// How long the client may take to connect.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
-/// For how many steps of 20 ms packets may be late before there is silence in their place.
+/// Steps of 20 ms for which packets may be late before the caller counts as silent.
 const MAX_STEPS_WITHOUT_AUDIO: u32 = 10;
 /// Longer than a call lasts; a later fault could overflow a clock.
 const LATEST_FAULT: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// A call that was answered.
+/// A call whose offer has been answered.
 pub(crate) struct Call {
     peer: Peer,
     conversation: Conversation,
     decoder: Decoder,
-    /// Less than 20 ms: a packet may be as short as 2.5 ms.
+    /// Decoded samples that do not fill 20 ms yet, since a packet may be as short as 2.5 ms.
     partial_frame: Vec<f32>,
     encoder: Encoder,
     limit: Duration,
     fault: Option<CallFault>,
-    /// Audio can go both ways.
+    /// Whether audio can flow both ways.
     connected: bool,
     /// When the data channel opened.
     opened: Option<Instant>,
-    /// For how many steps of 20 ms no audio has come, once some has.
+    /// Steps of 20 ms since the last audio arrived; `None` before the first.
     steps_without_audio: Option<u32>,
 }
 
-/// How a call ends.
+/// Whether the client learns that the call ends.
 #[derive(PartialEq)]
 enum End {
-    /// The other end is told.
     Graceful,
     Silent,
 }
 
 impl Call {
-    /// Answers an offer. The call, which [`Self::run`] holds, and the SDP of the answer.
+    /// Answers an offer. Returns the call, which [`Self::run`] then runs, and the SDP of the answer.
     pub(crate) async fn answer(
         offer: &str,
         session: Value,
@@ -98,11 +97,11 @@ impl Call {
         Ok((call, answer))
     }
 
-    /// Holds the call until either side ends it. `hang_up` does when it is sent to, or dropped.
+    /// Runs the call until either side ends it. Sending to the other end of `hang_up`, or dropping it, ends the call.
     pub(crate) async fn run(mut self, mut hang_up: oneshot::Receiver<()>) {
         let started = Instant::now();
         let mut frames = time::interval(Duration::from_millis(FRAME_MS));
-        // What is late is not made up for: the other end would have to play it faster.
+        // Late frames are skipped. Sent in a burst, they would have to be played faster.
         frames.set_missed_tick_behavior(MissedTickBehavior::Skip);
         let (limit, connect_timeout) = (time::sleep(self.limit), time::sleep(CONNECT_TIMEOUT));
         tokio::pin!(limit, connect_timeout);
@@ -124,7 +123,7 @@ impl Call {
                 }
             };
             while let Some(event) = self.conversation.events.next() {
-                // The first is `session.created`: what happened before it is not told of later.
+                // `session.created` has to be the first, so events from before the channel opened are dropped.
                 if self.peer.is_open() {
                     self.peer.send_event(event.to_string());
                 }
@@ -161,9 +160,9 @@ impl Call {
         None
     }
 
-    /// Lets 20 ms pass, and sends what is to be heard in them.
+    /// Advances the session by 20 ms and sends its audio.
     fn send_frame(&mut self, at: Duration) {
-        // Who sends nothing any more does not speak any more.
+        // A caller that stops sending has stopped speaking.
         if let Some(steps_without_audio) = &mut self.steps_without_audio {
             *steps_without_audio = steps_without_audio.saturating_add(1);
             if *steps_without_audio > MAX_STEPS_WITHOUT_AUDIO {
@@ -175,12 +174,12 @@ impl Call {
             return;
         }
         let packet = samples.as_deref().map_or(SILENCE, |samples| self.encoder.encode(samples));
-        // By a clock that does not stand still when frames are late.
+        // From the clock and not from a count of frames, which would stand still when frames are skipped.
         let at = u64::try_from(at.as_millis()).unwrap_or_default().saturating_mul(48);
         self.peer.send_audio(packet, at);
     }
 
-    /// What was asked for happens, once.
+    /// Carries out the planned fault, once.
     fn inject_fault(&mut self) -> Option<End> {
         match self.fault.take()? {
             CallFault::EventsClose { .. } => self.peer.close_channel(),
@@ -193,7 +192,7 @@ impl Call {
     }
 }
 
-/// How long after the data channel opens a fault happens, if it is not there from the start.
+/// How long after the opening of the data channel a fault happens; `None` for one that is in effect from the start.
 fn delay(fault: &CallFault) -> Option<Duration> {
     match fault {
         CallFault::EventsClose { ms }

@@ -1,4 +1,4 @@
-//! One end of a WebRTC connection: an offer in, an answer out, then events and audio both ways.
+//! The server's end of a WebRTC connection: it answers an offer, then carries events and audio both ways.
 
 use std::{
     collections::VecDeque,
@@ -20,56 +20,56 @@ use tokio::{net::UdpSocket, time};
 
 use super::encryption;
 
-/// The data channel that carries events, as OpenAI's clients name it.
+/// The label of the data channel that carries events, as OpenAI's clients name it.
 const EVENTS_CHANNEL: &str = "oai-events";
-/// What may wait in str0m to be sent, and the longest event: as long as the longest that str0m takes from the other end.
+/// Bytes that may wait in str0m, and the longest event: the same as str0m accepts from the client.
 const MAX_BUFFERED: usize = 256 * 1024;
-/// The first byte of a DTLS record with data in it: all that SCTP sends, and nothing else.
+/// The first byte of a DTLS record that carries application data, which is exactly what SCTP sends.
 const APPLICATION_DATA: u8 = 23;
 
-/// What came from the other end.
+/// An event of the connection.
 #[derive(Debug)]
 pub(super) enum PeerEvent {
-    /// Audio can go both ways.
+    /// Audio can now flow both ways.
     Connected,
-    /// Events can go both ways.
+    /// The data channel is open: events can now flow both ways.
     ChannelOpen,
-    /// One event, as JSON if the other end means well.
+    /// One message of the data channel, which may or may not be JSON.
     ClientEvent(Vec<u8>),
-    /// One packet of Opus.
+    /// One packet of Opus from the client.
     Audio(Arc<[u8]>),
-    /// The connection is over.
+    /// The connection, or its data channel, has ended.
     Closed,
 }
 
 pub(super) struct Peer {
-    /// In a box, since it is large and a call is handed on a few times before it is held.
+    /// Boxed because it is large, and a call is moved a few times before it runs.
     rtc: Box<Rtc>,
     socket: UdpSocket,
     address: SocketAddr,
-    /// When str0m wants to be woken.
+    /// When str0m has to be called next.
     wake_at: Instant,
     events: VecDeque<PeerEvent>,
     channel: Option<ChannelId>,
-    /// Events that wait for the channel, or for room in it.
+    /// Events that wait for the channel to open, or for room in it.
     unsent: VecDeque<String>,
     audio: Option<Mid>,
-    /// Discards all that is meant for data channels.
+    /// Whether incoming data for data channels is discarded, so that none opens.
     pub(super) discards_channel_data: bool,
 }
 
-/// Why there is no answer to an offer.
+/// Why an offer could not be answered.
 #[derive(Debug)]
 pub(super) enum OfferError {
-    /// It is no offer, or not one for a call.
+    /// The offer is not SDP, or does not fit a call.
     Invalid(String),
-    /// This machine has no socket left.
+    /// No UDP socket could be opened.
     Socket(io::Error),
 }
 
 impl Peer {
-    /// Answers an offer. The connection is made to `ip`, an address of this machine, or if `unreachable` is set to one that
-    /// no one has.
+    /// Answers an offer. The answer names `ip`, an address of this machine, or with `unreachable` an address of
+    /// TEST-NET-2, which is unreachable.
     pub(super) async fn answer(offer: &str, ip: IpAddr, unreachable: bool) -> Result<(Self, String), OfferError> {
         let refused = |fault: &dyn std::fmt::Display| OfferError::Invalid(fault.to_string());
         let offer = SdpOffer::from_sdp_string(offer).map_err(|fault| refused(&fault))?;
@@ -80,15 +80,15 @@ impl Peer {
             .set_crypto_provider(encryption::provider())
             .clear_codecs()
             .enable_opus(true, false)
-            // The address is known to both: there is nothing to find out.
+            // Both ends know the address, so there are no candidates to gather.
             .set_ice_lite(true)
             .set_sctp_max_buffered_amount(MAX_BUFFERED)
             .build(Instant::now());
         rtc.add_local_candidate(Candidate::host(advertised, Protocol::Udp).map_err(|fault| refused(&fault))?);
         let answer = rtc.sdp_api().accept_offer(offer).map_err(|fault| refused(&fault))?.to_sdp_string();
-        // Port 0 is a refusal.
+        // Port 0 marks a rejected media line.
         if !answer.lines().any(|line| line.starts_with("m=audio ") && !line.starts_with("m=audio 0 ")) {
-            return Err(refused(&"it has no audio that could be sent as Opus"));
+            return Err(refused(&"it has no audio line that accepts Opus"));
         }
         Ok((Self::new(rtc, socket, address, None), answer))
     }
@@ -109,7 +109,7 @@ impl Peer {
         peer
     }
 
-    /// Waits for the next thing that comes. Nothing is lost if the wait is given up.
+    /// Waits for the next event. Cancelling the wait loses none.
     pub(super) async fn next_event(&mut self) -> PeerEvent {
         let mut datagram = [0; 2048];
         loop {
@@ -137,7 +137,7 @@ impl Peer {
         if self.discards_channel_data && datagram.first() == Some(&APPLICATION_DATA) {
             return;
         }
-        // What is none of STUN, DTLS and RTP is from a stranger.
+        // Datagrams that are not STUN, DTLS or RTP do not come from the peer.
         if let Ok(received) = Receive::new(Protocol::Udp, source, self.address, datagram) {
             let input = Input::Receive(Instant::now(), received);
             if self.rtc.accepts(&input) && self.rtc.handle_input(input).is_err() {
@@ -146,12 +146,12 @@ impl Peer {
         }
     }
 
-    /// Whether there is a way for events.
+    /// Whether the data channel for events is open.
     pub(super) fn is_open(&self) -> bool {
         self.channel.is_some()
     }
 
-    /// Sends an event, as soon as there is room for it.
+    /// Sends an event as soon as there is room for it.
     pub(super) fn send_event(&mut self, event: String) {
         self.unsent.push_back(event);
         self.flush();
@@ -160,7 +160,7 @@ impl Peer {
     fn flush(&mut self) {
         while let (Some(event), Some(channel)) = (self.unsent.front(), self.channel) {
             let Some(mut channel) = self.rtc.channel(channel) else { return };
-            // What will never fit is lost, so that what comes after it is not.
+            // An event that can never fit is dropped, so that it does not block the ones behind it.
             if event.len() <= MAX_BUFFERED && matches!(channel.write(false, event.as_bytes()), Ok(false)) {
                 return;
             }
@@ -169,18 +169,18 @@ impl Peer {
         }
     }
 
-    /// Sends one packet of Opus, which begins `samples` of 48 kHz after the first one.
+    /// Sends one packet of Opus that starts `samples` after the first one, at 48 kHz.
     pub(super) fn send_audio(&mut self, packet: &[u8], samples: u64) {
         let Some(writer) = self.audio.and_then(|mid| self.rtc.writer(mid)) else { return };
         let Some(opus) = writer.payload_params().find(|params| params.spec().codec == Codec::Opus) else { return };
         let opus = opus.pt();
         let at = MediaTime::new(samples, str0m::media::Frequency::FORTY_EIGHT_KHZ);
-        // Before the connection stands, it goes nowhere.
+        // Until the connection is up, str0m drops it.
         let _ = writer.write(opus, Instant::now(), at, packet);
         self.drain();
     }
 
-    /// Closes the data channel and nothing else.
+    /// Closes the data channel and leaves the connection open.
     pub(super) fn close_channel(&mut self) {
         if let Some(channel) = self.channel.take() {
             self.rtc.direct_api().close_data_channel(channel);
@@ -188,13 +188,13 @@ impl Peer {
         }
     }
 
-    /// Says goodbye. What is sent from here on is lost.
+    /// Closes the connection properly. Anything sent later is lost.
     pub(super) fn close(&mut self) {
         let _ = self.rtc.close();
         self.drain();
     }
 
-    /// Hands out what str0m has, as it demands after each change.
+    /// Processes str0m's pending output, which it requires after each change.
     fn drain(&mut self) {
         loop {
             match self.rtc.poll_output() {
@@ -202,7 +202,7 @@ impl Peer {
                     self.wake_at = wake;
                     return;
                 }
-                // A datagram for which there is no room is a lost one.
+                // A datagram that the socket has no room for is lost, as UDP allows.
                 Ok(Output::Transmit(datagram)) => {
                     let _ = self.socket.try_send_to(&datagram.contents, datagram.destination);
                 }
@@ -238,15 +238,15 @@ impl Peer {
     }
 }
 
-/// The other end, as a browser has it.
+/// The client's end, for tests.
 #[cfg(test)]
 impl Peer {
-    /// What is to be answered, and what is needed to take the answer.
+    /// An offer, and the pending change that its answer completes.
     pub(super) async fn offer() -> (Self, str0m::change::SdpPendingOffer, String) {
         Self::offer_with(EVENTS_CHANNEL).await
     }
 
-    /// The same with a data channel of this name.
+    /// The same with a data channel of this label.
     pub(super) async fn offer_with(channel: &str) -> (Self, str0m::change::SdpPendingOffer, String) {
         let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let address = socket.local_addr().unwrap();
@@ -262,11 +262,11 @@ impl Peer {
         (Self::new(rtc, socket, address, Some(audio)), pending, offer.to_sdp_string())
     }
 
-    /// Opens the data channel for events when the connection stands.
+    /// Opens the data channel for events once the connection is up.
     pub(super) fn open_channel(&mut self) {
         let mut changes = self.rtc.sdp_api();
         changes.add_channel(EVENTS_CHANNEL.to_owned());
-        assert!(changes.apply().is_none(), "there is nothing left to agree on");
+        assert!(changes.apply().is_none(), "a further channel needs no new offer");
         self.drain();
     }
 

@@ -1,4 +1,4 @@
-//! What is to be heard: replies, one after the other, at the pace at which they are heard.
+//! The audio that is still to be played: responses one after the other, at the speed at which they are heard.
 
 use std::collections::VecDeque;
 
@@ -9,18 +9,18 @@ use super::{
     server_event::ServerEvents,
 };
 
-/// The audio of a reply.
+/// The remaining audio of one response.
 #[derive(Debug)]
 pub(super) struct ResponseAudio {
     response_id: String,
     pub(super) item_id: String,
     samples: VecDeque<f32>,
     pub(super) played_ms: u64,
-    /// Nothing will be added.
+    /// Whether all its audio has been added.
     complete: bool,
 }
 
-/// The first is being heard.
+/// The queue of responses. The first one is playing.
 #[derive(Debug, Default)]
 pub(super) struct Playback(VecDeque<ResponseAudio>);
 
@@ -39,14 +39,14 @@ impl Playback {
         }
     }
 
-    /// The reply that was made up last is all there.
+    /// Marks the audio of the newest response as complete.
     pub(super) fn complete(&mut self) {
         if let Some(response) = self.0.back_mut() {
             response.complete = true;
         }
     }
 
-    /// The next 20 ms, if there is something to be heard in them.
+    /// The next 20 ms of samples, if any are left to play.
     pub(super) fn next_frame(&mut self, events: &mut ServerEvents) -> Option<Vec<f32>> {
         let response = self.0.front_mut()?;
         let response_id = json!({"response_id": response.response_id});
@@ -67,7 +67,7 @@ impl Playback {
         Some(samples)
     }
 
-    /// Forgets all that was not heard yet. What was being heard.
+    /// Discards all audio that has not been played. Returns the response that was playing.
     pub(super) fn clear(&mut self, events: &mut ServerEvents) -> Option<ResponseAudio> {
         let playing = self.0.pop_front();
         self.0.clear();

@@ -1,4 +1,4 @@
-//! One reply of the simulator: its words, and the events that announce them.
+//! One response of the simulator: its words, and the events that announce them.
 //!
 //! Source of the events' shapes: the types of the `openai` npm package 7.57.0.
 
@@ -9,7 +9,6 @@ use serde_json::{Value, json};
 use super::{audio::milliseconds, server_event::ServerEvents, tone};
 use crate::{id::new_id, session_document::merge};
 
-/// How a reply ended.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Outcome {
     Completed,
@@ -17,35 +16,35 @@ pub(super) enum Outcome {
     TurnDetected,
 }
 
-/// A reply that is being made up, word by word.
+/// A response that is being generated, word by word.
 #[derive(Debug)]
 pub(super) struct Response {
     pub(super) id: String,
     pub(super) item_id: String,
     pub(super) spoken: bool,
-    /// The item goes into the conversation.
+    /// Whether its item is added to the conversation.
     pub(super) in_conversation: bool,
     voice: String,
-    /// How long the words so far are, in milliseconds.
+    /// The duration of the words so far, in milliseconds.
     pub(super) spoken_ms: u64,
     previous_item_id: Option<String>,
     words: VecDeque<String>,
     said: String,
-    /// The response as the client sees it, but for its status and output.
+    /// The response as the client sees it, without its status and output.
     document: Value,
     input_tokens: (u64, u64),
 }
 
-/// What a reply is made from.
+/// The inputs of a response.
 pub(super) struct Plan<'a> {
-    /// The session, with what the client asked for this reply laid over it.
+    /// The session, with the fields that the client requested for this response.
     pub(super) session: &'a Value,
     pub(super) metadata: &'a Value,
-    /// `None`: out of band.
+    /// `None` for a response that is out of band.
     pub(super) conversation_id: Option<&'a str>,
     pub(super) previous_item_id: Option<String>,
     pub(super) text: &'a str,
-    /// Of text and of audio.
+    /// The number of tokens of text and of audio.
     pub(super) input_tokens: (u64, u64),
 }
 
@@ -94,7 +93,7 @@ impl Response {
         response
     }
 
-    /// One more word, if there is one. How it sounds, if it is to be heard.
+    /// Generates the next word, if one is left. Returns its samples, which are empty in a text response.
     pub(super) fn next_word(&mut self, events: &mut ServerEvents) -> Option<Vec<f32>> {
         let word = self.words.pop_front()?;
         self.said.push_str(&word);
@@ -108,7 +107,7 @@ impl Response {
         Some(samples)
     }
 
-    /// Announces the end. The item as it is now, with its status.
+    /// Announces the end. Returns the final item.
     pub(super) fn end(&self, outcome: Outcome, events: &mut ServerEvents) -> Value {
         if self.spoken {
             events.send("response.output_audio.done", self.content_event(&json!({})));
@@ -168,8 +167,8 @@ impl Response {
         event
     }
 
-    /// Text by the usual four letters to a token; audio as OpenAI counts it, 50 ms to a token of the model's and 100 ms
-    /// to one of the user's.
+    /// The tokens used. Text counts the usual four characters per token. Audio counts as OpenAI does: a token is 50 ms
+    /// of the model's speech or 100 ms of the user's.
     fn usage(&self) -> Value {
         let (text_in, audio_in) = self.input_tokens;
         let (text_out, audio_out) = (tokens(&self.said), self.spoken_ms.div_ceil(50));
@@ -185,7 +184,7 @@ impl Response {
     }
 }
 
-/// How many tokens a text is, about.
+/// The approximate number of tokens in a text.
 pub(super) fn tokens(text: &str) -> u64 {
     u64::try_from(text.len().div_ceil(4)).unwrap_or(u64::MAX)
 }

@@ -1,4 +1,4 @@
-//! Events to the client, in order, each with an id of its own.
+//! Events for the client, in order, each with its own id.
 
 use std::collections::VecDeque;
 
@@ -16,7 +16,7 @@ impl ServerEvents {
         self.0.push_back(event);
     }
 
-    /// `cause` is the `event_id` of the client's event.
+    /// Sends an `error` event. `cause` is the `event_id` of the client's event, or `null`.
     pub(super) fn error(&mut self, refusal: &Refusal, cause: &Value) {
         let mut error = refusal.error();
         error["event_id"] = cause.clone();

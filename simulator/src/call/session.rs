@@ -1,4 +1,4 @@
-//! The session document of a call: what `session.created` shows and `session.update` changes.
+//! The session of a call, which `session.created` shows and `session.update` changes.
 
 use openai_realtime::schema::TRANSLATION_UPDATE;
 use serde_json::{Value, json};
@@ -12,12 +12,11 @@ pub(crate) enum Kind {
     Translation,
 }
 
-/// A session that runs.
 #[derive(Debug)]
 pub(super) struct Session {
     pub(super) document: Value,
     pub(super) kind: Kind,
-    /// The model has been heard, so its voice stays.
+    /// Whether the model has spoken, after which its voice cannot be changed.
     pub(super) voice_is_fixed: bool,
 }
 
@@ -31,9 +30,7 @@ impl Session {
         Self { document, kind, voice_is_fixed: false }
     }
 
-    /// Lays `asked` over the session, as OpenAI would.
-    ///
-    /// What a session's model is, is settled at its start: another one is passed over.
+    /// Merges `asked` into the session as OpenAI does. A running session keeps its model, so another one is ignored.
     pub(super) fn update(&mut self, asked: &Value) -> Result<(), Refusal> {
         if self.kind == Kind::Translation {
             schema::check(asked, &TRANSLATION_UPDATE, "session")?;

@@ -1,4 +1,4 @@
-//! How a call ends.
+//! The ways in which a call ends.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ async fn hanging_up_ends_a_call() {
 }
 
 #[tokio::test]
-async fn a_call_ends_when_its_session_has_lasted_long_enough() {
+async fn a_call_ends_at_the_session_limit() {
     let simulator = start().await;
     simulator.limit_sessions(Duration::from_secs(1));
     let mut client = Client::call(&simulator, realtime()).await;
@@ -32,7 +32,7 @@ async fn a_call_ends_when_its_session_has_lasted_long_enough() {
 }
 
 #[tokio::test]
-async fn a_call_ends_with_its_caller_and_with_the_simulator() {
+async fn a_call_ends_when_its_client_leaves_or_the_simulator_stops() {
     let simulator = start().await;
     let mut first = Client::call(&simulator, realtime()).await;
     let mut second = Client::call(&simulator, realtime()).await;
@@ -45,7 +45,7 @@ async fn a_call_ends_with_its_caller_and_with_the_simulator() {
             second.during(20).await;
         }
     };
-    time::timeout(Duration::from_secs(5), one_is_gone).await.expect("the call goes on without its caller");
+    time::timeout(Duration::from_secs(5), one_is_gone).await.expect("the call should end when its client leaves");
     drop(simulator);
     second.until_gone().await;
 }

@@ -1,4 +1,4 @@
-//! What can go wrong with a call, asked for or not.
+//! Planned faults of a call, and datagrams from elsewhere.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use super::{
 use crate::{call_fault::CallFault, fault::Fault};
 
 #[tokio::test]
-async fn a_stranger_s_datagrams_do_no_harm() {
+async fn datagrams_from_elsewhere_do_no_harm() {
     let simulator = start().await;
     let (mut peer, pending, sdp) = Peer::offer().await;
     let token = mint(&simulator, realtime()).await["value"].as_str().unwrap().to_owned();
@@ -51,7 +51,7 @@ async fn a_stranger_s_datagrams_do_no_harm() {
 }
 
 #[tokio::test]
-async fn an_answer_goes_wrong_as_that_of_a_mint_does() {
+async fn the_answer_to_an_offer_fails_as_planned() {
     let simulator = start().await;
     let token = mint(&simulator, realtime()).await["value"].as_str().unwrap().to_owned();
     let (_, _, sdp) = Peer::offer().await;
@@ -81,7 +81,7 @@ async fn an_answer_goes_wrong_as_that_of_a_mint_does() {
 }
 
 #[tokio::test]
-async fn a_call_goes_wrong_in_the_ways_that_are_asked_for() {
+async fn a_call_fails_as_planned() {
     let simulator = start().await;
     simulator.fail_calls(CallFault::NeverConnects, 1);
     let token = mint(&simulator, realtime()).await["value"].as_str().unwrap().to_owned();
@@ -123,6 +123,6 @@ async fn a_call_goes_wrong_in_the_ways_that_are_asked_for() {
     client.during(600).await;
     let heard = client.levels.len();
     client.during(300).await;
-    assert_eq!((client.levels.len(), client.gone), (heard, false), "nothing comes, not even a goodbye");
+    assert_eq!((client.levels.len(), client.gone), (heard, false), "no packet should follow, not even a closing one");
     assert_eq!(simulator.calls(), before);
 }

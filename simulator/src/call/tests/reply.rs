@@ -1,11 +1,11 @@
-//! What is said to what was written.
+//! Responses to written messages.
 
 use serde_json::{Value, json};
 
 use super::{client::Client, realtime, start};
 
 #[tokio::test]
-async fn a_text_is_answered_aloud_with_its_events_in_openai_s_order() {
+async fn a_text_is_answered_in_audio_with_the_events_in_order() {
     let simulator = start().await;
     let mut client = Client::call(&simulator, realtime()).await;
     client.until("session.created").await;
@@ -63,7 +63,7 @@ async fn a_text_is_answered_aloud_with_its_events_in_openai_s_order() {
 }
 
 #[tokio::test]
-async fn a_session_that_answers_in_text_is_silent() {
+async fn a_text_session_is_silent() {
     let simulator = start().await;
     let mut client = Client::call(&simulator, json!({"type": "realtime", "output_modalities": ["text"]})).await;
     client.send(&json!({"type": "response.create"}));
@@ -77,7 +77,7 @@ async fn a_session_that_answers_in_text_is_silent() {
 }
 
 #[tokio::test]
-async fn a_client_cancels_a_reply_and_clears_what_is_left_of_it() {
+async fn a_client_cancels_a_response_and_clears_its_audio() {
     let simulator = start().await;
     let mut client = Client::call(&simulator, realtime()).await;
     client.send(&json!({"type": "response.create"}));
@@ -94,13 +94,13 @@ async fn a_client_cancels_a_reply_and_clears_what_is_left_of_it() {
     client.during(200).await;
     let heard = client.levels.len();
     client.during(300).await;
-    assert!(client.loudest_since(heard) < 0.01, "it is silent now");
+    assert!(client.loudest_since(heard) < 0.01, "no audio should follow");
     client.send(&json!({"type": "response.cancel"}));
     assert_eq!(client.until("error").await["error"]["code"], "response_cancel_not_active");
 }
 
 #[tokio::test]
-async fn items_are_kept_in_order_found_and_removed() {
+async fn items_keep_their_order_and_can_be_retrieved_and_deleted() {
     let simulator = start().await;
     let mut client = Client::call(&simulator, realtime()).await;
     let message = |id: &str| json!({"id": id, "type": "message", "role": "user", "content": [{"type": "input_text", "text": id}]});

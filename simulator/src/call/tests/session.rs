@@ -1,4 +1,4 @@
-//! What session a call has, and how it is changed.
+//! The session of a call and its updates.
 
 use serde_json::{Value, json};
 
@@ -24,7 +24,7 @@ async fn a_call_has_the_session_that_its_token_was_minted_for() {
 }
 
 #[tokio::test]
-async fn an_update_is_merged_deeply_or_refused_as_a_whole() {
+async fn an_update_is_merged_field_by_field_or_refused_as_a_whole() {
     let simulator = start().await;
     let mut client = Client::call(&simulator, realtime()).await;
     let session = client.until("session.created").await["session"].clone();
@@ -36,7 +36,7 @@ async fn an_update_is_merged_deeply_or_refused_as_a_whole() {
     wanted["tool_choice"] = "none".into();
     assert_eq!(client.until("session.updated").await["session"], wanted);
 
-    // Of one turn detection nothing is left in another.
+    // A turn detection of another type keeps no field of the previous one.
     let detection = |detection: &Value| {
         let session = json!({"type": "realtime", "audio": {"input": {"turn_detection": detection}}});
         json!({"type": "session.update", "session": session})
@@ -64,21 +64,21 @@ async fn an_update_is_merged_deeply_or_refused_as_a_whole() {
 }
 
 #[tokio::test]
-async fn the_first_event_is_of_the_session_however_late_there_is_a_channel() {
+async fn session_created_is_first_even_if_the_channel_opens_late() {
     let simulator = start().await;
     let mut client = Client::call_without_events(&simulator, realtime()).await;
     client.during(300).await;
     client.speak(500).await;
     let heard = client.levels.len();
     client.during(1_000).await;
-    assert!(client.loudest_since(heard) > 0.05, "without events there are answers too");
+    assert!(client.loudest_since(heard) > 0.05, "speech should be answered without a data channel");
     client.open_channel();
     client.until("session.created").await;
     assert_eq!(client.kinds().first(), Some(&"session.created"));
 }
 
 #[tokio::test]
-async fn long_events_come_and_too_long_ones_hold_up_no_others() {
+async fn long_events_arrive_and_oversized_ones_block_no_others() {
     let simulator = start().await;
     let mut client = Client::call(&simulator, realtime()).await;
     client.until("session.created").await;
@@ -96,7 +96,7 @@ async fn long_events_come_and_too_long_ones_hold_up_no_others() {
 }
 
 #[tokio::test]
-async fn a_transcription_hears_and_does_not_answer() {
+async fn a_transcription_session_does_not_answer() {
     let simulator = start().await;
     let input = json!({"transcription": {"model": "gpt-live-transcribe"}});
     let mut client = Client::call(&simulator, json!({"type": "transcription", "audio": {"input": input}})).await;
@@ -112,7 +112,7 @@ async fn a_transcription_hears_and_does_not_answer() {
 }
 
 #[tokio::test]
-async fn a_translation_connects_is_changed_and_closed() {
+async fn a_translation_session_can_be_updated_and_closed() {
     let simulator = start().await;
     let mut client = Client::call(&simulator, json!({"model": "gpt-realtime-translate"})).await;
     assert_eq!(client.until("session.created").await["session"]["type"], "translation");

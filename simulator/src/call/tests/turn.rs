@@ -1,11 +1,11 @@
-//! What is heard, and what is said to it.
+//! Spoken turns and their answers.
 
 use serde_json::json;
 
 use super::{client::Client, realtime, start};
 
 #[tokio::test]
-async fn speech_is_heard_and_answered() {
+async fn speech_is_transcribed_and_answered() {
     let simulator = start().await;
     let session = json!({"type": "realtime", "audio": {"input": {"transcription": {"model": "gpt-4o-transcribe"}}}});
     let mut client = Client::call(&simulator, session).await;
@@ -17,7 +17,7 @@ async fn speech_is_heard_and_answered() {
     let committed = client.until("input_audio_buffer.committed").await;
     assert_eq!((&started["item_id"], &stopped["item_id"]), (&committed["item_id"], &committed["item_id"]));
     let lasted = stopped["audio_end_ms"].as_u64().unwrap().saturating_sub(started["audio_start_ms"].as_u64().unwrap());
-    // 300 ms before, 1000 of speech, 200 of silence.
+    // 300 ms of padding, 1,000 ms of speech, 200 ms of silence.
     assert!((1_300..1_800).contains(&lasted), "{lasted}");
     let item = client.until("conversation.item.done").await["item"].clone();
     assert_eq!((&item["id"], &item["role"]), (&committed["item_id"], &json!("user")));
@@ -30,7 +30,7 @@ async fn speech_is_heard_and_answered() {
 }
 
 #[tokio::test]
-async fn speech_lasts_as_long_in_short_packets() {
+async fn the_duration_of_speech_does_not_depend_on_the_packet_length() {
     let simulator = start().await;
     let mut client = Client::call(&simulator, realtime()).await;
     client.until("session.created").await;
@@ -42,10 +42,10 @@ async fn speech_lasts_as_long_in_short_packets() {
 }
 
 #[tokio::test]
-async fn speaking_over_a_reply_cuts_it_off() {
+async fn speaking_over_a_response_cancels_it() {
     let simulator = start().await;
     let mut client = Client::call(&simulator, realtime()).await;
-    // Long enough to be still made up when it is cut off.
+    // Long enough that it is still being generated when it is cancelled.
     let content = json!([{"type": "input_text", "text": "a ".repeat(60)}]);
     let item = json!({"type": "message", "role": "user", "content": content});
     client.send(&json!({"type": "conversation.item.create", "item": item}));
@@ -64,7 +64,7 @@ async fn speaking_over_a_reply_cuts_it_off() {
 }
 
 #[tokio::test]
-async fn without_turn_detection_the_client_says_when_it_has_spoken() {
+async fn without_turn_detection_the_client_commits_its_speech() {
     let simulator = start().await;
     let session = json!({"type": "realtime", "audio": {"input": {"turn_detection": null}}});
     let mut client = Client::call(&simulator, session).await;
@@ -87,7 +87,7 @@ async fn without_turn_detection_the_client_says_when_it_has_spoken() {
 }
 
 #[tokio::test]
-async fn who_sends_nothing_any_more_has_stopped_speaking() {
+async fn a_caller_that_stops_sending_has_stopped_speaking() {
     let simulator = start().await;
     let mut client = Client::call(&simulator, realtime()).await;
     client.until("session.created").await;
