@@ -72,7 +72,7 @@ comma := ,
 demo: needs-rust ## run the real handler against a simulated OpenAI, or the real one with OPENAI_API_KEY (PORT=8080, ALLOWED_ORIGINS=origins)
 	@$(call first,target/debug/examples/demo,The first build takes about 2 minutes on two cores and 0.9 GB of disk.)
 	@$(PROFILES)
-	@cargo run --locked --package token-mint --example demo
+	@cargo run --locked --package token-mint --example demo --features calls
 
 test: needs-rust,lint,c++,python,curl,git begin supply-chain lint rust-tests fuzz-briefly bench-guard python-tests ## run every check and test
 
@@ -90,11 +90,13 @@ supply-chain: needs-rust $(DENY)/ready $(MACHETE)/ready ## check dependencies: l
 
 lint: needs-rust,lint ## check formatting, lints and documentation, without a warning
 	cargo fmt --check
-	cargo clippy --locked --workspace --all-targets --features token-mint-fuzz/programs -- --deny warnings
+	cargo clippy --locked --workspace --all-targets --features token-mint-fuzz/programs,token-mint/calls -- --deny warnings
+	cargo clippy --locked --package openai-simulator --no-default-features --all-targets -- --deny warnings
 	RUSTDOCFLAGS='--deny warnings' cargo doc --locked --workspace --no-deps --quiet
 
 rust-tests: needs-rust,python .venv/ministack/ready ## unit tests, and end-to-end tests in the function's own process
 	cargo test --locked --workspace
+	cargo test --locked --package openai-simulator --no-default-features
 
 fuzz: needs-rust,c++ ## search for an event, body or profiles.json that breaks its parser, and keep new inputs (SECONDS=300 for each)
 	function/fuzz/run $(SECONDS) keep
@@ -111,7 +113,7 @@ bench-guard: needs-rust
 python-tests: needs-rust,python,curl,git $(TOOLS) .venv/ministack/ready .venv/checkov/ready .venv/lock/ready $(SDK) ## test the release binary in Lambda's emulator, the stack, OpenAI's SDKs, the demo in a browser, the docs
 	cargo build --locked --release --package token-mint
 	cargo build --locked --package openai-simulator
-	cargo build --locked --package token-mint --example demo
+	cargo build --locked --package token-mint --example demo --features calls
 	.venv/tools/bin/pytest -p no:cacheprovider function/tests
 
 lock: needs-python .venv/lock/ready ## resolve the Python packages again, after a change to requirements/*.in

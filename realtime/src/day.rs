@@ -1,4 +1,4 @@
-//! A day in UTC.
+//! Calendar days in UTC, for shutdown dates.
 
 use std::{
     fmt,
@@ -7,14 +7,14 @@ use std::{
 
 const SECONDS: u64 = 86_400;
 
-/// A day in UTC. It displays as OpenAI writes shutdown dates: `2027-01-20`.
+/// A day in UTC, displayed in the form of OpenAI's shutdown dates: `2027-01-20`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Day {
     since_epoch: u64,
 }
 
 impl Day {
-    /// The day on which this program runs.
+    /// The current day, by the system clock.
     #[must_use]
     pub fn today() -> Self {
         Self::at(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default())
@@ -26,7 +26,7 @@ impl Day {
         Self { since_epoch: since_epoch.as_secs() / SECONDS }
     }
 
-    /// The day that many days later.
+    /// The day that is `days` days after this one.
     #[must_use]
     pub const fn plus(self, days: u64) -> Self {
         Self { since_epoch: self.since_epoch.saturating_add(days) }
@@ -57,7 +57,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_day_has_its_date() {
+    fn a_day_is_displayed_as_its_date() {
         for (seconds, date) in [
             (0, "1970-01-01"),
             (951_782_399, "2000-02-28"),

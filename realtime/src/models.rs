@@ -1,46 +1,46 @@
-//! The models that exist, and until when.
+//! OpenAI's models and their shutdown dates.
 //!
-//! Source: OpenAI's deprecations page and the types of its SDK, November 2026. A line for each model and no pattern:
-//! snapshots of one model have ended on different days.
+//! Source: OpenAI's deprecations page and the types of its SDK, November 2026. Each model has a line of its own instead
+//! of a pattern, because snapshots of one model were shut down on different days.
 
 use crate::Day;
 
-/// A model that OpenAI has, or has had.
+/// A model that OpenAI offers or has offered.
 #[derive(Debug)]
 pub struct Model {
-    /// Its name in a session document.
+    /// The name of the model in a session document.
     pub id: &'static str,
-    /// When it appeared, Unix seconds.
+    /// When it was published, in seconds since the Unix epoch.
     pub created: u64,
-    /// The sessions that it is for.
+    /// The sessions that use it.
     pub purpose: Purpose,
-    /// The day from which it is gone, if OpenAI has announced one.
+    /// The first day without it, as `2027-01-20`, if OpenAI has announced one.
     pub shutdown_date: Option<&'static str>,
-    /// The model that OpenAI names in its place. Empty without an end.
+    /// The replacement that OpenAI names. Empty without a shutdown date.
     pub replacement: &'static str,
 }
 
-/// Where in a session document a model belongs.
+/// The part of a session that a model serves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
-    /// The model of a conversation.
+    /// It holds the conversation of a session.
     Conversation,
-    /// The model that writes down speech.
+    /// It transcribes the speech of a session.
     Transcription,
-    /// The model of a translation session.
+    /// It translates in a translation session.
     Translation,
-    /// A model of GPT-Live, which has sessions of its own and no ephemeral tokens.
+    /// It belongs to GPT-Live, which has its own kind of session and no ephemeral tokens.
     Live,
 }
 
-/// What the lists say of a model on a day.
+/// The announced or past shutdown of a model, if it is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fate {
-    /// The lists do not have it.
+    /// The model is not in the lists.
     Unknown,
-    /// No end is announced.
+    /// OpenAI has not announced a shutdown.
     Lives,
-    /// It has an end, or has had one: the date, and the model in its place.
+    /// A shutdown is announced or past: its date, and the replacement.
     Ends(&'static str, &'static str),
 }
 
@@ -53,7 +53,7 @@ impl Model {
         Self { shutdown_date: Some(date), replacement, ..self }
     }
 
-    /// Whether it is gone on that day.
+    /// Whether the model has been shut down by that day.
     #[must_use]
     pub fn is_gone(&self, on: Day) -> bool {
         self.shutdown_date.is_some_and(|date| *date <= *on.to_string())
@@ -62,7 +62,7 @@ impl Model {
 
 use Purpose::{Conversation, Live, Transcription, Translation};
 
-/// Every model with a line of its own. [`fate`] also knows families that are gone.
+/// All models with an entry of their own. [`fate`] also knows families that were shut down together.
 pub const MODELS: [Model; 24] = [
     model("gpt-realtime-2.1", 1_785_542_400, Conversation),
     model("gpt-realtime-2.1-mini", 1_785_542_400, Conversation),
@@ -90,13 +90,13 @@ pub const MODELS: [Model; 24] = [
     model("gpt-live-1.1", 1_795_046_400, Live),
 ];
 
-/// Families of which every member went on the same day.
+/// Families whose members were all shut down on the same day.
 const GONE: [(&str, &str, &str); 2] = [
     ("gpt-4o-realtime-preview", "2026-05-07", "gpt-realtime-2.1"),
     ("gpt-4o-mini-realtime-preview", "2026-05-07", "gpt-realtime-2.1-mini"),
 ];
 
-/// What the lists say of a model.
+/// Looks up a model's shutdown by its name.
 #[must_use]
 pub fn fate(id: &str) -> Fate {
     if let Some((_, date, replacement)) = GONE.iter().find(|(family, ..)| id.starts_with(family)) {
@@ -116,7 +116,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_replacement_is_a_model_without_an_end_for_the_same_sessions() {
+    fn a_replacement_serves_the_same_sessions_and_has_no_shutdown_date() {
         let ending: Vec<_> = MODELS.iter().filter(|model| model.shutdown_date.is_some()).collect();
         assert!(ending.len() > 5);
         for model in ending {
@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn snapshots_of_one_model_have_their_own_ends() {
+    fn snapshots_of_one_model_have_their_own_shutdown_dates() {
         assert_eq!(fate("gpt-realtime-mini-2025-10-06"), Fate::Ends("2026-07-23", "gpt-realtime-2.1-mini"));
         assert_eq!(fate("gpt-realtime-mini-2025-12-15"), Fate::Ends("2027-01-20", "gpt-realtime-2.1-mini"));
         let preview = "gpt-4o-mini-realtime-preview-2024-12-17";
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn a_model_is_gone_from_its_last_day_on() {
+    fn a_model_is_gone_from_its_shutdown_date_on() {
         let whisper = MODELS.iter().find(|model| model.id == "whisper-1").unwrap();
         let day = |seconds| Day::at(Duration::from_secs(seconds));
         assert!(!whisper.is_gone(day(1_803_513_600)), "{}", day(1_803_513_600));

@@ -1,51 +1,50 @@
-//! Which session documents OpenAI takes, as data.
+//! OpenAI's schema of session documents, as data.
 //!
-//! Source: `RealtimeCreateClientSecretRequest` of OpenAI's OpenAPI description (2026-08-21), and for
-//! translations `RealtimeTranslationSessionCreateRequest` of its Python SDK 3.54. Where
-//! that description leaves a value open and the service does not, as with voices, the service is
-//! followed.
+//! Source: `RealtimeCreateClientSecretRequest` of OpenAI's OpenAPI description (2026-08-21), and for translations
+//! `RealtimeTranslationSessionCreateRequest` of its Python SDK 3.54. Where the description allows any value and the
+//! service does not, as with voices, this schema follows the service.
 
 use serde_json::{Map, Value};
 
 use crate::VOICES;
 
-/// What a value has to be.
+/// A rule that a JSON value must follow.
 #[derive(Debug)]
 pub enum Rule {
-    /// `null`
+    /// The value must be `null`.
     Null,
-    /// `true` or `false`
+    /// The value must be `true` or `false`.
     Flag,
-    /// Any text.
+    /// The value must be a string, of any length.
     Text,
-    /// A whole number, from the first to the second.
+    /// The value must be a whole number in this range, both ends included.
     Whole(i64, i64),
-    /// A number, from the first to the second.
+    /// The value must be a number in this range, both ends included.
     Number(f64, f64),
-    /// One of these texts.
+    /// The value must be one of these strings.
     Choice(&'static [&'static str]),
-    /// A list in which each entry follows the rule.
+    /// The value must be a list whose entries all follow this rule.
     List(&'static Rule),
-    /// A list of at most one entry, which follows the rule.
+    /// The value must be a list of at most one entry, which follows this rule.
     Single(&'static Rule),
-    /// An object with these fields and no others.
+    /// The value must be an object with these fields and no others.
     Object(&'static [Field]),
-    /// The same, with further fields that objects of a `type` require: the type, and the field.
+    /// The same, with fields that an object requires by its `type`: pairs of a type and a field.
     Typed(&'static [Field], &'static [(&'static str, &'static str)]),
-    /// Any object; what is in it is the caller's.
+    /// The value must be an object, with any fields.
     AnyObject,
-    /// The first that fits.
+    /// The value must follow at least one of these rules.
     Either(&'static [Rule]),
 }
 
-/// A field of an object.
+/// A field of an object, and the rule for its value.
 #[derive(Debug)]
 pub struct Field {
-    /// Its name.
+    /// The name of the field.
     pub name: &'static str,
-    /// Whether the object needs it.
+    /// Whether the object must have the field.
     pub required: bool,
-    /// What its value has to be.
+    /// The rule that its value must follow.
     pub rule: Rule,
 }
 
@@ -165,7 +164,7 @@ const TRACING: Rule = Either(&[
     Object(&[may("workflow_name", Text), may("group_id", Text), may("metadata", AnyObject)]),
 ]);
 
-/// A session of type `realtime`.
+/// The rule for a session of type `realtime`.
 pub const REALTIME: Rule = Object(&[
     must("type", Choice(&["realtime"])),
     may("output_modalities", MODALITIES),
@@ -189,7 +188,7 @@ pub const REALTIME: Rule = Object(&[
     may("prompt", PROMPT),
 ]);
 
-/// A session of type `transcription`.
+/// The rule for a session of type `transcription`.
 pub const TRANSCRIPTION: Rule = Object(&[
     must("type", Choice(&["transcription"])),
     may("audio", Object(&[may("input", INPUT)])),
@@ -216,13 +215,14 @@ const TRANSLATION_AUDIO: Rule = Object(&[
     may("output", Object(&[may("language", Text)])),
 ]);
 
-/// A translation session. It has no type: its endpoint says what it is.
+/// The rule for a translation session. It has no type, since its endpoint accepts no other kind.
 pub const TRANSLATION: Rule = Object(&[must("model", Text), may("audio", TRANSLATION_AUDIO)]);
 
-/// `RealtimeTranslationSessionUpdateRequest`: its model is settled when it is created.
+/// The rule for an update of a translation session (`RealtimeTranslationSessionUpdateRequest`), which cannot change the
+/// model.
 pub const TRANSLATION_UPDATE: Rule = Object(&[may("audio", TRANSLATION_AUDIO)]);
 
-/// `RealtimeResponseCreateParams`
+/// The rule for the parameters of `response.create` (`RealtimeResponseCreateParams`).
 pub const RESPONSE: Rule = Either(&[
     Null,
     Object(&[
@@ -243,45 +243,45 @@ pub const RESPONSE: Rule = Either(&[
 
 const EXPIRES_AFTER: Rule = Object(&[may("anchor", Choice(&["created_at"])), may("seconds", Whole(10, 7_200))]);
 
-/// The body of a request for a client secret. Its session follows a rule of its own.
+/// The rule for the body of a request for a client secret. Its session has a rule of its own.
 pub const ENVELOPE: Rule = Object(&[may("expires_after", EXPIRES_AFTER), may("session", AnyObject)]);
 
-/// A step on the way to a place in a document.
+/// One step of a path into a document.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// Into a field of an object.
+    /// The field of an object with this name.
     Field(String),
-    /// To an entry of a list.
+    /// The entry of a list with this index, from 0.
     Entry(usize),
 }
 
-/// A place in a document that breaks its rule.
+/// A violation of a rule.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Fault {
-    /// The way there.
+    /// The path to the value, from the root of the document.
     pub place: Vec<Step>,
-    /// What is wrong.
+    /// Why the value violates its rule.
     pub kind: FaultKind,
 }
 
-/// What is wrong at a place.
+/// The reasons for which a value violates its rule.
 #[derive(Clone, Debug, PartialEq)]
 pub enum FaultKind {
-    /// A required field is not there.
+    /// A required field is missing.
     Missing,
-    /// The object has no such field. It has these.
+    /// The object's rule has no field of this name. It has these fields.
     Unknown(Vec<&'static str>),
-    /// A value of another JSON type than this one, or than these.
+    /// The value has the wrong JSON type. Expected is this type, or one of these.
     WrongType(String),
-    /// A number outside of this range, ends included.
+    /// The number is outside this range, both ends included.
     OutOfRange(String, String),
-    /// Another text than one of these.
+    /// The string is not one of these.
     NoChoice(&'static [&'static str]),
-    /// A list of more than one entry.
+    /// The list has more than one entry.
     NotSingle,
 }
 
-/// Every place in a document that breaks the rule, unknown fields first.
+/// Finds all violations of a rule in a document. In each object, unknown fields come first.
 #[must_use]
 pub fn faults(document: &Value, rule: &Rule) -> Vec<Fault> {
     let mut found = Vec::new();
@@ -377,8 +377,8 @@ fn check_fields(
     }
 }
 
-/// The faults by the alternative that came nearest: the last whose JSON type was right. If none was, one fault that names
-/// all of their types.
+/// The faults under the closest alternative, which is the last with the right JSON type. If none has it, one fault that
+/// names the types of all alternatives.
 fn either(value: &Value, rules: &[Rule], place: &mut Vec<Step>) -> Vec<Fault> {
     let mut nearest = None;
     let mut types = Vec::new();
@@ -406,7 +406,7 @@ mod tests {
     use crate::TOKEN_TTL_SECONDS;
 
     #[test]
-    fn a_token_s_lifetime_has_one_range() {
+    fn the_schema_and_the_constant_agree_on_a_token_lifetime() {
         let (least, most) = (*TOKEN_TTL_SECONDS.start(), *TOKEN_TTL_SECONDS.end());
         for (seconds, taken) in [(least - 1, false), (least, true), (most, true), (most + 1, false)] {
             let request = json!({"expires_after": {"seconds": seconds}, "session": {}});
@@ -449,7 +449,7 @@ mod tests {
     }
 
     #[test]
-    fn every_fault_is_found_and_the_nearest_alternative_judges() {
+    fn every_fault_is_found_by_the_closest_alternative() {
         let session = json!({"type": "realtime", "voice": "ash", "audio": {"input": {"turn_detection": "none"},
             "output": {"speed": 9, "voice": {"id": 5}}}, "max_output_tokens": true});
         let kinds: Vec<_> = faults(&session, &REALTIME).into_iter().map(|fault| fault.kind).collect();

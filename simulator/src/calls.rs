@@ -1,5 +1,4 @@
-//! `POST /v1/realtime/calls`: an offer in, an answer out, and a call that goes on; and what else one can do with
-//! calls over HTTP.
+//! `POST /v1/realtime/calls` answers an offer and keeps the call running; `POST …/{call_id}/hangup` ends it.
 
 use std::sync::Arc;
 
@@ -7,50 +6,55 @@ use axum::{
     Extension,
     body::Bytes,
     extract::{self, Path},
-    http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header},
-    middleware::Next,
+    http::{HeaderMap, StatusCode, Uri, header},
     response::{IntoResponse, Response},
 };
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
+#[cfg(feature = "calls")]
+use crate::call::Call;
+#[cfg(not(feature = "calls"))]
+use crate::call_disabled::Call;
 use crate::{
-    CallFault,
-    call::{Call, id},
-    client_secrets, fault,
+    call_fault::CallFault,
+    clock, fault_response,
+    id::new_id,
     offer::Offer,
     refusal::Refusal,
-    rules,
-    server::{Shared, Wire, bearer, see},
-    state::State,
+    request::{SeenRequest, bearer},
+    schema, session_document,
+    state::{Shared, State},
+    wire::Wire,
 };
 
-/// As many as a test can want, and as a small machine can bear.
-const MOST: usize = 64;
+/// The limit of calls at once: more than a test needs, and few enough for a small machine.
+const MAX_CALLS: usize = 64;
 
-pub(crate) async fn calls_route(
+/// Answers an offer, or fails in the way that was planned.
+pub(crate) async fn create(
     extract::State(state): Shared,
     Extension(wire): Extension<Wire>,
     uri: Uri,
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
-    see(&state, &wire, &uri, &headers, b"");
-    let ask = async |fault| match answer(&state, &wire, &uri, &headers, &body, fault).await {
+    state.record_request(SeenRequest::read(&wire, &uri, &headers, b""));
+    let place = async |fault| match place_call(&state, &wire, &uri, &headers, &body, fault).await {
         Ok(answer) => answer,
         Err(refusal) => refusal.into_response(),
     };
     let fault = state.memory().call_faults.pop_front();
     match fault {
         Some(CallFault::Answer(fault)) => {
-            let right = if fault.needs_the_right_answer() { ask(None).await } else { Response::default() };
-            fault::apply(fault, bearer(&headers), "", &wire, right).await
+            let answered = if fault.needs_answer() { place(None).await } else { Response::default() };
+            fault_response::apply(fault, bearer(&headers), "", &wire, answered).await
         }
-        fault => ask(fault).await,
+        fault => place(fault).await,
     }
 }
 
-async fn answer(
+async fn place_call(
     state: &Arc<State>,
     wire: &Wire,
     uri: &Uri,
@@ -59,22 +63,22 @@ async fn answer(
     fault: Option<CallFault>,
 ) -> Result<Response, Refusal> {
     let bearer = bearer(headers);
-    let bound = bound_to(state, bearer)?;
-    let Offer { sdp, session } = Offer::of(headers, body)?;
-    let mut session = session_of(bound, session.as_ref(), uri.path().contains("/translations/"))?;
+    let bound = token_session(state, bearer)?;
+    let Offer { sdp, session } = Offer::read(headers, body)?;
+    let mut session = call_session(bound, session.as_ref(), uri.path().contains("/translations/"))?;
     let limit = state.memory().session_limit;
-    session["expires_at"] = client_secrets::now().saturating_add(limit.as_secs()).into();
-    if state.memory().calls.len() >= MOST {
+    session["expires_at"] = clock::unix_seconds().saturating_add(limit.as_secs()).into();
+    if state.memory().calls.len() >= MAX_CALLS {
         return Err(Refusal::rate_limit());
     }
     let (call, answer) = Call::answer(&sdp, session, wire.ip, limit, fault).await?;
-    let call_id = id("rtc");
+    let call_id = new_id("rtc");
     let location = format!("/v1/realtime/calls/{call_id}");
     let (hang_up, hung_up) = oneshot::channel();
     {
         let mut memory = state.memory();
-        // Once the simulator is gone, a call ends as it begins.
-        if !memory.over {
+        // Without an entry here the sender is dropped, which ends the call: the simulator has stopped.
+        if !memory.stopped {
             memory.calls.insert(call_id.clone(), hang_up);
         }
         if let Some(token) = memory.tokens.get_mut(bearer) {
@@ -90,21 +94,20 @@ async fn answer(
     Ok((StatusCode::CREATED, headers, answer).into_response())
 }
 
-/// The session that a token was minted for; nothing if the caller has an API key instead.
-fn bound_to(state: &State, bearer: &str) -> Result<Option<Value>, Refusal> {
+/// The session that a token was minted for, or `None` for a caller with an API key.
+fn token_session(state: &State, bearer: &str) -> Result<Option<Value>, Refusal> {
     let memory = state.memory();
     match memory.tokens.get(bearer) {
-        Some(token) if token.expires_at <= client_secrets::now() => Err(Refusal::expired_token()),
+        Some(token) if token.expires_at <= clock::unix_seconds() => Err(Refusal::expired_token()),
         Some(token) if token.used && memory.tokens_serve_once => Err(Refusal::used_token()),
         Some(token) => Ok(Some(token.session.clone())),
-        None if memory.takes(bearer) => Ok(None),
-        None => Err(Refusal::bad_key(bearer)),
+        None if memory.accepts(bearer) => Ok(None),
+        None => Err(Refusal::invalid_key(bearer)),
     }
 }
 
-/// The session that a call is to have: the token's, with what the client asks for laid over it, or what the client
-/// asks for, if it has an API key.
-fn session_of(bound: Option<Value>, asked: Option<&Value>, translates: bool) -> Result<Value, Refusal> {
+/// The session of a new call: the token's, overlaid with the requested fields, or for an API key the requested session.
+fn call_session(bound: Option<Value>, asked: Option<&Value>, is_translation: bool) -> Result<Value, Refusal> {
     let request = json!({"session": asked});
     let session = match (bound, asked) {
         (None, None) => {
@@ -114,17 +117,18 @@ fn session_of(bound: Option<Value>, asked: Option<&Value>, translates: bool) -> 
                 "missing_required_parameter",
             ));
         }
-        (None, Some(_)) if translates => client_secrets::translation(&request)?,
-        (None, Some(_)) => client_secrets::session(&request)?,
+        (None, Some(_)) if is_translation => session_document::create_translation(&request)?,
+        (None, Some(_)) => session_document::create(&request)?,
         (Some(bound), None) => bound,
         (Some(mut bound), Some(asked)) => {
-            let checked = if translates { rules::translation_of(&request) } else { rules::session_of(&request) };
+            let checked =
+                if is_translation { schema::checked_translation(&request) } else { schema::checked_session(&request) };
             checked?;
-            client_secrets::lay_over(&mut bound, asked);
+            session_document::overlay(&mut bound, asked);
             bound
         }
     };
-    if (session["type"] == "translation") != translates {
+    if (session["type"] == "translation") != is_translation {
         let message =
             "A translation session is held at /v1/realtime/translations/calls, any other at /v1/realtime/calls.";
         return Err(Refusal::invalid("session.type", message, "invalid_value"));
@@ -132,22 +136,22 @@ fn session_of(bound: Option<Value>, asked: Option<&Value>, translates: bool) -> 
     Ok(session)
 }
 
-/// `POST /v1/realtime/calls/{call_id}/hangup`
-pub(crate) async fn hang_up_route(
+/// Ends a call, for a caller with an API key.
+pub(crate) async fn hang_up(
     extract::State(state): Shared,
     Extension(wire): Extension<Wire>,
     Path(call_id): Path<String>,
     uri: Uri,
     headers: HeaderMap,
 ) -> Response {
-    see(&state, &wire, &uri, &headers, b"");
+    state.record_request(SeenRequest::read(&wire, &uri, &headers, b""));
     let bearer = bearer(&headers);
-    if !state.takes(bearer) {
-        return Refusal::bad_key(bearer).into_response();
+    if !state.accepts(bearer) {
+        return Refusal::invalid_key(bearer).into_response();
     }
     match state.memory().calls.remove(&call_id) {
         Some(hang_up) => {
-            // The call hears it even if it is only dropped.
+            // The result does not matter: the call also ends when the sender is dropped.
             let _ = hang_up.send(());
             StatusCode::OK.into_response()
         }
@@ -156,29 +160,4 @@ pub(crate) async fn hang_up_route(
             Refusal::new(404, message, None, "call_id_not_found").into_response()
         }
     }
-}
-
-/// What a browser asks before it posts an offer, and needs in order to read the answer.
-///
-/// `*` does not cover `Authorization`, so the headers are repeated as they were asked for.
-pub(crate) async fn for_browsers(
-    method: Method,
-    headers: HeaderMap,
-    request: extract::Request,
-    next: Next,
-) -> Response {
-    let preflight = method == Method::OPTIONS && headers.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD);
-    let mut response = if preflight { StatusCode::OK.into_response() } else { next.run(request).await };
-    if headers.contains_key(header::ORIGIN) {
-        let answer = response.headers_mut();
-        answer.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
-        answer.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static("Location"));
-        if preflight {
-            answer.insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("POST, OPTIONS"));
-            if let Some(asked) = headers.get(header::ACCESS_CONTROL_REQUEST_HEADERS) {
-                answer.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, asked.clone());
-            }
-        }
-    }
-    response
 }

@@ -1,4 +1,4 @@
-//! What one does to the simulator over HTTP: plan faults, see what it was asked.
+//! Control of the simulator over HTTP: plan faults, list the requests that it received.
 
 use std::sync::Arc;
 
@@ -13,11 +13,16 @@ use axum::{
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use crate::{CallFault, Fault, SeenRequest, server::Shared, state::State};
+use crate::{
+    call_fault::CallFault,
+    fault::Fault,
+    request::SeenRequest,
+    state::{Shared, State},
+};
 
-/// A number of equal faults, as `POST /simulator/faults` takes it.
+/// The body of `POST /simulator/faults`: one fault, to happen `times` times.
 #[derive(Deserialize)]
-struct Plan {
+struct FaultPlan {
     #[serde(default)]
     at: At,
     #[serde(default = "once")]
@@ -26,7 +31,7 @@ struct Plan {
     fault: Map<String, Value>,
 }
 
-/// What goes wrong.
+/// The requests that a fault applies to.
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 enum At {
@@ -39,8 +44,8 @@ fn once() -> usize {
     1
 }
 
-/// More than a test plans, and less than memory holds.
-const MOST_FAULTS: usize = 100_000;
+/// More than a test plans, and little enough to keep in memory.
+const MAX_FAULTS: usize = 100_000;
 
 pub(crate) fn routes() -> Router<Arc<State>> {
     Router::new()
@@ -49,8 +54,8 @@ pub(crate) fn routes() -> Router<Arc<State>> {
 }
 
 async fn plan_faults(extract::State(state): Shared, body: Bytes) -> Response {
-    let planned = serde_json::from_slice::<Plan>(&body).map_err(|fault| fault.to_string()).and_then(|plan| {
-        let (fault, times) = (Value::Object(plan.fault), plan.times.min(MOST_FAULTS));
+    let planned = serde_json::from_slice::<FaultPlan>(&body).map_err(|fault| fault.to_string()).and_then(|plan| {
+        let (fault, times) = (Value::Object(plan.fault), plan.times.min(MAX_FAULTS));
         let mut memory = state.memory();
         match plan.at {
             At::Mint => {
@@ -73,5 +78,5 @@ async fn clear_faults(extract::State(state): Shared) -> StatusCode {
 }
 
 async fn list_requests(extract::State(state): Shared) -> Json<Vec<SeenRequest>> {
-    Json(state.memory().seen())
+    Json(state.memory().requests())
 }

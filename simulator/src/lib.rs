@@ -1,33 +1,48 @@
-//! OpenAI's Realtime side, offline.
+//! An offline simulator of OpenAI's Realtime API.
 //!
-//! It mints client secrets as OpenAI's schema says, holds WebRTC calls with whoever comes with one, refuses what
-//! OpenAI would refuse, and fails on demand in every way that a client has to survive. It listens on loopback unless it
-//! is told otherwise.
+//! It mints client secrets by OpenAI's schema, accepts WebRTC calls that present one, refuses the requests that OpenAI
+//! would refuse, and fails on demand in every way that a client has to survive. By default it listens on loopback.
 //!
-//! As a library it serves tests, as the program `openai-simulator` it serves people. Its README says how, and what it
-//! does not do.
+//! Tests use it as a library, people as the program `openai-simulator`. The README describes both, and the limits.
+//!
+//! From the top: [`Simulator`] is the handle, `listener` accepts connections, `routes` leads each request to its
+//! handler (`calls`, `client_secrets`, `models`, `control`). Below the handlers are the documents (`session_document`,
+//! `schema`, `offer`), the planned faults, and `state`. `call` is a running WebRTC call.
 
-#![allow(clippy::indexing_slicing, reason = "reading JSON: what is not there reads as null")]
+#![allow(clippy::indexing_slicing, reason = "a missing field of a JSON value reads as null")]
 
+#[cfg(feature = "calls")]
 mod call;
+#[cfg(not(feature = "calls"))]
+mod call_disabled;
+mod call_fault;
 mod calls;
 mod client_secrets;
+mod clock;
 mod control;
+mod cors;
 mod fault;
+mod fault_response;
+mod id;
+mod listener;
 mod models;
 mod offer;
 mod refusal;
-mod rules;
-mod server;
+mod request;
+mod routes;
+mod schema;
+mod session_document;
+mod simulator;
 mod state;
 pub mod tls;
+mod wire;
 
-pub use call::CallFault;
+pub use call_fault::CallFault;
 pub use fault::Fault;
-pub use server::Simulator;
-pub use state::SeenRequest;
+pub use request::SeenRequest;
+pub use simulator::Simulator;
 
-/// So that the README's example is compiled and run.
+/// Compiles and runs the README's example.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;

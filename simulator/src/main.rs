@@ -1,5 +1,5 @@
 //! `openai-simulator`: the simulator as a program.
-#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program that speaks to a person")]
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "the output of a command-line program")]
 
 use std::{
     env, io,
@@ -12,13 +12,12 @@ use openai_simulator::Simulator;
 
 const USAGE: &str = "\
 usage: openai-simulator [options]
-  --host ADDRESS           where to listen, for calls too (127.0.0.1); may be given twice
-  --port PORT              (8081)
-  --session-limit SECONDS  how long a call may last (3600)
-  --single-use-tokens      let a token open one call and no more
-  --help                   say this";
+  --host ADDRESS           address to listen on, for calls too (127.0.0.1); may be repeated
+  --port PORT              port to listen on (8081)
+  --session-limit SECONDS  longest duration of a call (3600)
+  --single-use-tokens      let a token open only one call
+  --help                   print this help";
 
-/// What the arguments say.
 #[derive(Debug, PartialEq)]
 struct Options {
     hosts: Vec<IpAddr>,
@@ -30,7 +29,7 @@ struct Options {
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
-    let Some(options) = Options::of(env::args().skip(1)) else {
+    let Some(options) = Options::parse(env::args().skip(1)) else {
         eprintln!("{USAGE}");
         return ExitCode::from(2);
     };
@@ -51,8 +50,8 @@ async fn main() -> ExitCode {
     if options.single_use_tokens {
         simulator.take_tokens_once();
     }
-    println!("OpenAI is simulated at {}, with any key that starts with sk-.", simulator.base_url());
-    println!("Stop it with Ctrl-C.");
+    println!("OpenAI is simulated at {}. Any API key that starts with sk- is accepted.", simulator.base_url());
+    println!("Press Ctrl-C to stop.");
     match tokio::signal::ctrl_c().await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -62,7 +61,10 @@ async fn main() -> ExitCode {
     }
 }
 
-/// The simulator at every address of the options; or the address that cannot be had, and why.
+/// Starts the simulator at every address of the options.
+///
+/// # Errors
+/// The address that cannot be listened on, and the cause.
 async fn start(options: &Options) -> Result<Simulator, (SocketAddr, io::Error)> {
     let (first, others) = options.addresses();
     let mut simulator = Simulator::start_at(first).await.map_err(|error| (first, error))?;
@@ -73,15 +75,15 @@ async fn start(options: &Options) -> Result<Simulator, (SocketAddr, io::Error)> 
 }
 
 impl Options {
-    /// The first address, which the simulator names as its own, and the others.
+    /// The first address, which becomes the simulator's base URL, and the others.
     fn addresses(&self) -> (SocketAddr, Vec<SocketAddr>) {
         let mut addresses = self.hosts.iter().map(|host| SocketAddr::from((*host, self.port)));
         let first = addresses.next().unwrap_or_else(|| (Ipv4Addr::LOCALHOST, self.port).into());
         (first, addresses.collect())
     }
 
-    /// Nothing if the arguments are not those that the usage tells of.
-    fn of(mut arguments: impl Iterator<Item = String>) -> Option<Self> {
+    /// `None` if the arguments do not match the usage.
+    fn parse(mut arguments: impl Iterator<Item = String>) -> Option<Self> {
         let mut options =
             Self { hosts: Vec::new(), port: 8081, session_limit: None, single_use_tokens: false, help: false };
         while let Some(option) = arguments.next() {
@@ -106,7 +108,7 @@ mod tests {
     use super::*;
 
     fn options(line: &str) -> Option<Options> {
-        Options::of(line.split_whitespace().map(str::to_owned))
+        Options::parse(line.split_whitespace().map(str::to_owned))
     }
 
     fn address(line: &str) -> String {
@@ -115,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn it_listens_on_loopback_unless_it_is_told_otherwise() {
+    fn it_listens_on_loopback_by_default() {
         assert_eq!(address(""), "127.0.0.1:8081");
         assert_eq!(address("--port 9000"), "127.0.0.1:9000");
         assert_eq!(address("--host 172.17.0.1"), "172.17.0.1:8081");
@@ -124,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn sessions_and_tokens_are_limited_if_it_is_told_to() {
+    fn sessions_and_tokens_are_limited_by_options() {
         let limited = options("--session-limit 90 --single-use-tokens").unwrap();
         assert_eq!((limited.session_limit, limited.single_use_tokens), (Some(Duration::from_secs(90)), true));
         let unlimited = options("--help").unwrap();
@@ -133,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn anything_else_is_answered_with_the_usage() {
+    fn arguments_outside_the_usage_are_refused() {
         for line in [
             "--port",
             "--port 65536",
@@ -150,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn the_usage_tells_of_each_option() {
+    fn the_usage_lists_every_option() {
         for option in ["--host", "--port", "--session-limit", "--single-use-tokens", "--help"] {
             assert!(USAGE.contains(&format!("\n  {option} ")), "{option}");
         }

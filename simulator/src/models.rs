@@ -1,20 +1,34 @@
-//! The models that a session can have, and their list.
+//! `GET /v1/models`: the models that OpenAI has today.
 
 use axum::{
-    Json,
+    Extension, Json, extract,
+    http::{HeaderMap, Uri},
     response::{IntoResponse, Response},
 };
-use openai_realtime::{Day, MODELS, Purpose};
+use openai_realtime::{Day, MODELS};
 use serde_json::{Value, json};
 
-/// Whether a session can have that model today.
-pub(crate) fn exists(id: &str) -> bool {
-    let today = Day::today();
-    MODELS.iter().any(|model| model.id == id && model.purpose != Purpose::Live && !model.is_gone(today))
+use crate::{
+    refusal::Refusal,
+    request::{SeenRequest, bearer},
+    state::Shared,
+    wire::Wire,
+};
+
+/// Lists the models, for a caller with an API key.
+pub(crate) async fn list(
+    extract::State(state): Shared,
+    Extension(wire): Extension<Wire>,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Response {
+    state.record_request(SeenRequest::read(&wire, &uri, &headers, b""));
+    let bearer = bearer(&headers);
+    if state.accepts(bearer) { list_of_today() } else { Refusal::invalid_key(bearer).into_response() }
 }
 
-/// `GET /v1/models`. A model that is gone is not listed.
-pub(crate) fn list() -> Response {
+/// The list. A model past its shutdown date is not in it.
+fn list_of_today() -> Response {
     let today = Day::today();
     let data: Vec<Value> = MODELS
         .iter()

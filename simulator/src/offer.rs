@@ -1,4 +1,4 @@
-//! The body of `POST /v1/realtime/calls`: an offer as it is, or a form with an offer and a session in it.
+//! The body of `POST /v1/realtime/calls`: a bare SDP offer, or a form with an offer and a session.
 
 use axum::{
     body::Bytes,
@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::refusal::Refusal;
 
-/// What a caller sends.
+/// A caller's offer, and the session that came with it.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Offer {
     pub(crate) sdp: String,
@@ -16,14 +16,14 @@ pub(crate) struct Offer {
 }
 
 impl Offer {
-    /// Reads the body as its `Content-Type` says.
-    pub(crate) fn of(headers: &HeaderMap, body: &Bytes) -> Result<Self, Refusal> {
+    /// Reads the body according to its `Content-Type`.
+    pub(crate) fn read(headers: &HeaderMap, body: &Bytes) -> Result<Self, Refusal> {
         let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
         let (essence, parameters) = kind.split_once(';').unwrap_or((kind, ""));
         let text = String::from_utf8_lossy(body);
         match essence.trim().to_ascii_lowercase().as_str() {
             "application/sdp" => Ok(Self { sdp: text.into_owned(), session: None }),
-            "multipart/form-data" => Self::of_form(parameters, &text),
+            "multipart/form-data" => Self::read_form(parameters, &text),
             other => {
                 let message = format!(
                     "Unsupported content type: '{other}'. This API method only accepts 'application/sdp' and \
@@ -34,14 +34,14 @@ impl Offer {
         }
     }
 
-    fn of_form(parameters: &str, body: &str) -> Result<Self, Refusal> {
+    fn read_form(parameters: &str, body: &str) -> Result<Self, Refusal> {
         let boundary = parameters.split(';').find_map(|parameter| parameter.trim().strip_prefix("boundary="));
         let boundary = format!("--{}", boundary.unwrap_or_default().trim_matches('"'));
         let (mut sdp, mut session) = (None, None);
         for part in body.split(boundary.as_str()).skip(1) {
             let Some((headers, content)) = part.split_once("\r\n\r\n") else { continue };
             let content = content.strip_suffix("\r\n").unwrap_or(content);
-            match name(headers) {
+            match part_name(headers) {
                 Some("sdp") => sdp = Some(content.to_owned()),
                 Some("session") => {
                     let parsed = serde_json::from_str(content)
@@ -58,8 +58,8 @@ impl Offer {
     }
 }
 
-/// The name of a part of a form.
-fn name(headers: &str) -> Option<&str> {
+/// The name in the headers of a form's part.
+fn part_name(headers: &str) -> Option<&str> {
     let disposition = headers.lines().find(|line| line.to_ascii_lowercase().starts_with("content-disposition:"))?;
     let name = disposition.split(';').find_map(|parameter| parameter.trim().strip_prefix("name="))?;
     Some(name.trim_matches('"'))
@@ -72,17 +72,17 @@ mod tests {
     fn offer(kind: &str, body: &str) -> Result<Offer, String> {
         let mut headers = HeaderMap::new();
         headers.insert(header::CONTENT_TYPE, kind.parse().unwrap());
-        Offer::of(&headers, &Bytes::copy_from_slice(body.as_bytes())).map_err(|refusal| format!("{refusal:?}"))
+        Offer::read(&headers, &Bytes::copy_from_slice(body.as_bytes())).map_err(|refusal| format!("{refusal:?}"))
     }
 
     #[test]
-    fn an_offer_comes_as_it_is() {
+    fn a_bare_offer_is_read() {
         let taken = Offer { sdp: "v=0\r\n".into(), session: None };
         assert_eq!(offer("application/sdp", "v=0\r\n"), Ok(taken));
     }
 
     #[test]
-    fn an_offer_comes_in_a_form_with_a_session() {
+    fn an_offer_and_a_session_are_read_from_a_form() {
         let form = "--x1\r\nContent-Disposition: form-data; name=\"sdp\"\r\nContent-Type: application/sdp\r\n\r\n\
                     v=0\r\ns=-\r\n\r\n--x1\r\nContent-Disposition: form-data; name=\"session\"\r\n\r\n\
                     {\"type\": \"realtime\"}\r\n--x1--\r\n";
@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn anything_else_is_refused() {
+    fn other_content_types_and_incomplete_forms_are_refused() {
         for (kind, body, code) in [
             ("application/json", "{}", "unsupported_content_type"),
             ("text/plain", "v=0", "unsupported_content_type"),

@@ -1,4 +1,4 @@
-//! OpenAI's error envelope.
+//! A refused request, in OpenAI's error envelope.
 
 use axum::{
     Json,
@@ -27,16 +27,17 @@ impl Refusal {
         Self::new(400, message, Some(param), code)
     }
 
-    pub(crate) fn bad_key(bearer: &str) -> Self {
+    pub(crate) fn invalid_key(bearer: &str) -> Self {
         Self::new(401, format!("Incorrect API key provided: {bearer}."), None, "invalid_api_key")
     }
 
-    /// As OpenAI's Realtime side has it of an ephemeral key.
+    /// The refusal of an expired ephemeral token.
     pub(crate) fn expired_token() -> Self {
         Self::new(401, "Ephemeral token has expired.", None, "token_expired")
     }
 
-    /// The code as clients have seen it in August 2026, although the reference says that a token opens several calls.
+    /// The code that clients have received since August 2026, although the reference says that a token opens several
+    /// calls.
     pub(crate) fn used_token() -> Self {
         Self::new(401, "Ephemeral token has already been used.", None, "ephemeral_token_already_used")
     }
@@ -46,12 +47,12 @@ impl Refusal {
         Self { kind: "requests", ..Self::new(429, message, None, "rate_limit_exceeded") }
     }
 
-    pub(crate) fn no_money() -> Self {
+    pub(crate) fn insufficient_quota() -> Self {
         let message = "You exceeded your current quota, please check your plan and billing details.";
         Self { kind: "insufficient_quota", ..Self::new(429, message, None, "insufficient_quota") }
     }
 
-    /// What is inside the envelope.
+    /// The object inside the envelope.
     pub(crate) fn error(&self) -> Value {
         json!({"message": self.message, "type": self.kind, "param": self.param, "code": self.code})
     }

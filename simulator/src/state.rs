@@ -1,47 +1,36 @@
-//! What a simulator remembers: the keys it takes, the faults it was asked for, what it was sent.
+//! The state that all connections share: accepted keys, planned faults, tokens, calls and recorded requests.
 
 use std::{
     collections::{HashMap, VecDeque},
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use serde::Serialize;
+use axum::extract;
 use serde_json::Value;
 use tokio::sync::{oneshot, watch};
 
-use crate::{CallFault, Fault, client_secrets};
+use crate::{call_fault::CallFault, clock, fault::Fault, request::SeenRequest};
 
-/// How many requests are remembered, and from how many tokens on the expired ones are not: enough for a test, and a
-/// simulator that runs for months does not fill the machine.
-const REMEMBERED: usize = 10_000;
+/// The number of requests that are kept, and the number of tokens from which expired ones are dropped. Enough for a
+/// test, and little enough for a simulator that runs for months.
+const MAX_REMEMBERED: usize = 10_000;
+/// The longest session limit. A longer one could overflow a clock.
+const LONGEST_SESSION: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// One request to `/v1/…` as it arrived.
-#[derive(Clone, Debug, Serialize)]
-pub struct SeenRequest {
-    /// Which of the connections it came over, counted from 1.
-    pub connection: usize,
-    /// For example `/v1/realtime/client_secrets`.
-    pub path: String,
-    /// What followed `Bearer `. Not shown over HTTP.
-    #[serde(skip)]
-    pub bearer: String,
-    /// The header `OpenAI-Safety-Identifier`.
-    pub safety_identifier: Option<String>,
-    /// The body, or `null` if it is no JSON.
-    pub body: Value,
-}
+/// The shared state as an argument of a handler.
+pub(crate) type Shared = extract::State<Arc<State>>;
 
 #[derive(Debug, Default)]
 pub(crate) struct State {
     memory: Mutex<Memory>,
-    /// How many connections are open now.
-    pub(crate) open: watch::Sender<usize>,
+    /// The number of connections that are open now.
+    pub(crate) open_connections: watch::Sender<usize>,
 }
 
 #[derive(Debug)]
 pub(crate) struct Memory {
-    /// `None`: any key that starts with `sk-`.
+    /// The accepted keys; `None` accepts every key that starts with `sk-`.
     pub(crate) keys: Option<Vec<String>>,
     pub(crate) faults: VecDeque<Fault>,
     pub(crate) call_faults: VecDeque<CallFault>,
@@ -49,20 +38,20 @@ pub(crate) struct Memory {
     pub(crate) connections: usize,
     pub(crate) resumed_handshakes: usize,
     pub(crate) tokens: HashMap<String, Token>,
-    /// A token opens one call and no more.
+    /// Whether a token opens only one call.
     pub(crate) tokens_serve_once: bool,
-    /// The calls that are being held, and what ends each: to be sent to, or dropped.
+    /// The running calls by id. Sending to a sender, or dropping it, ends its call.
     pub(crate) calls: HashMap<String, oneshot::Sender<()>>,
     pub(crate) session_limit: Duration,
-    /// No more calls: the simulator is gone.
-    pub(crate) over: bool,
+    /// Whether the simulator has stopped and accepts no more calls.
+    pub(crate) stopped: bool,
 }
 
-/// What a minted token stands for.
+/// A minted token: the session that it is for, and whether it can still open a call.
 #[derive(Debug)]
 pub(crate) struct Token {
     pub(crate) session: Value,
-    /// Unix seconds.
+    /// When it expires, in seconds since the Unix epoch.
     pub(crate) expires_at: u64,
     pub(crate) used: bool,
 }
@@ -79,38 +68,42 @@ impl Default for Memory {
             tokens: HashMap::new(),
             tokens_serve_once: false,
             calls: HashMap::new(),
-            // What OpenAI's guide to Realtime conversations says.
+            // The maximum by OpenAI's guide to Realtime conversations.
             session_limit: Duration::from_secs(60 * 60),
-            over: false,
+            stopped: false,
         }
     }
 }
 
 impl Memory {
-    pub(crate) fn takes(&self, bearer: &str) -> bool {
+    pub(crate) fn accepts(&self, bearer: &str) -> bool {
         match &self.keys {
             Some(keys) => keys.iter().any(|key| key == bearer),
             None => bearer.starts_with("sk-"),
         }
     }
 
-    pub(crate) fn see(&mut self, request: SeenRequest) {
-        if self.requests.len() >= REMEMBERED {
+    fn record_request(&mut self, request: SeenRequest) {
+        if self.requests.len() >= MAX_REMEMBERED {
             self.requests.pop_front();
         }
         self.requests.push_back(request);
     }
 
-    pub(crate) fn seen(&self) -> Vec<SeenRequest> {
+    pub(crate) fn requests(&self) -> Vec<SeenRequest> {
         self.requests.iter().cloned().collect()
     }
 
-    pub(crate) fn hand_out(&mut self, name: &str, token: Token) {
-        if self.tokens.len() >= REMEMBERED {
-            let now = client_secrets::now();
+    pub(crate) fn remember_token(&mut self, name: &str, token: Token) {
+        if self.tokens.len() >= MAX_REMEMBERED {
+            let now = clock::unix_seconds();
             self.tokens.retain(|_, token| token.expires_at > now);
         }
         self.tokens.insert(name.to_owned(), token);
+    }
+
+    pub(crate) fn limit_sessions(&mut self, limit: Duration) {
+        self.session_limit = limit.min(LONGEST_SESSION);
     }
 
     pub(crate) fn clear_faults(&mut self) {
@@ -124,8 +117,12 @@ impl State {
         self.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn takes(&self, bearer: &str) -> bool {
-        self.memory().takes(bearer)
+    pub(crate) fn accepts(&self, bearer: &str) -> bool {
+        self.memory().accepts(bearer)
+    }
+
+    pub(crate) fn record_request(&self, request: SeenRequest) {
+        self.memory().record_request(request);
     }
 }
 
@@ -134,10 +131,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_oldest_requests_and_the_expired_tokens_are_forgotten_before_they_fill_the_machine() {
+    fn the_oldest_requests_and_expired_tokens_are_dropped() {
         let mut memory = Memory::default();
-        for number in 0..=REMEMBERED {
-            memory.see(SeenRequest {
+        for number in 0..=MAX_REMEMBERED {
+            memory.record_request(SeenRequest {
                 connection: number,
                 path: String::new(),
                 bearer: String::new(),
@@ -146,11 +143,11 @@ mod tests {
             });
             // Every other one expired long ago.
             let expires_at = if number % 2 == 0 { 0 } else { u64::MAX };
-            memory.hand_out(&number.to_string(), Token { session: Value::Null, expires_at, used: false });
+            memory.remember_token(&number.to_string(), Token { session: Value::Null, expires_at, used: false });
         }
-        let seen = memory.seen();
-        assert_eq!((seen.len(), seen[0].connection), (REMEMBERED, 1));
-        assert_eq!(memory.tokens.len(), REMEMBERED / 2 + 1);
+        let seen = memory.requests();
+        assert_eq!((seen.len(), seen[0].connection), (MAX_REMEMBERED, 1));
+        assert_eq!(memory.tokens.len(), MAX_REMEMBERED / 2 + 1);
         assert!(memory.tokens.contains_key("1") && !memory.tokens.contains_key("2"));
     }
 }

@@ -1,4 +1,4 @@
-//! A certificate authority of the simulator's own, made anew at each start.
+//! A certificate authority that is created at each start.
 
 use std::{io, sync::Arc};
 
@@ -11,15 +11,15 @@ use tokio_rustls::{
     },
 };
 
-/// An acceptor for `127.0.0.1` and `localhost`, and the PEM of the authority that signed it, for any
-/// server that is to be trusted in a test.
+/// A TLS acceptor for `127.0.0.1` and `localhost`, and the certificate authority to trust, in PEM. Other servers of a
+/// test can use it too.
 ///
 /// # Errors
-/// If no certificate can be made.
+/// If a key or certificate cannot be generated.
 pub fn acceptor() -> io::Result<(TlsAcceptor, String)> {
     let authority_key = KeyPair::generate().map_err(io::Error::other)?;
     let mut authority = CertificateParams::default();
-    // OpenSSL tells authorities apart by name: where there are two, one with the same name hides the other.
+    // OpenSSL identifies authorities by name: of two with the same name, it finds only one.
     let name = format!("openai-simulator {:016x}", fastrand::u64(..));
     authority.distinguished_name.push(DnType::CommonName, name);
     authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);

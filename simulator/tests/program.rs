@@ -1,6 +1,6 @@
-//! The program as people run it, and the README as they read it.
+//! The program from its command line, and the README's commands.
 #![allow(clippy::unwrap_used, reason = "a test may fail in its helpers too")]
-#![allow(clippy::print_stderr, reason = "what is skipped is said")]
+#![allow(clippy::print_stderr, reason = "a skipped test says so")]
 
 use std::{
     io::{BufRead, BufReader},
@@ -10,7 +10,7 @@ use std::{
 const PROGRAM: &str = env!("CARGO_BIN_EXE_openai-simulator");
 const README: &str = include_str!("../README.md");
 
-/// A program that stops with its test, and what it says.
+/// A running program and its output. Dropping it stops the program.
 struct Running(Child, BufReader<ChildStdout>);
 
 impl Drop for Running {
@@ -20,7 +20,7 @@ impl Drop for Running {
     }
 }
 
-/// Starts the program on a free port; where it listens.
+/// Starts the program on a free port. Returns it, and the address that it listens on.
 fn start() -> (Running, String) {
     let mut child = Command::new(PROGRAM).args(["--port", "0"]).stdout(Stdio::piped()).spawn().unwrap();
     let output = BufReader::new(child.stdout.take().unwrap());
@@ -31,7 +31,7 @@ fn start() -> (Running, String) {
     (running, address.to_owned())
 }
 
-/// The contents of the README's fences of this kind.
+/// The contents of all fenced blocks of this kind in the README.
 fn fenced(kind: &str) -> String {
     let parts = README.split("\n```").enumerate().filter(|(at, _)| at % 2 == 1);
     parts
@@ -49,7 +49,7 @@ fn shell(commands: &str, address: &str) -> String {
 }
 
 #[test]
-fn the_readme_s_commands_do_what_it_says() {
+fn the_commands_of_the_readme_work() {
     let (_running, address) = start();
     let commands = fenced("sh");
     assert_eq!(commands.matches("curl ").count(), 5);
@@ -58,9 +58,9 @@ fn the_readme_s_commands_do_what_it_says() {
 }
 
 #[test]
-fn two_hosts_are_one_simulator() {
+fn two_hosts_share_one_simulator() {
     let Ok(free) = std::net::TcpListener::bind("127.0.0.2:0") else {
-        eprintln!("skipped: this machine has one loopback address only");
+        eprintln!("skipped: this machine has only one loopback address");
         return;
     };
     let port = free.local_addr().unwrap().port().to_string();
@@ -76,8 +76,19 @@ fn two_hosts_are_one_simulator() {
     assert!(shell(mint, &format!("127.0.0.1:{port}")).contains("model_not_found"));
 }
 
+#[cfg(not(feature = "calls"))]
 #[test]
-fn each_fault_in_the_readme_can_be_asked_for() {
+fn a_build_without_calls_refuses_offers_with_its_own_code() {
+    let (_running, address) = start();
+    let offer = "curl -sS -w '%{http_code}' localhost:8081/v1/realtime/calls -H 'Authorization: Bearer sk-1' \
+                 -F 'session={\"type\": \"realtime\"}' -F sdp=v=0";
+    let answer = shell(offer, &address);
+    assert!(answer.ends_with("501") && answer.contains("calls_not_built_in"), "{answer}");
+    assert!(README.contains("501 `calls_not_built_in`"));
+}
+
+#[test]
+fn every_fault_in_the_readme_can_be_planned() {
     let (_running, address) = start();
     let faults: Vec<&str> = README
         .lines()
@@ -91,11 +102,11 @@ fn each_fault_in_the_readme_can_be_asked_for() {
 }
 
 #[test]
-fn the_usage_is_said_to_who_asks_and_to_who_errs() {
+fn help_and_a_wrong_option_print_the_usage_of_the_readme() {
     let help = Command::new(PROGRAM).arg("--help").output().unwrap();
     let usage = String::from_utf8(help.stdout).unwrap();
     assert!(help.status.success() && help.stderr.is_empty());
-    assert!(README.contains(&usage), "the README has another usage than:\n{usage}");
+    assert!(README.contains(&usage), "the README does not contain the usage:\n{usage}");
     let wrong = Command::new(PROGRAM).arg("--listen").output().unwrap();
     assert_eq!((wrong.status.code(), String::from_utf8(wrong.stderr).unwrap()), (Some(2), usage));
     assert!(wrong.stdout.is_empty());

@@ -1,18 +1,17 @@
-//! Opus in and out, as OpenAI speaks it over WebRTC: mono, 48 kHz, 20 ms a packet.
+//! Opus in the form that OpenAI uses over WebRTC: mono, 48 kHz, 20 ms per packet.
 
 use opus_pure::{Application, MAX_PACKET_BYTES, OpusDecoder, OpusEncoder, packet};
 
-/// Samples in one packet of ours.
+/// Samples in one packet that the simulator sends.
 pub(super) const FRAME: usize = 960;
-/// Milliseconds in one packet of ours.
+/// Milliseconds in one packet that the simulator sends.
 pub(super) const FRAME_MS: u64 = 20;
-/// 20 ms of silence, encoded (RFC 6716: a CELT frame whose first bit says that there is nothing in it).
+/// 20 ms of encoded silence (RFC 6716: a CELT frame whose first bit marks it as silent).
 pub(super) const SILENCE: &[u8] = &[0xf8, 0xff, 0xfe];
 
-/// The longest packet there is holds 120 ms.
+/// Samples in the longest packet that Opus allows, 120 ms.
 const LONGEST: usize = 5_760;
 
-/// Decodes what the caller sends.
 pub(super) struct Decoder {
     opus: OpusDecoder,
     samples: Vec<f32>,
@@ -33,7 +32,6 @@ impl Decoder {
     }
 }
 
-/// Encodes what the simulator says.
 pub(super) struct Encoder {
     opus: OpusEncoder,
     packet: Vec<u8>,
@@ -43,12 +41,12 @@ impl Encoder {
     pub(super) fn new() -> Option<Self> {
         let mut opus = OpusEncoder::new(48_000, 1, Application::Voip).ok()?;
         opus.bitrate_bps = 32_000;
-        // Tones, on a machine that has other things to do.
+        // Low, since tones are easy to encode and tests share the machine.
         opus.complexity = 3;
         Some(Self { opus, packet: vec![0; MAX_PACKET_BYTES] })
     }
 
-    /// One packet, as a rule of [`FRAME`] samples.
+    /// Encodes one packet, usually of [`FRAME`] samples.
     pub(super) fn encode(&mut self, samples: &[f32]) -> &[u8] {
         match self.opus.encode(samples, samples.len(), &mut self.packet) {
             Ok(length) => self.packet.get(..length).unwrap_or(SILENCE),
@@ -57,12 +55,12 @@ impl Encoder {
     }
 }
 
-/// How long samples last.
+/// The duration of samples, in milliseconds.
 pub(super) fn milliseconds(samples: &[f32]) -> u64 {
     u64::try_from(samples.len() / 48).unwrap_or(u64::MAX)
 }
 
-/// How loud samples are: their root mean square, where 1 is the loudest square wave.
+/// The loudness of samples: their root mean square, where 1 is a square wave at full scale.
 pub(super) fn level(samples: &[f32]) -> f32 {
     let (sum, count) = samples.iter().fold((0.0, 0.0), |(sum, count), sample| (sum + sample * sample, count + 1.0));
     if count > 0.0 { f32::sqrt(sum / count) } else { 0.0 }
@@ -77,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_encoded_is_heard_as_loud_as_it_was() {
+    fn loudness_survives_encoding_and_decoding() {
         let (mut encoder, mut decoder) = (Encoder::new().unwrap(), Decoder::new().unwrap());
         let mut heard = 0.0;
         for _ in 0..10 {
@@ -86,13 +84,13 @@ mod tests {
             heard = level(samples);
         }
         assert!((0.12..0.16).contains(&heard), "{heard}");
-        // Between one frame and the next there is a fade.
+        // The decoder fades from one frame to the next.
         let fading: Vec<f32> = (0..6).map(|_| level(decoder.decode(SILENCE))).collect();
         assert!(fading[5] < 0.001, "{fading:?}");
     }
 
     #[test]
-    fn a_packet_that_is_not_opus_is_no_sound() {
+    fn a_packet_that_is_not_opus_is_skipped() {
         let mut decoder = Decoder::new().unwrap();
         fastrand::seed(1);
         for length in 0..2_000 {

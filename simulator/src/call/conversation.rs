@@ -1,6 +1,7 @@
-//! A session from its first event to its last: what the client says and what is heard, in; events and samples, out.
+//! A session from its first event to its last: client events and audio in, server events and audio out.
 //!
-//! It knows no socket and no clock. Time passes 20 ms at a time, when [`Conversation::play`] is asked for them.
+//! It has neither a socket nor a clock. Time passes in steps of 20 ms, one for each call of
+//! [`Conversation::next_frame`].
 
 use std::time::Duration;
 
@@ -8,53 +9,54 @@ use serde_json::{Value, json};
 
 use super::{
     audio::level,
-    ear::{Ear, Turn, TurnDetection, Utterance},
-    events::{Events, id},
     item::Items,
-    output::Output,
-    response::{End, Plan, Response, tokens},
+    playback::Playback,
+    response::{Outcome, Plan, Response, tokens},
+    server_event::ServerEvents,
     session::{Kind, Session},
+    turn_detection::{InputBuffer, Turn, TurnDetection, Utterance},
 };
-use crate::{client_secrets::merge, refusal::Refusal};
+use crate::{id::new_id, refusal::Refusal, session_document::merge};
 
-/// A word is thought of three times as fast as the shortest is spoken, so a reply is done before it is heard.
-const STEPS_TO_A_WORD: u64 = 4;
+/// Steps of 20 ms from one generated word to the next: a third of the shortest word's duration, so a response is
+/// complete before it has been played.
+const STEPS_PER_WORD: u64 = 4;
 
 #[derive(Debug)]
 pub(super) struct Conversation {
     id: String,
     pub(super) session: Session,
     pub(super) items: Items,
-    pub(super) events: Events,
-    pub(super) ear: Ear,
-    /// The item that the speech which is going on will be.
+    pub(super) events: ServerEvents,
+    pub(super) input: InputBuffer,
+    /// The id of the item that the current speech becomes.
     speech_item: Option<String>,
     response: Option<Response>,
     steps: u64,
-    output: Output,
+    playback: Playback,
 }
 
 impl Conversation {
     pub(super) fn new(session: Value) -> Self {
         Self {
-            id: id("conv"),
+            id: new_id("conv"),
             session: Session::new(session),
             items: Items::default(),
-            events: Events::default(),
-            ear: Ear::default(),
+            events: ServerEvents::default(),
+            input: InputBuffer::default(),
             speech_item: None,
             response: None,
             steps: 0,
-            output: Output::default(),
+            playback: Playback::default(),
         }
     }
 
-    /// The data channel is open.
-    pub(super) fn open(&mut self) {
+    /// Announces the session, since the data channel is open.
+    pub(super) fn start(&mut self) {
         self.events.send("session.created", json!({"session": self.session.document}));
     }
 
-    /// The session has lasted as long as one may.
+    /// Reports that the session has reached its maximum duration.
     pub(super) fn expire(&mut self, limit: Duration) {
         let length = match limit.as_secs() {
             length if length.is_multiple_of(60) => format!("{} minutes", length / 60),
@@ -64,22 +66,22 @@ impl Conversation {
         self.events.error(&Refusal::new(400, message, None, "session_expired"), &Value::Null);
     }
 
-    /// Something went wrong that was none of the client's fault.
+    /// Reports a server error with this code.
     pub(super) fn fail(&mut self, code: &str) {
         let message = "The server had an error while processing your request.";
         self.events.error(&Refusal::new(500, message, None, code), &Value::Null);
     }
 
-    /// 20 ms of the caller's audio.
-    pub(super) fn hear(&mut self, samples: &[f32]) {
-        // A translation has no turns.
+    /// Takes 20 ms of the caller's audio; no samples count as silence.
+    pub(super) fn receive_audio(&mut self, samples: &[f32]) {
+        // A translation session has no turns.
         if self.session.kind == Kind::Translation {
             return;
         }
-        let detection = TurnDetection::of(&self.session.document);
-        match self.ear.hear(level(samples), detection) {
+        let detection = TurnDetection::of_session(&self.session.document);
+        match self.input.push(level(samples), detection) {
             Some(Turn::Started { audio_start_ms }) => {
-                let item_id = self.speech_item.insert(id("item")).clone();
+                let item_id = self.speech_item.insert(new_id("item")).clone();
                 let started = json!({"audio_start_ms": audio_start_ms, "item_id": item_id});
                 self.events.send("input_audio_buffer.speech_started", started);
                 if detection.is_some_and(|detection| detection.interrupt_response) {
@@ -87,7 +89,7 @@ impl Conversation {
                 }
             }
             Some(Turn::Stopped { audio_end_ms }) => {
-                let item_id = self.speech_item.take().unwrap_or_else(|| id("item"));
+                let item_id = self.speech_item.take().unwrap_or_else(|| new_id("item"));
                 let stopped = json!({"audio_end_ms": audio_end_ms, "item_id": item_id});
                 self.events.send("input_audio_buffer.speech_stopped", stopped);
                 self.commit(&item_id);
@@ -100,18 +102,18 @@ impl Conversation {
         }
     }
 
-    /// Someone speaks over the reply.
+    /// Ends the response, since the caller speaks over it.
     fn interrupt(&mut self) {
-        let playing = self.output.clear(&mut self.events);
-        self.end(End::TurnDetected);
+        let playing = self.playback.clear(&mut self.events);
+        self.end(Outcome::TurnDetected);
         if let Some(playing) = playing {
             self.truncated(&playing.item_id, 0, playing.played_ms);
         }
     }
 
-    /// The client says that its speech is complete.
+    /// Commits the input buffer at the client's request.
     pub(super) fn commit_by_client(&mut self) -> Result<(), Refusal> {
-        let buffered = self.ear.buffered_ms();
+        let buffered = self.input.buffered_ms();
         if buffered < 100 {
             let message = format!(
                 "Error committing input audio buffer: buffer too small. Expected at least 100ms of audio, but buffer \
@@ -119,20 +121,20 @@ impl Conversation {
             );
             return Err(Refusal::new(400, message, None, "input_audio_buffer_commit_empty"));
         }
-        let item_id = self.speech_item.take().unwrap_or_else(|| id("item"));
+        let item_id = self.speech_item.take().unwrap_or_else(|| new_id("item"));
         self.commit(&item_id);
         Ok(())
     }
 
     pub(super) fn clear_input(&mut self) {
-        self.ear.take();
+        self.input.empty();
         self.speech_item = None;
         self.events.send("input_audio_buffer.cleared", json!({}));
     }
 
-    /// Makes an item of what is in the input buffer.
+    /// Turns the input buffer into an item of the conversation.
     fn commit(&mut self, item_id: &str) {
-        let heard = self.ear.take();
+        let heard = self.input.empty();
         let previous = self.items.last_id();
         let committed = json!({"previous_item_id": previous, "item_id": item_id});
         self.events.send("input_audio_buffer.committed", committed);
@@ -145,9 +147,9 @@ impl Conversation {
         }
     }
 
-    /// Says of the caller's speech what can be said of it without understanding it.
+    /// Sends a transcript, which names the duration of the speech: the simulator does not understand it.
     fn transcribe(&mut self, item_id: &str, heard: Utterance) {
-        let transcript = format!("({} of speech)", seconds(heard.speech_ms));
+        let transcript = format!("({} of speech)", heard.speech_length());
         let delta = json!({"item_id": item_id, "content_index": 0, "delta": transcript});
         self.events.send("conversation.item.input_audio_transcription.delta", delta);
         let usage = json!({"type": "duration", "seconds": heard.audio_ms.div_ceil(1_000)});
@@ -156,7 +158,7 @@ impl Conversation {
         self.items.set_transcript(item_id, &transcript);
     }
 
-    /// The client puts an item where it wants it.
+    /// Inserts the client's item after the one with the id `after`.
     pub(super) fn create_item(&mut self, asked: &Value, after: Option<&str>) -> Result<(), Refusal> {
         let (item, previous) = self.items.create(asked, after)?;
         self.added(&item, previous.as_deref());
@@ -174,7 +176,7 @@ impl Conversation {
         self.events.send("conversation.item.truncated", event);
     }
 
-    /// Begins a reply, with what the client asks of this one laid over the session.
+    /// Begins a response, with the fields of the client's request merged into the session for this one.
     pub(super) fn respond(&mut self, asked: &Value) {
         let mut session = self.session.document.clone();
         if asked.is_object() {
@@ -196,51 +198,46 @@ impl Conversation {
         self.steps = 0;
     }
 
-    /// The reply that is being made up.
-    pub(super) fn responding(&self) -> Option<&str> {
+    /// The id of the response that is being generated.
+    pub(super) fn active_response(&self) -> Option<&str> {
         self.response.as_ref().map(|response| response.id.as_str())
     }
 
-    /// Stops making up the reply. What was made up is still heard, until it is cleared.
+    /// Stops generating the response. The part generated so far is still played, unless it is cleared.
     pub(super) fn cancel(&mut self) {
-        self.end(End::ClientCancelled);
+        self.end(Outcome::ClientCancelled);
     }
 
-    /// Forgets what was not heard yet.
+    /// Discards the audio that has not been played yet.
     pub(super) fn clear_output(&mut self) {
-        self.output.clear(&mut self.events);
+        self.playback.clear(&mut self.events);
     }
 
-    fn end(&mut self, end: End) {
+    fn end(&mut self, outcome: Outcome) {
         let Some(response) = self.response.take() else { return };
-        let item = response.end(end, &mut self.events);
-        if response.kept {
+        let item = response.end(outcome, &mut self.events);
+        if response.in_conversation {
             let spoken = Utterance { audio_ms: response.spoken_ms, speech_ms: response.spoken_ms };
             self.items.push(item, response.spoken.then_some(spoken));
         }
-        self.output.complete();
+        self.playback.complete();
     }
 
-    /// Lets 20 ms pass. The samples to be heard in them, if there is anything to be heard.
-    pub(super) fn play(&mut self) -> Option<Vec<f32>> {
-        self.think();
-        self.output.play(&mut self.events)
+    /// Advances by 20 ms. Returns the samples to play in them, if any.
+    pub(super) fn next_frame(&mut self) -> Option<Vec<f32>> {
+        self.generate();
+        self.playback.next_frame(&mut self.events)
     }
 
-    /// Takes the reply a step further.
-    fn think(&mut self) {
-        let due = self.steps.is_multiple_of(STEPS_TO_A_WORD);
+    /// Generates the next word of the response when it is due.
+    fn generate(&mut self) {
+        let due = self.steps.is_multiple_of(STEPS_PER_WORD);
         self.steps = self.steps.wrapping_add(1);
         let Some(response) = self.response.as_mut().filter(|_| due) else { return };
         match response.next_word(&mut self.events) {
-            Some(samples) if response.spoken => self.output.add(&response.id, &response.item_id, samples),
+            Some(samples) if response.spoken => self.playback.add(&response.id, &response.item_id, samples),
             Some(_) => {}
-            None => self.end(End::Completed),
+            None => self.end(Outcome::Completed),
         }
     }
-}
-
-/// As people say it: "2.1 seconds".
-pub(super) fn seconds(ms: u64) -> String {
-    format!("{}.{} seconds", ms / 1_000, ms % 1_000 / 100)
 }

@@ -1,6 +1,6 @@
-//! What a call is encrypted with: DTLS by `dimpl`, certificates by `rcgen`, hashes by `ring`.
+//! The encryption of a call: DTLS by `dimpl`, certificates by `rcgen`, hashes by `ring`.
 //!
-//! str0m's own providers would do, but each release of them that can be had brings aws-lc-rs.
+//! str0m has providers of its own, but every release of them depends on aws-lc-rs.
 
 use std::{
     fmt,
@@ -18,7 +18,7 @@ use str0m::crypto::{
 
 use super::srtp::Srtp;
 
-/// All of it, as str0m takes it.
+/// The providers of this file, in the form that str0m takes.
 pub(super) fn provider() -> Arc<CryptoProvider> {
     static PROVIDER: LazyLock<Arc<CryptoProvider>> = LazyLock::new(|| {
         Arc::new(CryptoProvider {
@@ -72,9 +72,9 @@ impl DtlsProvider for Handshakes {
         _: DtlsVersion,
         _: Option<usize>,
     ) -> Result<Box<dyn DtlsInstance>, CryptoError> {
-        // Each new configuration tries out all its ciphers, which takes 70 ms if they are not optimised.
+        // Shared, because a new configuration tests all its ciphers, which takes 70 ms in an unoptimised build.
         static CONFIG: LazyLock<Result<Arc<Config>, String>> = LazyLock::new(|| {
-            // ICE has shown by now that the peer is where it says it is, so it need not be asked to repeat a cookie.
+            // No cookie exchange: ICE has already verified the peer's address.
             let config = Config::builder().use_server_cookie(false).build();
             config.map(Arc::new).map_err(|fault| fault.to_string())
         });

@@ -1,18 +1,18 @@
-//! What was said so far, by whom.
+//! The items of a conversation.
 
 use serde_json::{Value, json};
 
-use super::{conversation::seconds, ear::Utterance, events::id, response::tokens};
-use crate::{client_secrets::merge, refusal::Refusal};
+use super::{response::tokens, turn_detection::Utterance};
+use crate::{id::new_id, refusal::Refusal, session_document::merge};
 
 #[derive(Debug)]
 struct Item {
     document: Value,
-    /// How long it is, if it was spoken.
+    /// Its duration, if it was spoken.
     spoken: Option<Utterance>,
 }
 
-/// The items of a conversation, in order.
+/// All items of a conversation, in order.
 #[derive(Debug, Default)]
 pub(super) struct Items(Vec<Item>);
 
@@ -26,16 +26,19 @@ impl Items {
     }
 
     pub(super) fn find(&self, id: &str) -> Result<&Value, Refusal> {
-        self.at(id).and_then(|at| self.0.get(at)).map(|item| &item.document).ok_or_else(|| unknown("item_id", id))
+        self.position(id)
+            .and_then(|at| self.0.get(at))
+            .map(|item| &item.document)
+            .ok_or_else(|| unknown_item("item_id", id))
     }
 
     pub(super) fn remove(&mut self, id: &str) -> Result<(), Refusal> {
-        let at = self.at(id).ok_or_else(|| unknown("item_id", id))?;
+        let at = self.position(id).ok_or_else(|| unknown_item("item_id", id))?;
         self.0.remove(at);
         Ok(())
     }
 
-    fn at(&self, id: &str) -> Option<usize> {
+    fn position(&self, id: &str) -> Option<usize> {
         self.0.iter().position(|item| item.document["id"] == id)
     }
 
@@ -46,9 +49,9 @@ impl Items {
         }
     }
 
-    /// Whether so much of an item's audio can be left over.
+    /// Refuses a truncation that the item's audio does not allow.
     pub(super) fn truncate(&self, id: &str, audio_end_ms: u64) -> Result<(), Refusal> {
-        let at = self.at(id).ok_or_else(|| unknown("item_id", id))?;
+        let at = self.position(id).ok_or_else(|| unknown_item("item_id", id))?;
         match self.0.get(at) {
             Some(Item { document, spoken: Some(spoken) }) if document["role"] == "assistant" => {
                 if audio_end_ms <= spoken.audio_ms {
@@ -65,13 +68,14 @@ impl Items {
         }
     }
 
-    /// Puts in what a client asks for, behind `after` or, if that is `root`, first. The item, and the one before it.
+    /// Inserts the client's item after the one with the id `after`, at the start if that is `root`, or at the end
+    /// without it. Returns the item, and the id of the one before it.
     pub(super) fn create(&mut self, asked: &Value, after: Option<&str>) -> Result<(Value, Option<String>), Refusal> {
         let mut item = asked.clone();
-        check(&item)?;
+        check_item(&item)?;
         if !item["id"].is_string() {
-            item["id"] = id("item").into();
-        } else if self.at(item["id"].as_str().unwrap_or_default()).is_some() {
+            item["id"] = new_id("item").into();
+        } else if self.position(item["id"].as_str().unwrap_or_default()).is_some() {
             let message = format!("Error adding item: an item with the id {} already exists.", item["id"]);
             return Err(Refusal::invalid("item.id", message, "invalid_value"));
         }
@@ -80,7 +84,9 @@ impl Items {
         let at = match after {
             None => self.0.len(),
             Some("root") => 0,
-            Some(after) => self.at(after).ok_or_else(|| unknown("previous_item_id", after))?.saturating_add(1),
+            Some(after) => {
+                self.position(after).ok_or_else(|| unknown_item("previous_item_id", after))?.saturating_add(1)
+            }
         };
         let before = at.checked_sub(1).and_then(|at| self.0.get(at)).and_then(|item| item.document["id"].as_str());
         let before = before.map(str::to_owned);
@@ -88,44 +94,46 @@ impl Items {
         Ok((item, before))
     }
 
-    /// What the simulator has to say to the last thing that was said to it.
+    /// The text of the simulator's answer to the last item.
     pub(super) fn reply(&self) -> String {
         let last = self.0.iter().rfind(|item| item.document["role"] != "assistant");
         let heard = match last {
-            Some(Item { spoken: Some(heard), .. }) => format!("I heard you speak for {}.", seconds(heard.speech_ms)),
-            Some(Item { document, .. }) if document["role"] == "user" => format!("You wrote: {}", text(document)),
+            Some(Item { spoken: Some(heard), .. }) => format!("I heard you speak for {}.", heard.speech_length()),
+            Some(Item { document, .. }) if document["role"] == "user" => {
+                format!("You wrote: {}", written_text(document))
+            }
             Some(Item { document, .. }) if document["type"] == "function_call_output" => {
                 format!("Your function returned: {}", document["output"].as_str().unwrap_or_default())
             }
             _ => "You have not said anything yet.".to_owned(),
         };
-        // A reply to a long text is not as long.
+        // A long text is not repeated in full.
         let heard = heard.split_whitespace().take(40).collect::<Vec<_>>().join(" ");
         format!("This is the simulator. {heard}")
     }
 
-    /// How many tokens, of text and of audio, go into a reply, `more` of them of its instructions.
+    /// The input tokens of a response, of text and of audio. `more` are added for its instructions.
     pub(super) fn tokens(&self, more: u64) -> (u64, u64) {
         self.0.iter().fold((more, 0_u64), |(of_text, of_audio), item| match item.spoken {
             Some(spoken) => (of_text, of_audio.saturating_add(spoken.audio_ms.div_ceil(100))),
-            None => (of_text.saturating_add(tokens(&text(&item.document))), of_audio),
+            None => (of_text.saturating_add(tokens(&written_text(&item.document))), of_audio),
         })
     }
 }
 
-/// All that is written in an item.
-fn text(item: &Value) -> String {
+/// All text and transcripts of an item.
+fn written_text(item: &Value) -> String {
     let parts = item["content"].as_array().into_iter().flatten();
     let texts = parts.filter_map(|part| part["text"].as_str().or_else(|| part["transcript"].as_str()));
     texts.collect::<Vec<_>>().join(" ")
 }
 
-fn unknown(param: &str, id: &str) -> Refusal {
+fn unknown_item(param: &str, id: &str) -> Refusal {
     Refusal::invalid(param, format!("Item with {param} '{id}' does not exist."), "item_not_found")
 }
 
-/// Refuses what is no item of a conversation.
-fn check(item: &Value) -> Result<(), Refusal> {
+/// Refuses a document that is not an item of a conversation.
+fn check_item(item: &Value) -> Result<(), Refusal> {
     let choice = |param: &str, value: &Value, choices: &[&str]| match value.as_str() {
         Some(text) if choices.contains(&text) => Ok(()),
         Some(text) => {

@@ -1,22 +1,19 @@
-//! A call: one WebRTC connection and the session that is held over it.
+//! A call: one WebRTC connection and the session that runs over it.
 
 mod audio;
 mod client_event;
 mod conversation;
-mod ear;
 mod encryption;
-mod events;
-mod fault;
 mod item;
-mod output;
 mod peer;
+mod playback;
 mod response;
+mod server_event;
 mod session;
-mod speech;
 mod srtp;
+mod tone;
+mod turn_detection;
 
-#[cfg(test)]
-mod caller;
 #[cfg(test)]
 mod tests;
 
@@ -28,50 +25,47 @@ use tokio::{
     time::{self, Instant, MissedTickBehavior},
 };
 
-pub(crate) use self::events::id;
-pub use self::fault::CallFault;
 use self::{
     audio::{Decoder, Encoder, FRAME, FRAME_MS, SILENCE},
     conversation::Conversation,
-    peer::{Heard, NoAnswer, Peer},
+    peer::{OfferError, Peer, PeerEvent},
 };
-use crate::refusal::Refusal;
+use crate::{call_fault::CallFault, refusal::Refusal};
 
-/// How long the other end may take to connect.
-const PATIENCE: Duration = Duration::from_secs(30);
-/// For how many steps of 20 ms packets may be late before there is silence in their place.
-const STARVED: u32 = 10;
-/// Longer than a call lasts; what is asked for beyond it could overflow a clock.
-pub(crate) const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
+/// How long the client may take to connect.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
+/// Steps of 20 ms for which packets may be late before the caller counts as silent.
+const MAX_STEPS_WITHOUT_AUDIO: u32 = 10;
+/// Longer than a call lasts; a later fault could overflow a clock.
+const LATEST_FAULT: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// A call that was answered.
+/// A call whose offer has been answered.
 pub(crate) struct Call {
     peer: Peer,
     conversation: Conversation,
     decoder: Decoder,
-    /// Less than 20 ms: a packet may be as short as 2.5 ms.
-    unheard: Vec<f32>,
+    /// Decoded samples that do not fill 20 ms yet, since a packet may be as short as 2.5 ms.
+    partial_frame: Vec<f32>,
     encoder: Encoder,
     limit: Duration,
     fault: Option<CallFault>,
-    /// Audio can go both ways.
+    /// Whether audio can flow both ways.
     connected: bool,
     /// When the data channel opened.
     opened: Option<Instant>,
-    /// For how many steps of 20 ms no audio has come, once some has.
-    starved: Option<u32>,
+    /// Steps of 20 ms since the last audio arrived; `None` before the first.
+    steps_without_audio: Option<u32>,
 }
 
-/// How a call ends.
+/// Whether the client learns that the call ends.
 #[derive(PartialEq)]
 enum End {
-    /// The other end is told.
-    Goodbye,
+    Graceful,
     Silent,
 }
 
 impl Call {
-    /// Answers an offer. The call, which [`Self::run`] holds, and the SDP of the answer.
+    /// Answers an offer. Returns the call, which [`Self::run`] then runs, and the SDP of the answer.
     pub(crate) async fn answer(
         offer: &str,
         session: Value,
@@ -79,121 +73,132 @@ impl Call {
         limit: Duration,
         fault: Option<CallFault>,
     ) -> Result<(Self, String), Refusal> {
-        let nowhere = matches!(fault, Some(CallFault::NeverConnects));
-        let (mut peer, answer) = Peer::answer(offer, ip, nowhere).await.map_err(|fault| match fault {
-            NoAnswer::Offer(fault) => {
+        let unreachable = matches!(fault, Some(CallFault::NeverConnects));
+        let (mut peer, answer) = Peer::answer(offer, ip, unreachable).await.map_err(|fault| match fault {
+            OfferError::Invalid(fault) => {
                 Refusal::new(400, format!("Failed to parse the offer: {fault}"), None, "invalid_offer")
             }
-            NoAnswer::Socket(fault) => Refusal::new(500, format!("No socket: {fault}"), None, "server_error"),
+            OfferError::Socket(fault) => Refusal::new(500, format!("No socket: {fault}"), None, "server_error"),
         })?;
-        peer.deaf_to_channels = matches!(fault, Some(CallFault::NoEvents));
+        peer.discards_channel_data = matches!(fault, Some(CallFault::NoEvents));
         let broken = || Refusal::new(500, "No codec.", None, "server_error");
         let call = Self {
             peer,
             conversation: Conversation::new(session),
             decoder: Decoder::new().ok_or_else(broken)?,
-            unheard: Vec::new(),
+            partial_frame: Vec::new(),
             encoder: Encoder::new().ok_or_else(broken)?,
-            limit: limit.min(LONGEST),
+            limit,
             fault,
             connected: false,
             opened: None,
-            starved: None,
+            steps_without_audio: None,
         };
         Ok((call, answer))
     }
 
-    /// Holds the call until either side ends it. `hang_up` does when it is sent to, or dropped.
+    /// Runs the call until either side ends it. Sending to the other end of `hang_up`, or dropping it, ends the call.
     pub(crate) async fn run(mut self, mut hang_up: oneshot::Receiver<()>) {
         let started = Instant::now();
         let mut frames = time::interval(Duration::from_millis(FRAME_MS));
-        // What is late is not made up for: the other end would have to play it faster.
+        // Late frames are skipped. Sent in a burst, they would have to be played faster.
         frames.set_missed_tick_behavior(MissedTickBehavior::Skip);
-        let (limit, patience) = (time::sleep(self.limit), time::sleep(PATIENCE));
-        tokio::pin!(limit, patience);
+        let (limit, connect_timeout) = (time::sleep(self.limit), time::sleep(CONNECT_TIMEOUT));
+        tokio::pin!(limit, connect_timeout);
         let end = loop {
-            let mishap = self.fault.as_ref().and_then(CallFault::after).zip(self.opened);
-            let mishap = mishap.map(|(after, opened)| after.saturating_sub(opened.elapsed()));
+            let fault_in = self.fault.as_ref().and_then(delay).zip(self.opened);
+            let fault_in = fault_in.map(|(after, opened)| after.saturating_sub(opened.elapsed()));
             let ended = tokio::select! {
-                _ = &mut hang_up => Some(End::Goodbye),
+                _ = &mut hang_up => Some(End::Graceful),
                 () = &mut limit => {
                     self.conversation.expire(self.limit);
-                    Some(End::Goodbye)
+                    Some(End::Graceful)
                 }
-                () = &mut patience, if !self.connected => Some(End::Silent),
-                () = time::sleep(mishap.unwrap_or_default()), if mishap.is_some() => self.go_wrong(),
-                heard = self.peer.next() => self.hear(heard),
+                () = &mut connect_timeout, if !self.connected => Some(End::Silent),
+                () = time::sleep(fault_in.unwrap_or_default()), if fault_in.is_some() => self.inject_fault(),
+                event = self.peer.next_event() => self.handle(event),
                 at = frames.tick() => {
-                    self.play(at.saturating_duration_since(started));
+                    self.send_frame(at.saturating_duration_since(started));
                     None
                 }
             };
             while let Some(event) = self.conversation.events.next() {
-                // The first is `session.created`: what happened before it is not told of later.
+                // `session.created` has to be the first, so events from before the channel opened are dropped.
                 if self.peer.is_open() {
-                    self.peer.send(event.to_string());
+                    self.peer.send_event(event.to_string());
                 }
             }
             if let Some(end) = ended {
                 break end;
             }
         };
-        if end == End::Goodbye {
+        if end == End::Graceful {
             self.peer.close();
         }
     }
 
-    fn hear(&mut self, heard: Heard) -> Option<End> {
-        match heard {
-            Heard::Connected => self.connected = true,
-            Heard::Opened => {
+    fn handle(&mut self, event: PeerEvent) -> Option<End> {
+        match event {
+            PeerEvent::Connected => self.connected = true,
+            PeerEvent::ChannelOpen => {
                 self.opened = Some(Instant::now());
-                self.conversation.open();
+                self.conversation.start();
             }
-            Heard::Event(event) => return (!self.conversation.take(&event)).then_some(End::Goodbye),
-            Heard::Audio(opus) => {
-                self.starved = Some(0);
-                self.unheard.extend_from_slice(self.decoder.decode(&opus));
-                let steps = self.unheard.chunks_exact(FRAME);
+            PeerEvent::ClientEvent(event) => return (!self.conversation.handle(&event)).then_some(End::Graceful),
+            PeerEvent::Audio(opus) => {
+                self.steps_without_audio = Some(0);
+                self.partial_frame.extend_from_slice(self.decoder.decode(&opus));
+                let steps = self.partial_frame.chunks_exact(FRAME);
                 let rest = steps.remainder().to_vec();
                 for samples in steps {
-                    self.conversation.hear(samples);
+                    self.conversation.receive_audio(samples);
                 }
-                self.unheard = rest;
+                self.partial_frame = rest;
             }
-            Heard::Gone => return Some(End::Goodbye),
+            PeerEvent::Closed => return Some(End::Graceful),
         }
         None
     }
 
-    /// Lets 20 ms pass, and sends what is to be heard in them.
-    fn play(&mut self, at: Duration) {
-        // Who sends nothing any more does not speak any more.
-        if let Some(starved) = &mut self.starved {
-            *starved = starved.saturating_add(1);
-            if *starved > STARVED {
-                self.conversation.hear(&[]);
+    /// Advances the session by 20 ms and sends its audio.
+    fn send_frame(&mut self, at: Duration) {
+        // A caller that stops sending has stopped speaking.
+        if let Some(steps_without_audio) = &mut self.steps_without_audio {
+            *steps_without_audio = steps_without_audio.saturating_add(1);
+            if *steps_without_audio > MAX_STEPS_WITHOUT_AUDIO {
+                self.conversation.receive_audio(&[]);
             }
         }
-        let samples = self.conversation.play();
+        let samples = self.conversation.next_frame();
         if !self.connected || matches!(self.fault, Some(CallFault::NoAudio)) {
             return;
         }
         let packet = samples.as_deref().map_or(SILENCE, |samples| self.encoder.encode(samples));
-        // By a clock that does not stand still when frames are late.
+        // From the clock and not from a count of frames, which would stand still when frames are skipped.
         let at = u64::try_from(at.as_millis()).unwrap_or_default().saturating_mul(48);
-        self.peer.play(packet, at);
+        self.peer.send_audio(packet, at);
     }
 
-    /// What was asked for happens, once.
-    fn go_wrong(&mut self) -> Option<End> {
+    /// Carries out the planned fault, once.
+    fn inject_fault(&mut self) -> Option<End> {
         match self.fault.take()? {
             CallFault::EventsClose { .. } => self.peer.close_channel(),
             CallFault::ErrorEvent { code, .. } => self.conversation.fail(&code),
-            CallFault::Ends { .. } => return Some(End::Goodbye),
+            CallFault::Ends { .. } => return Some(End::Graceful),
             CallFault::Drops { .. } => return Some(End::Silent),
             CallFault::Answer(_) | CallFault::NeverConnects | CallFault::NoEvents | CallFault::NoAudio => {}
         }
         None
+    }
+}
+
+/// How long after the opening of the data channel a fault happens; `None` for one that is in effect from the start.
+fn delay(fault: &CallFault) -> Option<Duration> {
+    match fault {
+        CallFault::EventsClose { ms }
+        | CallFault::ErrorEvent { ms, .. }
+        | CallFault::Ends { ms }
+        | CallFault::Drops { ms } => Some(Duration::from_millis(*ms).min(LATEST_FAULT)),
+        CallFault::Answer(_) | CallFault::NeverConnects | CallFault::NoEvents | CallFault::NoAudio => None,
     }
 }

@@ -1,4 +1,4 @@
-//! One end of a WebRTC connection: an offer in, an answer out, then events and audio both ways.
+//! The server's end of a WebRTC connection: it answers an offer, then carries events and audio both ways.
 
 use std::{
     collections::VecDeque,
@@ -20,75 +20,75 @@ use tokio::{net::UdpSocket, time};
 
 use super::encryption;
 
-/// The data channel that carries events, as OpenAI's clients name it.
-const EVENTS: &str = "oai-events";
-/// What may wait in str0m to be sent, and the longest event: as long as the longest that str0m takes from the other end.
-const ROOM: usize = 256 * 1024;
-/// The first byte of a DTLS record with data in it: all that SCTP sends, and nothing else.
+/// The label of the data channel that carries events, as OpenAI's clients name it.
+const EVENTS_CHANNEL: &str = "oai-events";
+/// Bytes that may wait in str0m, and the longest event: the same as str0m accepts from the client.
+const MAX_BUFFERED: usize = 256 * 1024;
+/// The first byte of a DTLS record that carries application data, which is exactly what SCTP sends.
 const APPLICATION_DATA: u8 = 23;
 
-/// What came from the other end.
+/// An event of the connection.
 #[derive(Debug)]
-pub(super) enum Heard {
-    /// Audio can go both ways.
+pub(super) enum PeerEvent {
+    /// Audio can now flow both ways.
     Connected,
-    /// Events can go both ways.
-    Opened,
-    /// One event, as JSON if the other end means well.
-    Event(Vec<u8>),
-    /// One packet of Opus.
+    /// The data channel is open: events can now flow both ways.
+    ChannelOpen,
+    /// One message of the data channel, which may or may not be JSON.
+    ClientEvent(Vec<u8>),
+    /// One packet of Opus from the client.
     Audio(Arc<[u8]>),
-    /// The connection is over.
-    Gone,
+    /// The connection, or its data channel, has ended.
+    Closed,
 }
 
 pub(super) struct Peer {
-    /// In a box, since it is large and a call is handed on a few times before it is held.
+    /// Boxed because it is large, and a call is moved a few times before it runs.
     rtc: Box<Rtc>,
     socket: UdpSocket,
     address: SocketAddr,
-    /// When str0m wants to be woken.
-    wake: Instant,
-    heard: VecDeque<Heard>,
+    /// When str0m has to be called next.
+    wake_at: Instant,
+    events: VecDeque<PeerEvent>,
     channel: Option<ChannelId>,
-    /// Events that wait for the channel, or for room in it.
+    /// Events that wait for the channel to open, or for room in it.
     unsent: VecDeque<String>,
     audio: Option<Mid>,
-    /// Discards all that is meant for data channels.
-    pub(super) deaf_to_channels: bool,
+    /// Whether incoming data for data channels is discarded, so that none opens.
+    pub(super) discards_channel_data: bool,
 }
 
-/// Why there is no answer to an offer.
+/// Why an offer could not be answered.
 #[derive(Debug)]
-pub(super) enum NoAnswer {
-    /// It is no offer, or not one for a call.
-    Offer(String),
-    /// This machine has no socket left.
+pub(super) enum OfferError {
+    /// The offer is not SDP, or does not fit a call.
+    Invalid(String),
+    /// No UDP socket could be opened.
     Socket(io::Error),
 }
 
 impl Peer {
-    /// Answers an offer. The connection is made to `ip`, an address of this machine, or if `nowhere` is set to one that
-    /// no one has.
-    pub(super) async fn answer(offer: &str, ip: IpAddr, nowhere: bool) -> Result<(Self, String), NoAnswer> {
-        let refused = |fault: &dyn std::fmt::Display| NoAnswer::Offer(fault.to_string());
+    /// Answers an offer. The answer names `ip`, an address of this machine, or with `unreachable` an address of
+    /// TEST-NET-2, which is unreachable.
+    pub(super) async fn answer(offer: &str, ip: IpAddr, unreachable: bool) -> Result<(Self, String), OfferError> {
+        let refused = |fault: &dyn std::fmt::Display| OfferError::Invalid(fault.to_string());
         let offer = SdpOffer::from_sdp_string(offer).map_err(|fault| refused(&fault))?;
-        let socket = UdpSocket::bind((ip, 0)).await.map_err(NoAnswer::Socket)?;
-        let address = socket.local_addr().map_err(NoAnswer::Socket)?;
-        let advertised = if nowhere { (Ipv4Addr::new(198, 51, 100, 1), address.port()).into() } else { address };
+        let socket = UdpSocket::bind((ip, 0)).await.map_err(OfferError::Socket)?;
+        let address = socket.local_addr().map_err(OfferError::Socket)?;
+        let advertised = if unreachable { (Ipv4Addr::new(198, 51, 100, 1), address.port()).into() } else { address };
         let mut rtc = RtcConfig::new()
             .set_crypto_provider(encryption::provider())
             .clear_codecs()
             .enable_opus(true, false)
-            // The address is known to both: there is nothing to find out.
+            // Both ends know the address, so there are no candidates to gather.
             .set_ice_lite(true)
-            .set_sctp_max_buffered_amount(ROOM)
+            .set_sctp_max_buffered_amount(MAX_BUFFERED)
             .build(Instant::now());
         rtc.add_local_candidate(Candidate::host(advertised, Protocol::Udp).map_err(|fault| refused(&fault))?);
         let answer = rtc.sdp_api().accept_offer(offer).map_err(|fault| refused(&fault))?.to_sdp_string();
-        // Port 0 is a refusal.
+        // Port 0 marks a rejected media line.
         if !answer.lines().any(|line| line.starts_with("m=audio ") && !line.starts_with("m=audio 0 ")) {
-            return Err(refused(&"it has no audio that could be sent as Opus"));
+            return Err(refused(&"it has no audio line that accepts Opus"));
         }
         Ok((Self::new(rtc, socket, address, None), answer))
     }
@@ -98,33 +98,33 @@ impl Peer {
             rtc: Box::new(rtc),
             socket,
             address,
-            wake: Instant::now(),
-            heard: VecDeque::new(),
+            wake_at: Instant::now(),
+            events: VecDeque::new(),
             channel: None,
             unsent: VecDeque::new(),
             audio,
-            deaf_to_channels: false,
+            discards_channel_data: false,
         };
         peer.drain();
         peer
     }
 
-    /// Waits for the next thing that comes. Nothing is lost if the wait is given up.
-    pub(super) async fn next(&mut self) -> Heard {
+    /// Waits for the next event. Cancelling the wait loses none.
+    pub(super) async fn next_event(&mut self) -> PeerEvent {
         let mut datagram = [0; 2048];
         loop {
-            if let Some(heard) = self.heard.pop_front() {
-                return heard;
+            if let Some(event) = self.events.pop_front() {
+                return event;
             }
             tokio::select! {
                 received = self.socket.recv_from(&mut datagram) => {
                     if let Ok((length, source)) = received {
-                        self.take(datagram.get(..length).unwrap_or_default(), source);
+                        self.receive(datagram.get(..length).unwrap_or_default(), source);
                     }
                 }
-                () = time::sleep_until(self.wake.into()) => {
+                () = time::sleep_until(self.wake_at.into()) => {
                     if self.rtc.handle_input(Input::Timeout(Instant::now())).is_err() {
-                        self.heard.push_back(Heard::Gone);
+                        self.events.push_back(PeerEvent::Closed);
                     }
                 }
             }
@@ -133,26 +133,26 @@ impl Peer {
         }
     }
 
-    fn take(&mut self, datagram: &[u8], source: SocketAddr) {
-        if self.deaf_to_channels && datagram.first() == Some(&APPLICATION_DATA) {
+    fn receive(&mut self, datagram: &[u8], source: SocketAddr) {
+        if self.discards_channel_data && datagram.first() == Some(&APPLICATION_DATA) {
             return;
         }
-        // What is none of STUN, DTLS and RTP is from a stranger.
+        // Datagrams that are not STUN, DTLS or RTP do not come from the peer.
         if let Ok(received) = Receive::new(Protocol::Udp, source, self.address, datagram) {
             let input = Input::Receive(Instant::now(), received);
             if self.rtc.accepts(&input) && self.rtc.handle_input(input).is_err() {
-                self.heard.push_back(Heard::Gone);
+                self.events.push_back(PeerEvent::Closed);
             }
         }
     }
 
-    /// Whether there is a way for events.
+    /// Whether the data channel for events is open.
     pub(super) fn is_open(&self) -> bool {
         self.channel.is_some()
     }
 
-    /// Sends an event, as soon as there is room for it.
-    pub(super) fn send(&mut self, event: String) {
+    /// Sends an event as soon as there is room for it.
+    pub(super) fn send_event(&mut self, event: String) {
         self.unsent.push_back(event);
         self.flush();
     }
@@ -160,8 +160,8 @@ impl Peer {
     fn flush(&mut self) {
         while let (Some(event), Some(channel)) = (self.unsent.front(), self.channel) {
             let Some(mut channel) = self.rtc.channel(channel) else { return };
-            // What will never fit is lost, so that what comes after it is not.
-            if event.len() <= ROOM && matches!(channel.write(false, event.as_bytes()), Ok(false)) {
+            // An event that can never fit is dropped, so that it does not block the ones behind it.
+            if event.len() <= MAX_BUFFERED && matches!(channel.write(false, event.as_bytes()), Ok(false)) {
                 return;
             }
             self.unsent.pop_front();
@@ -169,18 +169,18 @@ impl Peer {
         }
     }
 
-    /// Sends one packet of Opus, which begins `samples` of 48 kHz after the first one.
-    pub(super) fn play(&mut self, packet: &[u8], samples: u64) {
+    /// Sends one packet of Opus that starts `samples` after the first one, at 48 kHz.
+    pub(super) fn send_audio(&mut self, packet: &[u8], samples: u64) {
         let Some(writer) = self.audio.and_then(|mid| self.rtc.writer(mid)) else { return };
         let Some(opus) = writer.payload_params().find(|params| params.spec().codec == Codec::Opus) else { return };
         let opus = opus.pt();
         let at = MediaTime::new(samples, str0m::media::Frequency::FORTY_EIGHT_KHZ);
-        // Before the connection stands, it goes nowhere.
+        // Until the connection is up, str0m drops it.
         let _ = writer.write(opus, Instant::now(), at, packet);
         self.drain();
     }
 
-    /// Closes the data channel and nothing else.
+    /// Closes the data channel and leaves the connection open.
     pub(super) fn close_channel(&mut self) {
         if let Some(channel) = self.channel.take() {
             self.rtc.direct_api().close_data_channel(channel);
@@ -188,69 +188,71 @@ impl Peer {
         }
     }
 
-    /// Says goodbye. What is sent from here on is lost.
+    /// Closes the connection properly. Anything sent later is lost.
     pub(super) fn close(&mut self) {
         let _ = self.rtc.close();
         self.drain();
     }
 
-    /// Hands out what str0m has, as it demands after each change.
+    /// Processes str0m's pending output, which it requires after each change.
     fn drain(&mut self) {
         loop {
             match self.rtc.poll_output() {
                 Ok(Output::Timeout(wake)) => {
-                    self.wake = wake;
+                    self.wake_at = wake;
                     return;
                 }
-                // A datagram for which there is no room is a lost one.
+                // A datagram that the socket has no room for is lost, as UDP allows.
                 Ok(Output::Transmit(datagram)) => {
                     let _ = self.socket.try_send_to(&datagram.contents, datagram.destination);
                 }
-                Ok(Output::Event(event)) => self.hear(event),
+                Ok(Output::Event(event)) => self.handle(event),
                 Err(_) => {
-                    self.heard.push_back(Heard::Gone);
+                    self.events.push_back(PeerEvent::Closed);
                     return;
                 }
             }
         }
     }
 
-    fn hear(&mut self, event: Event) {
+    fn handle(&mut self, event: Event) {
         match event {
-            Event::Connected => self.heard.push_back(Heard::Connected),
+            Event::Connected => self.events.push_back(PeerEvent::Connected),
             Event::MediaAdded(added) if added.kind == MediaKind::Audio => {
                 self.audio.get_or_insert(added.mid);
             }
-            Event::MediaData(media) => self.heard.push_back(Heard::Audio(media.data)),
-            Event::ChannelOpen(channel, label) if label == EVENTS && self.channel.is_none() => {
+            Event::MediaData(media) => self.events.push_back(PeerEvent::Audio(media.data)),
+            Event::ChannelOpen(channel, label) if label == EVENTS_CHANNEL && self.channel.is_none() => {
                 self.channel = Some(channel);
-                self.heard.push_back(Heard::Opened);
+                self.events.push_back(PeerEvent::ChannelOpen);
             }
-            Event::ChannelData(data) if Some(data.id) == self.channel => self.heard.push_back(Heard::Event(data.data)),
-            Event::ChannelClose(channel) if Some(channel) == self.channel => self.heard.push_back(Heard::Gone),
+            Event::ChannelData(data) if Some(data.id) == self.channel => {
+                self.events.push_back(PeerEvent::ClientEvent(data.data));
+            }
+            Event::ChannelClose(channel) if Some(channel) == self.channel => self.events.push_back(PeerEvent::Closed),
             Event::Closed | Event::IceConnectionStateChange(IceConnectionState::Disconnected) => {
-                self.heard.push_back(Heard::Gone);
+                self.events.push_back(PeerEvent::Closed);
             }
             _ => {}
         }
     }
 }
 
-/// The other end, as a browser has it.
+/// The client's end, for tests.
 #[cfg(test)]
 impl Peer {
-    /// What is to be answered, and what is needed to take the answer.
+    /// An offer, and the pending change that its answer completes.
     pub(super) async fn offer() -> (Self, str0m::change::SdpPendingOffer, String) {
-        Self::offer_with(EVENTS).await
+        Self::offer_with(EVENTS_CHANNEL).await
     }
 
-    /// The same with a data channel of this name.
+    /// The same with a data channel of this label.
     pub(super) async fn offer_with(channel: &str) -> (Self, str0m::change::SdpPendingOffer, String) {
         let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let address = socket.local_addr().unwrap();
         let mut rtc = RtcConfig::new()
             .set_crypto_provider(encryption::provider())
-            .set_sctp_max_buffered_amount(ROOM)
+            .set_sctp_max_buffered_amount(MAX_BUFFERED)
             .build(Instant::now());
         rtc.add_local_candidate(Candidate::host(address, Protocol::Udp).unwrap());
         let mut changes = rtc.sdp_api();
@@ -260,11 +262,11 @@ impl Peer {
         (Self::new(rtc, socket, address, Some(audio)), pending, offer.to_sdp_string())
     }
 
-    /// Opens the data channel for events when the connection stands.
+    /// Opens the data channel for events once the connection is up.
     pub(super) fn open_channel(&mut self) {
         let mut changes = self.rtc.sdp_api();
-        changes.add_channel(EVENTS.to_owned());
-        assert!(changes.apply().is_none(), "there is nothing left to agree on");
+        changes.add_channel(EVENTS_CHANNEL.to_owned());
+        assert!(changes.apply().is_none(), "a further channel needs no new offer");
         self.drain();
     }
 

@@ -1,8 +1,9 @@
-//! The session document of a call: what `session.created` shows and `session.update` changes.
+//! The session of a call, which `session.created` shows and `session.update` changes.
 
+use openai_realtime::schema::TRANSLATION_UPDATE;
 use serde_json::{Value, json};
 
-use crate::{client_secrets::lay_over, refusal::Refusal, rules};
+use crate::{refusal::Refusal, schema, session_document::overlay};
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Kind {
@@ -11,12 +12,11 @@ pub(crate) enum Kind {
     Translation,
 }
 
-/// A session that runs.
 #[derive(Debug)]
 pub(super) struct Session {
     pub(super) document: Value,
     pub(super) kind: Kind,
-    /// The model has been heard, so its voice stays.
+    /// Whether the model has spoken, after which its voice cannot be changed.
     pub(super) voice_is_fixed: bool,
 }
 
@@ -30,14 +30,12 @@ impl Session {
         Self { document, kind, voice_is_fixed: false }
     }
 
-    /// Lays `asked` over the session, as OpenAI would.
-    ///
-    /// What a session's model is, is settled at its start: another one is passed over.
+    /// Merges `asked` into the session as OpenAI does. A running session keeps its model, so another one is ignored.
     pub(super) fn update(&mut self, asked: &Value) -> Result<(), Refusal> {
         if self.kind == Kind::Translation {
-            rules::translation_update_of(asked)?;
+            schema::check(asked, &TRANSLATION_UPDATE, "session")?;
         } else {
-            rules::session_of(&json!({ "session": asked }))?;
+            schema::checked_session(&json!({ "session": asked }))?;
         }
         if asked.get("type").is_some_and(|kind| *kind != self.document["type"]) {
             let message = "Passing a session of another type than the one that runs is not allowed.";
@@ -49,7 +47,7 @@ impl Session {
             return Err(Refusal::invalid("session.audio.output.voice", message, "cannot_update_voice"));
         }
         let model = self.document["model"].clone();
-        lay_over(&mut self.document, asked);
+        overlay(&mut self.document, asked);
         if !model.is_null() {
             self.document["model"] = model;
         }

@@ -1,5 +1,5 @@
-//! The ciphers of a call's audio: AES-GCM by `ring`, counter mode and single blocks, which `ring` does not
-//! hand out, by `aes`.
+//! The ciphers of a call's audio: AES-GCM by `ring`; by `aes`, counter mode and single blocks, which `ring` does not
+//! offer.
 
 use aes::{
     Aes128, Aes256, Block,
@@ -40,7 +40,7 @@ impl SrtpProvider for Srtp {
     }
 }
 
-/// str0m hands over one block and room for two, and reads the first.
+/// Encrypts one block. str0m passes room for two and reads the first.
 fn one_block(cipher: &impl BlockEncrypt<BlockSize = aes::cipher::consts::U16>, input: &[u8], output: &mut [u8]) {
     if let (Some(input), Some(output)) = (input.first_chunk::<16>(), output.first_chunk_mut::<16>()) {
         let mut block = Block::from(*input);
@@ -106,7 +106,7 @@ impl Gcm {
         aead::UnboundKey::new(self.algorithm, &self.key).map(aead::LessSafeKey::new).map_err(refused)
     }
 
-    /// Writes the ciphertext and, behind it, the tag.
+    /// Writes the ciphertext, followed by the tag.
     fn seal(&self, iv: [u8; 12], aad: &[u8], input: &[u8], output: &mut [u8]) -> Result<(), CryptoError> {
         let (text, rest) = output.split_at_mut_checked(input.len()).ok_or_else(too_short)?;
         text.copy_from_slice(input);
@@ -130,7 +130,7 @@ fn refused(_: ring::error::Unspecified) -> CryptoError {
 }
 
 fn too_short() -> CryptoError {
-    CryptoError::Other("no room for what is to be written".into())
+    CryptoError::Other("the output buffer is too short".into())
 }
 
 impl AeadAes128GcmCipher for Gcm {

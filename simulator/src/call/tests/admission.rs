@@ -1,18 +1,17 @@
-//! Who may call, and with what.
+//! The credentials, offers and limits with which a call is accepted.
 
 use serde_json::{Value, json};
 
 use super::{
-    super::{
-        caller::{Caller, mint, offer, request},
-        peer::Peer,
-    },
-    CALLS, realtime, start,
+    super::peer::Peer,
+    CALLS,
+    client::{Client, mint, offer, request},
+    realtime, start,
 };
-use crate::{Fault, Simulator};
+use crate::{fault::Fault, simulator::Simulator};
 
 #[tokio::test]
-async fn who_has_no_good_token_is_not_let_in() {
+async fn invalid_expired_and_used_tokens_are_refused() {
     let simulator = start().await;
     let (_, _, sdp) = Peer::offer().await;
     simulator.fail(Fault::Expired, 1);
@@ -39,7 +38,7 @@ async fn who_has_no_good_token_is_not_let_in() {
 }
 
 #[tokio::test]
-async fn an_api_key_opens_a_call_if_a_session_comes_with_the_offer() {
+async fn an_api_key_opens_a_call_only_with_a_session() {
     let simulator = start().await;
     let (_, _, sdp) = Peer::offer().await;
     let form = |bearer: String, session: Value| {
@@ -60,7 +59,7 @@ async fn an_api_key_opens_a_call_if_a_session_comes_with_the_offer() {
 }
 
 #[tokio::test]
-async fn what_is_no_offer_is_refused() {
+async fn invalid_offers_are_refused() {
     let simulator = start().await;
     let (_, _, sdp) = Peer::offer().await;
     let token = mint(&simulator, realtime()).await["value"].as_str().unwrap().to_owned();
@@ -69,7 +68,7 @@ async fn what_is_no_offer_is_refused() {
         assert_eq!((answer.status, answer.code().as_str()), (400, "invalid_offer"), "{sdp:?}");
     }
     assert_eq!(simulator.calls(), 0);
-    // Damaged in every way that chance thinks of: taken or refused, and nothing else.
+    // Randomly damaged offers are accepted or refused, and do not panic.
     fastrand::seed(7);
     let lines: Vec<&str> = sdp.lines().collect();
     for _ in 0..400 {
@@ -88,7 +87,7 @@ async fn what_is_no_offer_is_refused() {
 }
 
 #[tokio::test]
-async fn there_are_only_so_many_calls_at_once() {
+async fn the_number_of_calls_is_limited() {
     let simulator = start().await;
     let token = mint(&simulator, realtime()).await["value"].as_str().unwrap().to_owned();
     let (_, _, sdp) = Peer::offer().await;
@@ -100,7 +99,7 @@ async fn there_are_only_so_many_calls_at_once() {
 }
 
 #[tokio::test]
-async fn a_browser_of_any_origin_may_call_and_read_where_the_call_is() {
+async fn a_page_of_any_origin_may_place_a_call_and_read_its_location() {
     let simulator = start().await;
     let asks = "origin: https://a.example\r\naccess-control-request-method: POST\r\n\
                 access-control-request-headers: authorization,content-type,x-openai-agents-sdk\r\n";
@@ -120,10 +119,10 @@ async fn a_browser_of_any_origin_may_call_and_read_where_the_call_is() {
 }
 
 #[tokio::test]
-async fn listening_everywhere_it_answers_with_the_address_that_it_was_asked_at() {
+async fn an_answer_names_the_address_that_the_offer_came_to() {
     let simulator = Simulator::start_at((std::net::Ipv4Addr::UNSPECIFIED, 0).into()).await.unwrap();
-    let mut caller = Caller::call(&simulator, realtime()).await;
-    caller.until("session.created").await;
+    let mut client = Client::call(&simulator, realtime()).await;
+    client.until("session.created").await;
     let (_, _, sdp) = Peer::offer().await;
     let token = mint(&simulator, realtime()).await["value"].as_str().unwrap().to_owned();
     assert!(offer(&simulator, CALLS, &token, &sdp).await.body.contains(" 127.0.0.1 "));

@@ -1,8 +1,9 @@
 //! Calls from end to end: over HTTP, ICE, DTLS, SCTP and Opus, as a browser makes them.
 
 mod admission;
+mod client;
 mod end;
-mod harm;
+mod faults;
 mod reply;
 mod session;
 mod turn;
@@ -12,8 +13,8 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::time;
 
-use super::caller::request;
-use crate::Simulator;
+use self::client::request;
+use crate::simulator::Simulator;
 
 const CALLS: &str = "/v1/realtime/calls";
 
@@ -30,12 +31,12 @@ async fn hang_up(simulator: &Simulator, call_id: &str, key: &str) -> u16 {
     request(simulator, &line, &format!("authorization: Bearer {key}\r\n"), "").await.status
 }
 
-/// Waits until no call is held any more.
+/// Waits until no call is running.
 async fn until_none(simulator: &Simulator) {
     let none = async {
         while simulator.calls() > 0 {
             time::sleep(Duration::from_millis(5)).await;
         }
     };
-    time::timeout(Duration::from_secs(5), none).await.expect("a call goes on");
+    time::timeout(Duration::from_secs(5), none).await.expect("every call should end");
 }

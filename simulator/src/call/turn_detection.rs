@@ -1,15 +1,16 @@
-//! Who speaks when: the caller's audio in steps of 20 ms, by how loud it is.
+//! The input audio buffer, and the turns detected in it by loudness, in steps of 20 ms.
 
 use serde_json::Value;
 
 use super::audio::FRAME_MS;
 
-/// A click is no speech: that many milliseconds have to be loud.
+/// Milliseconds of loud audio that make speech. A click is shorter.
 const ONSET_MS: u64 = 60;
-/// A room with a fan in it has 0.003, a voice 0.05 and more, so a `threshold` of 0.5 lies at 0.02.
+/// The loudness that a `threshold` of 1 stands for. A room with a fan has 0.003 and a voice 0.05 or more, so the
+/// default threshold of 0.5 means 0.02.
 const LOUD_AT_FULL_THRESHOLD: f32 = 0.04;
 
-/// A session's `turn_detection`.
+/// The setting `turn_detection` of a session.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct TurnDetection {
     threshold: f32,
@@ -20,10 +21,10 @@ pub(super) struct TurnDetection {
 }
 
 impl TurnDetection {
-    /// Nothing if the session leaves it to the client to say when it has spoken.
-    pub(super) fn of(session: &Value) -> Option<Self> {
+    /// `None` if the session leaves it to the client to commit its speech.
+    pub(super) fn of_session(session: &Value) -> Option<Self> {
         let asked = &session["audio"]["input"]["turn_detection"];
-        // How long a semantic detection waits depends on the words, which are not understood here.
+        // OpenAI's semantic detection waits depending on the words, which the simulator does not understand.
         let pause = match (asked["type"].as_str()?, asked["eagerness"].as_str()) {
             ("semantic_vad", Some("low")) => 1_000,
             ("semantic_vad", Some("high")) => 300,
@@ -40,39 +41,46 @@ impl TurnDetection {
     }
 }
 
-/// What a step of 20 ms may bring. Milliseconds from the start of the audio.
+/// A change of turn. Times are in milliseconds from the start of the audio.
 #[derive(Debug, PartialEq)]
 pub(super) enum Turn {
-    /// Someone began to speak, then or, with the padding, before.
+    /// The caller began to speak. The padding is subtracted from the time.
     Started { audio_start_ms: u64 },
-    /// Whoever spoke is silent since as long as was asked for.
+    /// The caller has been silent for `silence_duration_ms`.
     Stopped { audio_end_ms: u64 },
 }
 
-/// What was said since it was last taken.
+/// The contents of the buffer.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct Utterance {
-    /// Of audio, silent or not.
+    /// The duration of the audio, silent or not.
     pub(super) audio_ms: u64,
-    /// From the first loud step to the last.
+    /// The duration from the first loud step to the last.
     pub(super) speech_ms: u64,
 }
 
+impl Utterance {
+    /// The length of the speech in words, such as "2.1 seconds".
+    pub(super) fn speech_length(&self) -> String {
+        format!("{}.{} seconds", self.speech_ms / 1_000, self.speech_ms % 1_000 / 100)
+    }
+}
+
 #[derive(Debug, Default)]
-pub(super) struct Ear {
-    /// All audio so far, in milliseconds.
+pub(super) struct InputBuffer {
+    /// The duration of all audio so far.
     heard_ms: u64,
     buffer_from_ms: u64,
     loud_ms: u64,
     quiet_ms: u64,
     speaking: bool,
-    /// From where to where it was loud since the buffer was last emptied.
+    /// The start and end of the speech in the buffer, in milliseconds.
     speech: Option<(u64, u64)>,
 }
 
-impl Ear {
-    /// Listens to 20 ms more.
-    pub(super) fn hear(&mut self, level: f32, detection: Option<TurnDetection>) -> Option<Turn> {
+impl InputBuffer {
+    /// Adds 20 ms of audio of this loudness.
+    pub(super) fn push(&mut self, level: f32, detection: Option<TurnDetection>) -> Option<Turn> {
         let from = self.heard_ms;
         self.heard_ms = from.saturating_add(FRAME_MS);
         let threshold = detection.map_or(0.5, |detection| detection.threshold);
@@ -103,8 +111,8 @@ impl Ear {
         None
     }
 
-    /// Empties the buffer.
-    pub(super) fn take(&mut self) -> Utterance {
+    /// Empties the buffer and returns its contents.
+    pub(super) fn empty(&mut self) -> Utterance {
         let audio_ms = self.heard_ms.saturating_sub(self.buffer_from_ms);
         let speech_ms = self.speech.map_or(0, |(from, to)| to.saturating_sub(from));
         self.buffer_from_ms = self.heard_ms;
@@ -114,7 +122,7 @@ impl Ear {
         Utterance { audio_ms, speech_ms }
     }
 
-    /// How much audio has come since the buffer was last emptied.
+    /// The duration of the audio in the buffer.
     pub(super) fn buffered_ms(&self) -> u64 {
         self.heard_ms.saturating_sub(self.buffer_from_ms)
     }
@@ -127,46 +135,46 @@ mod tests {
     use super::*;
 
     fn detection(asked: &Value) -> Option<TurnDetection> {
-        TurnDetection::of(&json!({"audio": {"input": {"turn_detection": asked}}}))
+        TurnDetection::of_session(&json!({"audio": {"input": {"turn_detection": asked}}}))
     }
 
-    /// Listens to so many milliseconds of a level; at which of them what came, counted from the first.
-    fn listen(ear: &mut Ear, ms: u64, level: f32, detection: Option<TurnDetection>) -> Vec<(u64, Turn)> {
+    /// Adds `ms` of one loudness. Returns the turns, each with its time from the first of them.
+    fn listen(input: &mut InputBuffer, ms: u64, level: f32, detection: Option<TurnDetection>) -> Vec<(u64, Turn)> {
         let steps = (FRAME_MS..=ms).step_by(20);
-        steps.filter_map(|at| ear.hear(level, detection).map(|turn| (at, turn))).collect()
+        steps.filter_map(|at| input.push(level, detection).map(|turn| (at, turn))).collect()
     }
 
     #[test]
-    fn a_voice_starts_a_turn_and_silence_ends_it() {
+    fn speech_starts_a_turn_and_silence_ends_it() {
         let vad = detection(&json!({"type": "server_vad", "silence_duration_ms": 400}));
-        let mut ear = Ear::default();
-        assert_eq!(listen(&mut ear, 1_000, 0.0, vad), []);
-        assert_eq!(listen(&mut ear, 2_000, 0.1, vad), [(60, Turn::Started { audio_start_ms: 700 })]);
-        assert_eq!(listen(&mut ear, 380, 0.0, vad), []);
-        assert_eq!(listen(&mut ear, 1_000, 0.0, vad), [(20, Turn::Stopped { audio_end_ms: 3_400 })]);
-        assert_eq!(ear.take(), Utterance { audio_ms: 3_680, speech_ms: 2_000 });
+        let mut input = InputBuffer::default();
+        assert_eq!(listen(&mut input, 1_000, 0.0, vad), []);
+        assert_eq!(listen(&mut input, 2_000, 0.1, vad), [(60, Turn::Started { audio_start_ms: 700 })]);
+        assert_eq!(listen(&mut input, 380, 0.0, vad), []);
+        assert_eq!(listen(&mut input, 1_000, 0.0, vad), [(20, Turn::Stopped { audio_end_ms: 3_400 })]);
+        assert_eq!(input.empty(), Utterance { audio_ms: 3_680, speech_ms: 2_000 });
     }
 
     #[test]
-    fn a_click_and_what_is_below_the_threshold_are_no_speech() {
+    fn a_click_and_audio_below_the_threshold_are_not_speech() {
         let (coarse, fine) = (
             detection(&json!({"type": "server_vad", "threshold": 0.9})),
             detection(&json!({"type": "server_vad", "threshold": 0.1})),
         );
-        let mut ear = Ear::default();
-        assert_eq!(listen(&mut ear, 40, 0.5, coarse), []);
-        assert_eq!(listen(&mut ear, 500, 0.02, coarse), []);
-        assert_eq!(listen(&mut ear, 500, 0.02, fine).len(), 1);
+        let mut input = InputBuffer::default();
+        assert_eq!(listen(&mut input, 40, 0.5, coarse), []);
+        assert_eq!(listen(&mut input, 500, 0.02, coarse), []);
+        assert_eq!(listen(&mut input, 500, 0.02, fine).len(), 1);
     }
 
     #[test]
-    fn without_turn_detection_there_are_no_turns_but_the_buffer_fills() {
-        let mut ear = Ear::default();
-        assert_eq!(listen(&mut ear, 500, 0.1, None), []);
-        assert_eq!(listen(&mut ear, 500, 0.0, None), []);
-        assert_eq!(ear.buffered_ms(), 1_000);
-        assert_eq!(ear.take(), Utterance { audio_ms: 1_000, speech_ms: 500 });
-        assert_eq!(ear.take(), Utterance::default());
+    fn the_buffer_fills_without_turn_detection() {
+        let mut input = InputBuffer::default();
+        assert_eq!(listen(&mut input, 500, 0.1, None), []);
+        assert_eq!(listen(&mut input, 500, 0.0, None), []);
+        assert_eq!(input.buffered_ms(), 1_000);
+        assert_eq!(input.empty(), Utterance { audio_ms: 1_000, speech_ms: 500 });
+        assert_eq!(input.empty(), Utterance::default());
         assert!(detection(&Value::Null).is_none());
     }
 }

@@ -1,27 +1,22 @@
-//! Events to the client, in order, each with an id of its own.
+//! Events for the client, in order, each with its own id.
 
 use std::collections::VecDeque;
 
 use serde_json::Value;
 
-use crate::{client_secrets::random, refusal::Refusal};
-
-/// A new id, as `item_…`.
-pub(crate) fn id(of: &str) -> String {
-    format!("{of}_{}", random(21))
-}
+use crate::{id::new_id, refusal::Refusal};
 
 #[derive(Debug, Default)]
-pub(super) struct Events(VecDeque<Value>);
+pub(super) struct ServerEvents(VecDeque<Value>);
 
-impl Events {
+impl ServerEvents {
     pub(super) fn send(&mut self, kind: &str, mut event: Value) {
         event["type"] = kind.into();
-        event["event_id"] = id("event").into();
+        event["event_id"] = new_id("event").into();
         self.0.push_back(event);
     }
 
-    /// `cause` is the `event_id` of the client's event.
+    /// Sends an `error` event. `cause` is the `event_id` of the client's event, or `null`.
     pub(super) fn error(&mut self, refusal: &Refusal, cause: &Value) {
         let mut error = refusal.error();
         error["event_id"] = cause.clone();

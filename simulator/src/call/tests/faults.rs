@@ -1,4 +1,4 @@
-//! What can go wrong with a call, asked for or not.
+//! Planned faults of a call, and datagrams from elsewhere.
 
 use std::time::Duration;
 
@@ -6,16 +6,15 @@ use serde_json::json;
 use tokio::{net::UdpSocket, time};
 
 use super::{
-    super::{
-        caller::{Caller, mint, offer, request},
-        peer::{Heard, Peer},
-    },
-    CALLS, realtime, start,
+    super::peer::{Peer, PeerEvent},
+    CALLS,
+    client::{Client, mint, offer, request},
+    realtime, start,
 };
-use crate::{CallFault, Fault};
+use crate::{call_fault::CallFault, fault::Fault};
 
 #[tokio::test]
-async fn a_stranger_s_datagrams_do_no_harm() {
+async fn datagrams_from_elsewhere_do_no_harm() {
     let simulator = start().await;
     let (mut peer, pending, sdp) = Peer::offer().await;
     let token = mint(&simulator, realtime()).await["value"].as_str().unwrap().to_owned();
@@ -35,7 +34,7 @@ async fn a_stranger_s_datagrams_do_no_harm() {
     peer.accept(pending, &answer.body);
     let opened = async {
         loop {
-            if let Heard::Event(event) = peer.next().await {
+            if let PeerEvent::ClientEvent(event) = peer.next_event().await {
                 break event;
             }
         }
@@ -43,13 +42,16 @@ async fn a_stranger_s_datagrams_do_no_harm() {
     let created = time::timeout(Duration::from_secs(10), opened).await.unwrap();
     assert!(String::from_utf8(created).unwrap().contains("session.created"));
     annoy().await;
-    peer.send(json!({"type": "nonsense"}).to_string());
-    assert!(matches!(time::timeout(Duration::from_secs(5), peer.next()).await, Ok(Heard::Event(_) | Heard::Audio(_))));
+    peer.send_event(json!({"type": "nonsense"}).to_string());
+    assert!(matches!(
+        time::timeout(Duration::from_secs(5), peer.next_event()).await,
+        Ok(PeerEvent::ClientEvent(_) | PeerEvent::Audio(_))
+    ));
     assert_eq!(simulator.calls(), 1);
 }
 
 #[tokio::test]
-async fn an_answer_goes_wrong_as_that_of_a_mint_does() {
+async fn the_answer_to_an_offer_fails_as_planned() {
     let simulator = start().await;
     let token = mint(&simulator, realtime()).await["value"].as_str().unwrap().to_owned();
     let (_, _, sdp) = Peer::offer().await;
@@ -79,7 +81,7 @@ async fn an_answer_goes_wrong_as_that_of_a_mint_does() {
 }
 
 #[tokio::test]
-async fn a_call_goes_wrong_in_the_ways_that_are_asked_for() {
+async fn a_call_fails_as_planned() {
     let simulator = start().await;
     simulator.fail_calls(CallFault::NeverConnects, 1);
     let token = mint(&simulator, realtime()).await["value"].as_str().unwrap().to_owned();
@@ -87,40 +89,40 @@ async fn a_call_goes_wrong_in_the_ways_that_are_asked_for() {
     assert!(offer(&simulator, CALLS, &token, &sdp).await.body.contains(" 198.51.100.1 "));
 
     simulator.fail_calls(CallFault::NoEvents, 1);
-    let mut caller = Caller::call(&simulator, realtime()).await;
-    caller.during(1_000).await;
-    assert!(caller.events.is_empty() && !caller.levels.is_empty());
+    let mut client = Client::call(&simulator, realtime()).await;
+    client.during(1_000).await;
+    assert!(client.events.is_empty() && !client.levels.is_empty());
 
     simulator.fail_calls(CallFault::EventsClose { ms: 300 }, 1);
-    let mut caller = Caller::call(&simulator, realtime()).await;
-    caller.until("session.created").await;
-    caller.until_gone().await;
+    let mut client = Client::call(&simulator, realtime()).await;
+    client.until("session.created").await;
+    client.until_gone().await;
 
     simulator.fail_calls(CallFault::ErrorEvent { code: "server_error".into(), ms: 200 }, 1);
-    let mut caller = Caller::call(&simulator, realtime()).await;
-    let error = caller.until("error").await["error"].clone();
+    let mut client = Client::call(&simulator, realtime()).await;
+    let error = client.until("error").await["error"].clone();
     assert_eq!((&error["type"], &error["code"]), (&json!("server_error"), &json!("server_error")));
-    caller.send(&json!({"type": "response.create"}));
-    caller.until("response.created").await;
+    client.send(&json!({"type": "response.create"}));
+    client.until("response.created").await;
 
     simulator.fail_calls(CallFault::NoAudio, 1);
-    let mut caller = Caller::call(&simulator, realtime()).await;
-    caller.send(&json!({"type": "response.create"}));
-    caller.until("output_audio_buffer.started").await;
-    caller.during(300).await;
-    assert_eq!(caller.levels.len(), 0);
+    let mut client = Client::call(&simulator, realtime()).await;
+    client.send(&json!({"type": "response.create"}));
+    client.until("output_audio_buffer.started").await;
+    client.during(300).await;
+    assert_eq!(client.levels.len(), 0);
 
     simulator.fail_calls(CallFault::Ends { ms: 200 }, 1);
-    let mut caller = Caller::call(&simulator, realtime()).await;
-    caller.until_gone().await;
+    let mut client = Client::call(&simulator, realtime()).await;
+    client.until_gone().await;
 
     let before = simulator.calls();
     simulator.fail_calls(CallFault::Drops { ms: 200 }, 1);
-    let mut caller = Caller::call(&simulator, realtime()).await;
-    caller.until("session.created").await;
-    caller.during(600).await;
-    let heard = caller.levels.len();
-    caller.during(300).await;
-    assert_eq!((caller.levels.len(), caller.gone), (heard, false), "nothing comes, not even a goodbye");
+    let mut client = Client::call(&simulator, realtime()).await;
+    client.until("session.created").await;
+    client.during(600).await;
+    let heard = client.levels.len();
+    client.during(300).await;
+    assert_eq!((client.levels.len(), client.gone), (heard, false), "no packet should follow, not even a closing one");
     assert_eq!(simulator.calls(), before);
 }

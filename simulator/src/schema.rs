@@ -1,32 +1,20 @@
-//! Which session documents OpenAI takes, and the words in which it refuses the others.
+//! Checks documents against OpenAI's schema, and words the refusals as OpenAI does.
 
-use openai_realtime::schema::{
-    ENVELOPE, FaultKind, REALTIME, RESPONSE, Rule, Step, TRANSCRIPTION, TRANSLATION, TRANSLATION_UPDATE, faults,
-};
+use openai_realtime::schema::{ENVELOPE, FaultKind, REALTIME, Rule, Step, TRANSCRIPTION, TRANSLATION, faults};
 use serde_json::Value;
 
 use crate::refusal::Refusal;
 
-/// A request for a translation as OpenAI would judge it. Its session, if it is taken.
-pub(crate) fn translation_of(request: &Value) -> Result<&Value, Refusal> {
+/// The session of a valid request for a translation.
+pub(crate) fn checked_translation(request: &Value) -> Result<&Value, Refusal> {
     check(request, &ENVELOPE, "")?;
-    let session = request.get("session").ok_or_else(|| missing("session"))?;
+    let session = request.get("session").ok_or_else(|| missing_parameter("session"))?;
     check(session, &TRANSLATION, "session")?;
     Ok(session)
 }
 
-/// What a `response.create` asks for, as OpenAI would judge it.
-pub(crate) fn response_of(asked: &Value) -> Result<(), Refusal> {
-    check(asked, &RESPONSE, "response")
-}
-
-/// What a `session.update` asks of a translation, as OpenAI would judge it.
-pub(crate) fn translation_update_of(asked: &Value) -> Result<(), Refusal> {
-    check(asked, &TRANSLATION_UPDATE, "session")
-}
-
-/// The request as OpenAI would judge it. Its session, if it is taken.
-pub(crate) fn session_of(request: &Value) -> Result<&Value, Refusal> {
+/// The session of a valid request for a conversation or a transcription.
+pub(crate) fn checked_session(request: &Value) -> Result<&Value, Refusal> {
     check(request, &ENVELOPE, "")?;
     let session = request.get("session").unwrap_or(&Value::Null);
     let rule = match session.get("type").and_then(Value::as_str) {
@@ -36,18 +24,18 @@ pub(crate) fn session_of(request: &Value) -> Result<&Value, Refusal> {
             let message = format!("Invalid value: '{other}'. Supported values are: 'realtime', 'transcription'.");
             return Err(Refusal::invalid("session.type", message, "invalid_value"));
         }
-        None => return Err(missing("session.type")),
+        None => return Err(missing_parameter("session.type")),
     };
     check(session, rule, "session")?;
     Ok(session)
 }
 
-fn missing(path: &str) -> Refusal {
+fn missing_parameter(path: &str) -> Refusal {
     Refusal::invalid(path, format!("Missing required parameter: '{path}'."), "missing_required_parameter")
 }
 
-/// The refusal of the first fault, as OpenAI names one at a time.
-fn check(value: &Value, rule: &Rule, root: &str) -> Result<(), Refusal> {
+/// Refuses the first fault of `value`, since OpenAI names one at a time. `root` is the value's own path.
+pub(crate) fn check(value: &Value, rule: &Rule, root: &str) -> Result<(), Refusal> {
     let Some(fault) = faults(value, rule).into_iter().next() else { return Ok(()) };
     let mut found = value;
     let mut path = root.to_owned();
@@ -65,7 +53,7 @@ fn check(value: &Value, rule: &Rule, root: &str) -> Result<(), Refusal> {
         }
     }
     let (message, code) = match fault.kind {
-        FaultKind::Missing => return Err(missing(&path)),
+        FaultKind::Missing => return Err(missing_parameter(&path)),
         FaultKind::Unknown(_) => (format!("Unknown parameter: '{path}'."), "unknown_parameter"),
         FaultKind::WrongType(wanted) => (format!("Invalid type for '{path}': expected {wanted}."), "invalid_type"),
         FaultKind::OutOfRange(low, high) => {
@@ -87,11 +75,11 @@ mod tests {
     use super::*;
 
     fn refused(request: &Value) -> String {
-        format!("{:?}", session_of(request).expect_err("OpenAI would refuse this"))
+        format!("{:?}", checked_session(request).expect_err("OpenAI would refuse this"))
     }
 
     #[test]
-    fn the_documented_sessions_are_taken() {
+    fn the_documented_sessions_are_accepted() {
         for request in [
             json!({"session": {"type": "realtime"}}),
             json!({"expires_after": {"anchor": "created_at", "seconds": 7200}, "session": {"type": "realtime",
@@ -102,21 +90,21 @@ mod tests {
             json!({"session": {"type": "transcription", "audio": {"input": {"turn_detection": null,
                 "transcription": {"model": "gpt-live-transcribe", "language": "en"}}}}}),
         ] {
-            assert!(session_of(&request).is_ok(), "{request}");
+            assert!(checked_session(&request).is_ok(), "{request}");
         }
     }
 
     #[test]
     fn a_translation_needs_a_model_and_has_no_type() {
         let taken = json!({"session": {"model": "gpt-realtime-translate", "audio": {"output": {"language": "es"}}}});
-        assert!(translation_of(&taken).is_ok());
+        assert!(checked_translation(&taken).is_ok());
         for (request, param) in [
             (json!({}), "session"),
             (json!({"session": {"audio": {}}}), "session.model"),
             (json!({"session": {"model": "x", "type": "translation"}}), "session.type"),
             (json!({"session": {"model": "x", "audio": {"output": {"voice": "ash"}}}}), "session.audio.output.voice"),
         ] {
-            let refusal = format!("{:?}", translation_of(&request).expect_err("OpenAI would refuse this"));
+            let refusal = format!("{:?}", checked_translation(&request).expect_err("OpenAI would refuse this"));
             assert!(refusal.contains(&format!("param: Some(\"{param}\")")), "{request}: {refusal}");
         }
     }

@@ -1,4 +1,4 @@
-//! A client for tests: it calls, speaks a tone and listens.
+//! A client for tests that places a call, sends a tone as speech and records the answer.
 
 use std::time::Duration;
 
@@ -10,16 +10,15 @@ use tokio::{
     time::{self, Interval, MissedTickBehavior},
 };
 
-use super::{
+use super::super::{
     audio::{Decoder, Encoder, FRAME, FRAME_MS, SILENCE, level},
-    peer::{Heard, Peer},
+    peer::{Peer, PeerEvent},
 };
-use crate::Simulator;
+use crate::simulator::Simulator;
 
-/// Longer than anything here takes, and shorter than one waits.
+/// Longer than any step of these tests takes.
 const PATIENCE: Duration = Duration::from_secs(15);
 
-/// What came back over HTTP.
 #[derive(Debug)]
 pub(super) struct Answer {
     pub(super) status: u16,
@@ -37,13 +36,13 @@ impl Answer {
         serde_json::from_str(&self.body).unwrap_or_default()
     }
 
-    /// The code in the error envelope.
+    /// The code in the error envelope, or an empty string.
     pub(super) fn code(&self) -> String {
         self.json()["error"]["code"].as_str().unwrap_or_default().to_owned()
     }
 }
 
-/// One HTTP request, with headers as they stand on the wire.
+/// Sends one HTTP request. `headers` are sent as they are.
 pub(super) async fn request(simulator: &Simulator, line: &str, headers: &str, body: &str) -> Answer {
     let address = simulator.base_url().replace("http://", "").replace("/v1", "");
     let mut stream = TcpStream::connect(address).await.unwrap();
@@ -57,7 +56,7 @@ pub(super) async fn request(simulator: &Simulator, line: &str, headers: &str, bo
     Answer { status, head: head.to_owned(), body: body.to_owned() }
 }
 
-/// A token for a session, and what else a mint answers.
+/// The answer to a mint for this session.
 pub(super) async fn mint(simulator: &Simulator, session: Value) -> Value {
     let path = if session["type"].is_null() {
         "/v1/realtime/translations/client_secrets"
@@ -73,7 +72,7 @@ pub(super) async fn offer(simulator: &Simulator, path: &str, bearer: &str, sdp: 
     request(simulator, &format!("POST {path}"), &headers, sdp).await
 }
 
-pub(super) struct Caller {
+pub(super) struct Client {
     peer: Peer,
     pub(super) call_id: String,
     frames: Interval,
@@ -81,21 +80,21 @@ pub(super) struct Caller {
     encoder: Encoder,
     decoder: Decoder,
     pub(super) speaking: bool,
-    /// Samples in one packet of speech.
+    /// The number of samples in one packet of speech.
     pub(super) packet: usize,
-    /// Sends nothing at all.
+    /// Whether it sends no packets at all, not even silence.
     pub(super) muted: bool,
-    /// All that was announced.
+    /// All events received so far.
     pub(super) events: Vec<Value>,
-    /// How many of them were waited for.
+    /// The number of events that `until` has passed.
     seen: usize,
-    /// How loud each packet was.
+    /// The loudness of each received packet.
     pub(super) levels: Vec<f32>,
     pub(super) gone: bool,
 }
 
-impl Caller {
-    /// Calls with a token for this session.
+impl Client {
+    /// Places a call with a token for this session.
     pub(super) async fn call(simulator: &Simulator, session: Value) -> Self {
         let translates = session["type"].is_null();
         let secret = mint(simulator, session).await;
@@ -107,7 +106,7 @@ impl Caller {
         Self::dial(simulator, path, bearer, Peer::offer().await).await
     }
 
-    /// Calls without the data channel for events.
+    /// Places a call without the data channel for events.
     pub(super) async fn call_without_events(simulator: &Simulator, session: Value) -> Self {
         let secret = mint(simulator, session).await;
         let offer = Peer::offer_with("another").await;
@@ -147,28 +146,28 @@ impl Caller {
 
     async fn step(&mut self) {
         tokio::select! {
-            heard = self.peer.next() => match heard {
-                Heard::Event(event) => self.events.push(serde_json::from_slice(&event).unwrap()),
-                Heard::Audio(opus) => self.levels.push(level(self.decoder.decode(&opus))),
-                Heard::Gone => self.gone = true,
-                Heard::Connected | Heard::Opened => {}
+            heard = self.peer.next_event() => match heard {
+                PeerEvent::ClientEvent(event) => self.events.push(serde_json::from_slice(&event).unwrap()),
+                PeerEvent::Audio(opus) => self.levels.push(level(self.decoder.decode(&opus))),
+                PeerEvent::Closed => self.gone = true,
+                PeerEvent::Connected | PeerEvent::ChannelOpen => {}
             },
             _ = self.frames.tick() => {
                 let tone: Vec<f32> = (0_u16..).take(FRAME).map(|at| f32::sin(f32::from(at) * 0.05236) * 0.3).collect();
                 let at = self.frame.saturating_mul(960);
                 if self.speaking && !self.muted {
                     for (samples, at) in tone.chunks(self.packet).zip((at..).step_by(self.packet)) {
-                        self.peer.play(self.encoder.encode(samples), at);
+                        self.peer.send_audio(self.encoder.encode(samples), at);
                     }
                 } else if !self.muted {
-                    self.peer.play(SILENCE, at);
+                    self.peer.send_audio(SILENCE, at);
                 }
                 self.frame = self.frame.saturating_add(1);
             }
         }
     }
 
-    /// Goes on until an event of this kind comes that was not waited for yet.
+    /// Continues the call until the next event of this kind. Panics if none comes.
     pub(super) async fn until(&mut self, kind: &str) -> Value {
         let found = time::timeout(PATIENCE, async {
             loop {
@@ -182,10 +181,10 @@ impl Caller {
                 self.step().await;
             }
         });
-        found.await.unwrap_or_else(|_| panic!("{kind} never came, but {:?}", self.kinds()))
+        found.await.unwrap_or_else(|_| panic!("{kind} did not arrive; received {:?}", self.kinds()))
     }
 
-    /// Goes on for so long.
+    /// Continues the call for this many milliseconds.
     pub(super) async fn during(&mut self, ms: u64) {
         let end = time::Instant::now().checked_add(Duration::from_millis(ms)).unwrap();
         while time::Instant::now() < end && !self.gone {
@@ -199,10 +198,10 @@ impl Caller {
                 self.step().await;
             }
         });
-        gone.await.unwrap_or_else(|_| panic!("the call goes on: {:?}", self.kinds()));
+        gone.await.unwrap_or_else(|_| panic!("the call did not end; received {:?}", self.kinds()));
     }
 
-    /// Speaks for so long by its own audio, however late that goes out.
+    /// Sends this many milliseconds of speech, however long the sending takes.
     pub(super) async fn speak(&mut self, ms: u64) {
         let end = self.frame.saturating_add(ms / FRAME_MS);
         self.speaking = true;
@@ -217,21 +216,21 @@ impl Caller {
     }
 
     pub(super) fn send(&mut self, event: &Value) {
-        self.peer.send(event.to_string());
+        self.peer.send_event(event.to_string());
     }
 
     pub(super) fn send_bytes(&mut self, event: &str) {
-        self.peer.send(event.to_owned());
+        self.peer.send_event(event.to_owned());
     }
 
-    /// The kinds of all events, repetitions left out.
+    /// The types of all events, without direct repetitions.
     pub(super) fn kinds(&self) -> Vec<&str> {
         let mut kinds: Vec<&str> = self.events.iter().filter_map(|event| event["type"].as_str()).collect();
         kinds.dedup();
         kinds
     }
 
-    /// How loud the loudest packet was since so many had come.
+    /// The greatest loudness after the first `packets` packets.
     pub(super) fn loudest_since(&self, packets: usize) -> f32 {
         self.levels.iter().skip(packets).copied().fold(0.0, f32::max)
     }

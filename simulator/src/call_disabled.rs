@@ -1,0 +1,31 @@
+//! Replaces `call` in a build without the cargo feature `calls`: every offer is refused.
+
+use std::{net::IpAddr, time::Duration};
+
+use serde_json::Value;
+use tokio::sync::oneshot;
+
+use crate::{call_fault::CallFault, refusal::Refusal};
+
+/// A call that cannot exist.
+pub(crate) enum Call {}
+
+impl Call {
+    /// Refuses the offer with a status that does not blame the client.
+    pub(crate) async fn answer(
+        _: &str,
+        _: Value,
+        _: IpAddr,
+        _: Duration,
+        _: Option<CallFault>,
+    ) -> Result<(Self, String), Refusal> {
+        let message = "This simulator was built without calls. Build it with the cargo feature `calls` of \
+                       openai-simulator, which is on by default.";
+        Err(Refusal::new(501, message, None, "calls_not_built_in"))
+    }
+
+    /// Never runs: there is no call.
+    pub(crate) async fn run(self, _: oneshot::Receiver<()>) {
+        match self {}
+    }
+}

@@ -1,0 +1,49 @@
+//! The table of routes: each path and method with its handler.
+
+use std::sync::Arc;
+
+use axum::{
+    Extension, Router,
+    body::Bytes,
+    extract,
+    http::{HeaderMap, Uri},
+    middleware,
+    routing::{get, post},
+};
+
+use crate::{
+    calls, client_secrets, control, cors, models,
+    refusal::Refusal,
+    request::SeenRequest,
+    state::{Shared, State},
+    wire::Wire,
+};
+
+/// The routes, for the requests that come over one connection.
+pub(crate) fn routes(state: Arc<State>, wire: Wire) -> Router {
+    let calls = Router::new()
+        .route("/v1/realtime/calls", post(calls::create))
+        .route("/v1/realtime/translations/calls", post(calls::create))
+        .layer(middleware::from_fn(cors::allow_any_origin));
+    Router::new()
+        .merge(calls)
+        .route("/v1/realtime/calls/{call_id}/hangup", post(calls::hang_up))
+        .route("/v1/realtime/client_secrets", post(client_secrets::create))
+        .route("/v1/realtime/translations/client_secrets", post(client_secrets::create))
+        .route("/v1/models", get(models::list))
+        .merge(control::routes())
+        .fallback(unknown_path)
+        .layer(Extension(wire))
+        .with_state(state)
+}
+
+async fn unknown_path(
+    extract::State(state): Shared,
+    Extension(wire): Extension<Wire>,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Refusal {
+    state.record_request(SeenRequest::read(&wire, &uri, &headers, &body));
+    Refusal::new(404, format!("Invalid URL ({})", uri.path()), None, "unknown_url")
+}
