@@ -3,11 +3,10 @@
 //! That is an HTTP API (payload 2.0), a function URL (the same), a REST API (payload 1.0), a load
 //! balancer, or a person at the Lambda console who wrote `{"httpMethod": "POST", "body": "{}"}`.
 
-use std::{borrow::Cow, collections::BTreeMap, fmt, sync::Arc, time::Duration};
+use std::{borrow::Cow, collections::BTreeMap, fmt, time::Duration};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use http::{HeaderName, StatusCode, header};
-use lambda_runtime::{Error, LambdaEvent};
 use serde::{
     Deserialize, Deserializer, Serialize, Serializer,
     de::{IgnoredAny, MapAccess, Visitor},
@@ -15,13 +14,11 @@ use serde::{
 };
 use serde_json::{Value, value::RawValue};
 
-use crate::{clock, token::Mint};
-
 /// An invocation, read as far as it matters here. Any JSON at all is an event.
 #[derive(Debug)]
 pub struct Event {
-    form: Form,
-    request: Option<HttpRequest>,
+    pub(crate) form: Form,
+    pub(crate) request: Option<HttpRequest>,
 }
 
 /// What a request consists of, as far as it matters here.
@@ -76,19 +73,9 @@ impl Answer {
     }
 }
 
-/// Answers one invocation.
-///
-/// # Errors
-/// Never: whatever happens is an HTTP answer. An error here would count as a crash of the function.
-pub async fn answer(mint: Arc<Mint>, invocation: LambdaEvent<Event>) -> Result<Reply, Error> {
-    let LambdaEvent { payload: Event { form, request }, context } = invocation;
-    let remaining = Duration::from_millis(context.deadline.saturating_sub(clock::unix_millis()));
-    let answer = mint.answer(&Request { http: request, id: context.request_id, remaining }).await;
-    Ok(Reply { form, answer })
-}
-
+/// Who invoked the function, on which the form of the reply depends.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Form {
+pub(crate) enum Form {
     /// HTTP APIs, function URLs, REST APIs and people.
     Gateway,
     LoadBalancer,
@@ -97,8 +84,8 @@ enum Form {
 /// An answer in the form that its invoker understands.
 #[derive(Debug)]
 pub struct Reply {
-    form: Form,
-    answer: Answer,
+    pub(crate) form: Form,
+    pub(crate) answer: Answer,
 }
 
 impl Serialize for Reply {

@@ -1,9 +1,9 @@
 //! A browser asks `POST /token`; this mints an ephemeral OpenAI Realtime token for it, with an API
 //! key that never leaves the server.
 //!
-//! Data flows one way: an [`event`] becomes a request, [`token`] decides in which order its parts
-//! are asked ([`profile`], [`caller`], [`key`], [`quota`], [`openai`]), [`error`] turns every failure into an
-//! answer, and [`record`] writes down what happened, once.
+//! Imports go one way, from [`handler`] down: an [`event`] becomes a request, [`token`] decides in which order its parts
+//! are asked ([`profile`], [`caller`], [`key`], [`quota`], [`openai`]), [`error`] turns every failure into an answer, and
+//! [`record`] writes down once what happened.
 
 pub mod aws;
 pub mod caller;
@@ -13,6 +13,7 @@ pub mod connection;
 pub mod dynamodb;
 pub mod error;
 pub mod event;
+pub mod handler;
 pub mod key;
 pub mod log;
 pub mod openai;

@@ -5,70 +5,48 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use aws_sdk_secretsmanager::Client as SecretsManager;
 use http::{Method, StatusCode};
 use secrecy::ExposeSecret;
 use serde::Serialize;
 use tokio::time::{Instant, timeout_at};
-use tracing::{Instrument, debug, debug_span, warn};
+use tracing::{debug, warn};
 
 use crate::{
-    aws,
     caller::Caller,
-    config::{Config, KeySource, Origins},
-    dynamodb::{NoTable, Table, TableError},
+    config::Origins,
+    dynamodb::TableError,
     error::Refusal,
     event::{Answer, HttpRequest, Request},
-    key::{Credentials, Key, Source},
+    key::{Credentials, Key},
     openai::{Ask, Effort, Endpoint, OpenAi, OpenAiError, Token},
-    profile::{Kind, Profiles, ProfilesError, Session},
+    profile::{Kind, Profiles, Session},
     quota::{Quota, QuotaError, Standing},
-    record::{Facts, Recorder},
-    tls::{self, TlsError},
+    record::Facts,
 };
 
 /// The largest body that is looked at, in bytes.
 const MAX_BODY: usize = 16 * 1024;
 
-/// The longest that a request may take. API Gateway gives up after 30 s.
-const BUDGET: Duration = Duration::from_secs(25);
-
-/// What is kept back of the invocation's own time, to get the answer out.
-const RESERVE: Duration = Duration::from_millis(500);
-
 /// How long a token waits for a secret that is being read. Secrets Manager takes some 20 ms.
 const SETTLE: Duration = Duration::from_millis(250);
 
-/// Everything that outlives a request.
+/// What minting takes.
 #[derive(Debug)]
 pub struct Mint {
-    origins: Origins,
-    profiles: Profiles,
-    key: Arc<Key>,
-    quota: Option<Quota>,
-    openai: OpenAi,
-    recorder: Recorder,
-}
-
-/// Why the mint cannot start.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// See there.
-    #[error(transparent)]
-    Tls(#[from] TlsError),
-    /// See there.
-    #[error(transparent)]
-    Table(#[from] NoTable),
-    /// The HTTP client refused its settings.
-    #[error("the HTTP client cannot be built")]
-    Http(#[from] reqwest::Error),
-    /// See there.
-    #[error(transparent)]
-    Profiles(#[from] ProfilesError),
+    /// The pages that may ask.
+    pub origins: Origins,
+    /// The sessions that can be asked for.
+    pub profiles: Profiles,
+    /// The OpenAI API key.
+    pub key: Arc<Key>,
+    /// `None`: nothing is counted.
+    pub quota: Option<Quota>,
+    /// Where tokens are minted.
+    pub openai: OpenAi,
 }
 
 /// A token and what is said of it.
-struct Minted<'a> {
+pub struct Minted<'a> {
     token: Token,
     calls_url: &'a str,
     session: Session,
@@ -76,37 +54,6 @@ struct Minted<'a> {
 }
 
 impl Mint {
-    /// Builds every client; nothing is sent yet.
-    ///
-    /// # Errors
-    /// If the further roots or the compiled-in profiles cannot be used.
-    pub async fn new(config: Config) -> Result<Self, StartError> {
-        let tls = tls::client_config(config.extra_ca_file.as_deref())?;
-        let aws = match (&config.key_source, &config.quotas) {
-            (KeySource::SecretsManager(_), _) | (_, Some(_)) => Some(aws::sdk_config(&tls).await?),
-            _ => None,
-        };
-        let source = match (config.key_source, &aws) {
-            (KeySource::SecretsManager(id), Some(aws)) => {
-                Source::SecretsManager { client: SecretsManager::new(aws), id }
-            }
-            (KeySource::Given(key), _) => Source::Given(key),
-            _ => Source::Nowhere,
-        };
-        let quota = match (config.quotas, &aws) {
-            (Some(quotas), Some(aws)) => Some(Quota::new(Table::new(quotas.table, aws, tls.clone())?, quotas.limits)),
-            _ => None,
-        };
-        Ok(Self {
-            origins: config.allowed_origins,
-            profiles: Profiles::load(config.model.as_deref(), config.voice, config.token_ttl)?,
-            key: Arc::new(Key::new(source, config.key_ttl)),
-            quota,
-            openai: OpenAi::new(&config.base_url, tls)?,
-            recorder: Recorder::new(config.function_name),
-        })
-    }
-
     /// Does ahead of the first request what it would have to wait for. What fails here is tried
     /// again there.
     pub async fn warm(&self) {
@@ -121,29 +68,11 @@ impl Mint {
         }
     }
 
-    /// Answers one request, and writes its record.
-    pub async fn answer(&self, request: &Request) -> Answer {
-        let began = Instant::now();
-        let budget = BUDGET.min(request.remaining.saturating_sub(RESERVE));
-        let deadline = began.checked_add(budget).unwrap_or(began);
-        let mut facts = Facts::default();
-        // Off below DEBUG, where every line has the ID by its span.
-        let span = debug_span!("request", requestId = request.id);
-        match self.mint(request, deadline, &mut facts).instrument(span).await {
-            Ok(minted) => {
-                let answer = minted.answer();
-                self.recorder.write(&request.id, began, &facts, Ok(answer.status.as_u16()));
-                answer
-            }
-            Err(refusal) => {
-                let answer = refusal.answer(&request.id);
-                self.recorder.write(&request.id, began, &facts, Err((answer.status.as_u16(), &refusal)));
-                answer
-            }
-        }
-    }
-
-    async fn mint(&self, request: &Request, deadline: Instant, facts: &mut Facts) -> Result<Minted<'_>, Refusal> {
+    /// Mints a token for a request, until `deadline` at the latest.
+    ///
+    /// # Errors
+    /// If the request is refused, or OpenAI mints no token.
+    pub async fn mint(&self, request: &Request, deadline: Instant, facts: &mut Facts) -> Result<Minted<'_>, Refusal> {
         let request = request.http.as_ref().ok_or(Refusal::NoRequest)?;
         let session = self.admit(request)?;
         facts.profile = Some(session.profile.clone());
@@ -267,7 +196,7 @@ impl Origins {
 impl Minted<'_> {
     /// The token, where to call with it, and never the prompt or tools that are bound to it. `value` and `expires_at` are
     /// the names that OpenAI's own samples read.
-    fn answer(&self) -> Answer {
+    pub fn answer(&self) -> Answer {
         #[derive(Serialize)]
         #[serde(rename_all = "camelCase")]
         struct Body<'a> {

@@ -33,8 +33,8 @@ use openai_simulator::Simulator;
 use serde_json::{Map, Value, json};
 use token_mint::{
     config::{Config, KeySource, Origins},
-    event, log,
-    token::Mint,
+    handler::Handler,
+    log,
 };
 use tokio::net::TcpListener;
 use tower_http::cors::{AllowOrigin, CorsLayer};
@@ -71,12 +71,12 @@ async fn run() -> Result<(), Box<dyn Error + Send + Sync>> {
     let offer = offer::offer(&openai, simulator.is_some())?;
     let page = page::routes(offer, &config.base_url.origin().ascii_serialization())?;
     let cors = cors(&config.allowed_origins);
-    let mint = Arc::new(Mint::new(config).await?);
-    mint.warm().await;
+    let handler = Arc::new(Handler::new(config).await?);
+    handler.warm().await;
 
     let routes = Router::new()
         .route("/token", any(token))
-        .with_state(mint)
+        .with_state(handler)
         .layer(cors)
         .layer(middleware::map_response(like_api_gateway))
         .merge(page)
@@ -167,7 +167,7 @@ async fn like_api_gateway(mut response: Response) -> Response {
 }
 
 async fn token(
-    State(mint): State<Arc<Mint>>,
+    State(handler): State<Arc<Handler>>,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
     method: Method,
     headers: HeaderMap,
@@ -185,18 +185,18 @@ async fn token(
         "body": STANDARD.encode(body),
         "isBase64Encoded": true,
     });
-    match answer(mint, event).await {
+    match answer(handler, event).await {
         Ok(response) => response,
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
     }
 }
 
-async fn answer(mint: Arc<Mint>, event: Value) -> Result<Response, Box<dyn Error + Send + Sync>> {
+async fn answer(handler: Arc<Handler>, event: Value) -> Result<Response, Box<dyn Error + Send + Sync>> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH)?;
     let mut context = Context::default();
     context.request_id = format!("demo-{}", now.as_nanos());
     context.deadline = now.saturating_add(INVOCATION).as_millis().try_into()?;
-    let reply = event::answer(mint, LambdaEvent::new(serde_json::from_value(event)?, context)).await?;
+    let reply = handler.handle(LambdaEvent::new(serde_json::from_value(event)?, context)).await?;
     let reply = serde_json::to_value(reply)?;
 
     let status = reply["statusCode"].as_u64().unwrap_or(500).try_into()?;
