@@ -53,7 +53,7 @@ pub struct Config {
     /// `KEY_TTL_SECONDS`, 0 to 86400, default 300: how long a fetched key serves before it is read
     /// again, behind a request, with the old one still serving.
     pub key_ttl: Duration,
-    /// `ALLOWED_ORIGINS`
+    /// `ALLOWED_ORIGINS`: the pages that may ask for tokens; empty or `*` turns the check off.
     pub allowed_origins: Origins,
     /// `QUOTA_TABLE`, with `QUOTA_PER_MINUTE` and `QUOTA_PER_DAY` (0 to 1000000, default 10 and 200) and
     /// `DAILY_MINT_LIMIT` (0 to 1000000000, default 5000). `None` if no table is named, or no limit is

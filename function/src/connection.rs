@@ -61,7 +61,7 @@ struct Current {
 /// A client to send one request with.
 #[derive(Debug)]
 pub struct Lease {
-    /// The client.
+    /// The HTTP client that holds this connection and no other.
     pub client: reqwest::Client,
     /// It will use a connection from before, which may have died unnoticed.
     pub reused: bool,

@@ -69,15 +69,15 @@ pub struct Table {
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct Update {
-    /// The item.
+    /// The key of the item to update.
     pub key: Map<Value>,
-    /// What is done, if the condition holds.
+    /// `UpdateExpression`: the change to make if the condition holds.
     pub update_expression: String,
-    /// What has to hold.
+    /// `ConditionExpression`: otherwise the item stays as it is.
     pub condition_expression: String,
-    /// By their placeholder.
+    /// Attribute names by their placeholder in the expressions, such as `#day`.
     pub expression_attribute_names: Map<String>,
-    /// By their placeholder.
+    /// Values by their placeholder in the expressions, such as `:one`.
     pub expression_attribute_values: Map<Value>,
 }
 
@@ -94,9 +94,9 @@ impl<V: Serialize> Serialize for Map<V> {
 /// A value as DynamoDB writes it.
 #[derive(Debug, Serialize)]
 pub enum Value {
-    /// A text.
+    /// A string, of any length up to DynamoDB's 400 KB an item.
     S(String),
-    /// A number, in decimal digits.
+    /// A number, written in decimal digits as DynamoDB sends numbers.
     N(String),
 }
 
@@ -121,7 +121,7 @@ pub enum TableError {
     /// The connection could not be made or broke.
     #[error("the connection failed")]
     Connection(#[from] reqwest::Error),
-    /// No answer in time.
+    /// No answer within the attempt's limit.
     #[error("no answer in time")]
     Timeout,
     /// An answer that is none of DynamoDB's.

@@ -24,11 +24,11 @@ pub struct Event {
 /// What a request consists of, as far as it matters here.
 #[derive(Debug)]
 pub struct HttpRequest {
-    /// For example `POST`.
+    /// The method in upper case, for example `POST`.
     pub method: String,
     /// The values of all `Origin` headers.
     pub origins: Vec<String>,
-    /// Decoded.
+    /// The body, decoded if the event has it in base64.
     pub body: Vec<u8>,
     /// The subject of the JWT that the gateway's authorizer has checked, if there is one.
     pub subject: Option<String>,
@@ -50,11 +50,11 @@ pub struct Request {
 /// An answer, before it is put in the invoker's form.
 #[derive(Debug)]
 pub struct Answer {
-    /// The HTTP status.
+    /// The HTTP status code to send.
     pub status: StatusCode,
     /// The headers, each at most once.
     pub headers: Vec<(HeaderName, String)>,
-    /// JSON.
+    /// The body, a JSON document.
     pub body: String,
 }
 

@@ -33,7 +33,6 @@ pub struct Credentials {
     pub identifier_key: SecretSlice<u8>,
     /// The safety identifiers of callers who get nothing any more.
     blocked: Vec<String>,
-    /// When this was read.
     pub read: Moment,
 }
 
@@ -75,14 +74,11 @@ pub struct Key {
 pub enum Source {
     /// A secret, by its ARN or name.
     SecretsManager {
-        /// The client to ask.
         client: SecretsManager,
-        /// The secret.
         id: String,
     },
-    /// The key itself.
     Given(SecretString),
-    /// It was not said.
+    /// Nothing is configured: every request is refused.
     Nowhere,
 }
 

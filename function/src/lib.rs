@@ -1,25 +1,27 @@
 //! A browser asks `POST /token`; this mints an ephemeral OpenAI Realtime token for it, with an API
 //! key that never leaves the server.
 //!
-//! Imports go one way, from [`handler`] down: an [`event`] becomes a request, [`token`] decides in which order its parts
-//! are asked ([`profile`], [`caller`], [`key`], [`quota`], [`openai`]), [`error`] turns every failure into an answer, and
-//! [`record`] writes down once what happened.
+//! Imports go one way, from [`handler`] down: an [`event`] becomes a request, `token` decides in which order its parts are
+//! asked ([`profile`], `caller`, `key`, [`quota`], [`openai`]), `error` turns every failure into an answer, and `record`
+//! writes down once what happened.
+//!
+//! Public is what the program, the demo, the fuzzer and the tests of the whole path need.
 
-pub mod aws;
-pub mod caller;
-pub mod clock;
+mod aws;
+mod caller;
+mod clock;
 pub mod config;
 pub mod connection;
 pub mod dynamodb;
-pub mod error;
+mod error;
 pub mod event;
 pub mod handler;
-pub mod key;
+mod key;
 pub mod log;
 pub mod openai;
 pub mod profile;
 pub mod quota;
-pub mod record;
-pub mod sigv4;
+mod record;
+mod sigv4;
 pub mod tls;
-pub mod token;
+mod token;

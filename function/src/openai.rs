@@ -18,6 +18,7 @@ use url::Url;
 use crate::{
     clock::{self, millis},
     connection::{Connection, Lease},
+    profile::Kind,
 };
 
 /// What is minted, which has an endpoint of its own below the base URL. The predecessor of both,
@@ -28,6 +29,15 @@ pub enum Endpoint {
     ClientSecrets,
     /// A token for a translation.
     TranslationClientSecrets,
+}
+
+impl From<Kind> for Endpoint {
+    fn from(kind: Kind) -> Self {
+        match kind {
+            Kind::Realtime | Kind::Transcription => Self::ClientSecrets,
+            Kind::Translation => Self::TranslationClientSecrets,
+        }
+    }
 }
 
 impl Endpoint {
@@ -105,9 +115,9 @@ impl Place {
 /// One mint, as it is asked for.
 #[derive(Debug)]
 pub struct Ask<'a> {
-    /// What to mint.
+    /// Which kind of token to mint, and thereby the path of the request.
     pub endpoint: Endpoint,
-    /// The key to mint with.
+    /// The OpenAI API key, sent as the bearer token.
     pub api_key: &'a SecretString,
     /// At most 64 characters, for the header `OpenAI-Safety-Identifier`.
     pub safety_identifier: &'a str,
@@ -118,11 +128,11 @@ pub struct Ask<'a> {
 /// An ephemeral key and what it opens.
 #[derive(Debug)]
 pub struct Token {
-    /// `ek_…`
+    /// The token itself, `ek_…`.
     pub value: SecretString,
     /// Unix seconds; in the future when it was checked.
     pub expires_at: u64,
-    /// `sess_…`
+    /// OpenAI's name for the session, `sess_…`.
     pub session_id: Option<String>,
     /// The model, by OpenAI's own word.
     pub model: Option<String>,
@@ -145,17 +155,17 @@ pub enum OpenAiError {
     /// 401 or 403.
     #[error("OpenAI rejected the API key ({status}, {hint})")]
     RejectedKey {
-        /// OpenAI's status.
+        /// The status of OpenAI's response.
         status: StatusCode,
-        /// OpenAI's code and parameter.
+        /// OpenAI's code, and the field of the request that it is about.
         hint: Hint,
     },
     /// 400, 404, or another refusal of what was asked.
     #[error("OpenAI rejected the session ({status}, {hint})")]
     RejectedSession {
-        /// OpenAI's status.
+        /// The status of OpenAI's response.
         status: StatusCode,
-        /// OpenAI's code and parameter.
+        /// OpenAI's code, and the field of the request that it is about.
         hint: Hint,
     },
     /// 429 because the account has no money left; trying again is useless.
@@ -174,7 +184,7 @@ pub enum OpenAiError {
         status: Option<StatusCode>,
         /// When OpenAI wants to be asked again.
         retry_after: Option<Duration>,
-        /// What broke.
+        /// The error of the HTTP client, if no response arrived.
         #[source]
         source: Option<reqwest::Error>,
     },

@@ -92,11 +92,11 @@ enum Choices {
 /// What one caller gets: a request to OpenAI, and the names in it that are worth a log line.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Session {
-    /// The profile's name.
+    /// The name of the profile that the session comes from.
     pub profile: String,
     /// What the session is for, on which the endpoint depends.
     pub kind: Kind,
-    /// The whole body for the endpoint.
+    /// The body of the request to OpenAI: `expires_after` and `session`.
     pub request: String,
     /// The model asked for, if the session names one.
     pub model: Option<String>,
@@ -116,9 +116,9 @@ pub enum ProfilesError {
     /// A place of the default session that a variable would set.
     #[error("{variable} cannot be set: the session of profile {DEFAULT:?} has nothing at {place}")]
     NoSuchPlace {
-        /// The variable.
+        /// The name of the environment variable.
         variable: &'static str,
-        /// JSON pointer to the place.
+        /// JSON pointer to the place in the session document.
         place: &'static str,
     },
 }
@@ -130,21 +130,21 @@ pub enum InvalidRequest {
     NotJson,
     /// The body is JSON, but no object.
     NotAnObject,
-    /// No such profile.
+    /// The body names a profile that `profiles.json` does not have.
     UnknownProfile {
-        /// The names there are.
+        /// The names of all profiles.
         allowed: Vec<String>,
     },
     /// The profile lets no caller set this field.
     UnknownField {
         /// The field, as the caller wrote it.
         field: String,
-        /// The fields there are.
+        /// The fields that the profile lets a caller set.
         allowed: Vec<String>,
     },
     /// The field may be set, but not to that.
     ValueNotAllowed {
-        /// The field.
+        /// The name of the field.
         field: String,
         /// What it may be set to, as a clause.
         allowed: String,

@@ -32,19 +32,16 @@ pub struct Recorder {
 /// What is known of a request by its end. Everything starts out unknown.
 #[derive(Debug, Default)]
 pub struct Facts {
-    /// The profile asked for.
     pub profile: Option<String>,
     /// The model, as OpenAI names it or as it was asked for.
     pub model: Option<String>,
-    /// The caller's safety identifier.
+    /// The caller's safety identifier, a keyed hash.
     pub caller: Option<String>,
-    /// How long ago the key was read.
     pub key_age: Option<Duration>,
-    /// Time spent on the quota, if there is one.
+    /// `None` if nothing was counted.
     pub quota_time: Option<Duration>,
-    /// Requests to OpenAI.
+    /// How many requests to OpenAI were sent, or begun to be sent.
     pub attempts: u32,
-    /// Time spent on OpenAI.
     pub openai_time: Duration,
 }
 

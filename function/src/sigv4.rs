@@ -23,18 +23,14 @@ pub struct Signer {
     key: Key,
 }
 
-/// What is signed.
+/// The parts of a request that are signed; each but the body is the header of that name.
 #[derive(Debug)]
 pub struct Request<'a> {
-    /// The header `Host`.
     pub host: &'a str,
-    /// The header `Content-Type`.
     pub content_type: &'a str,
-    /// The header `X-Amz-Target`.
     pub target: &'a str,
     /// The header `X-Amz-Date`: now, such as `20261122T083100Z`. AWS takes it for 5 minutes.
     pub date: &'a str,
-    /// The body.
     pub body: &'a [u8],
 }
 

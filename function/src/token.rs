@@ -18,8 +18,8 @@ use crate::{
     error::Refusal,
     event::{Answer, HttpRequest, Request},
     key::{Credentials, Key},
-    openai::{Ask, Effort, Endpoint, OpenAi, OpenAiError, Token},
-    profile::{Kind, Profiles, Session},
+    openai::{Ask, Effort, OpenAi, OpenAiError, Token},
+    profile::{Profiles, Session},
     quota::{Quota, QuotaError, Standing},
     record::Facts,
 };
@@ -108,7 +108,7 @@ impl Mint {
         if self.newest_list_blocks(identifier).await.unwrap_or(false) {
             return Err(Refusal::CallerBlocked);
         }
-        let calls_url = self.openai.calls_url(endpoint(session.kind));
+        let calls_url = self.openai.calls_url(session.kind.into());
         Ok(Minted { token, calls_url, session, standing })
     }
 
@@ -152,7 +152,7 @@ impl Mint {
         deadline: Instant,
         effort: &mut Effort,
     ) -> Result<Token, OpenAiError> {
-        let endpoint = endpoint(session.kind);
+        let endpoint = session.kind.into();
         let mut ask = Ask { endpoint, api_key: &key.api_key, safety_identifier: identifier, request: &session.request };
         let rejected = match self.openai.mint(&ask, deadline, effort).await {
             Err(rejected @ OpenAiError::RejectedKey { .. }) => rejected,
@@ -170,15 +170,6 @@ impl Mint {
             }
             Err(_) => Err(rejected),
         }
-    }
-}
-
-/// Where a token for a session of this kind is minted.
-#[must_use]
-pub fn endpoint(kind: Kind) -> Endpoint {
-    match kind {
-        Kind::Realtime | Kind::Transcription => Endpoint::ClientSecrets,
-        Kind::Translation => Endpoint::TranslationClientSecrets,
     }
 }
 

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use token_mint::{
     openai::{Ask, Effort, OpenAi, Token},
     profile::Profiles,
-    tls, token,
+    tls,
 };
 use tokio::time::Instant;
 
@@ -82,7 +82,7 @@ async fn mint(openai: &Simulator, profile: Value) -> Token {
     let session = Profiles::parse(&text, None, None, Duration::from_secs(60)).unwrap().session(b"").unwrap();
     let client = OpenAi::new(&openai.base_url().parse().unwrap(), tls::client_config(None).unwrap()).unwrap();
     let ask = Ask {
-        endpoint: token::endpoint(session.kind),
+        endpoint: session.kind.into(),
         api_key: &"sk-test".into(),
         safety_identifier: "0a1b",
         request: &session.request,
