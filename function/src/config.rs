@@ -9,7 +9,10 @@ use secrecy::SecretString;
 use tracing::Level;
 use url::{Host, Url};
 
-use crate::{profile::Voice, quota::Limits};
+use crate::{
+    admission::{origin::Origins, quota::Limits},
+    profile::Voice,
+};
 
 const OPENAI_SECRET_ARN: &str = "OPENAI_SECRET_ARN";
 const OPENAI_API_KEY: &str = "OPENAI_API_KEY";
@@ -87,15 +90,6 @@ pub struct Quotas {
     pub table: String,
     /// At least one of them is on.
     pub limits: Limits,
-}
-
-/// Which pages may ask for a token.
-#[derive(Debug, PartialEq)]
-pub enum Origins {
-    /// `ALLOWED_ORIGINS` is empty or `*`: not checked.
-    Any,
-    /// These, as browsers write them, and callers that send no `Origin`, since those are no browsers.
-    Only(Vec<String>),
 }
 
 /// A variable whose value cannot be used. It names the variable, the fault and the range.

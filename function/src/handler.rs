@@ -3,22 +3,24 @@
 use std::{sync::Arc, time::Duration};
 
 use aws_sdk_secretsmanager::Client as SecretsManager;
+use http::Method;
 use lambda_runtime::{Error, LambdaEvent};
 use tokio::time::Instant;
-use tracing::{Instrument, debug_span};
+use tracing::{Instrument, debug_span, warn};
 
 use crate::{
+    admission::{Admission, quota::Quota},
     aws, clock,
     config::{Config, KeySource},
     dynamodb::{NoTable, Table},
+    error::Refusal,
     event::{Answer, Event, Reply, Request},
     key::{Key, Source},
     openai::OpenAi,
     profile::{Profiles, ProfilesError},
-    quota::Quota,
-    record::{Facts, Recorder},
+    record::{Facts, Outcome, Recorder},
+    routes::token::TokenRoute,
     tls::{self, TlsError},
-    token::Mint,
 };
 
 /// The longest that a request may take. API Gateway gives up after 30 s.
@@ -30,7 +32,8 @@ const RESERVE: Duration = Duration::from_millis(500);
 /// Everything that outlives a request.
 #[derive(Debug)]
 pub struct Handler {
-    mint: Mint,
+    admission: Admission,
+    token: TokenRoute,
     recorder: Recorder,
 }
 
@@ -77,7 +80,8 @@ impl Handler {
         let key = Arc::new(Key::new(source, config.key_ttl));
         let openai = OpenAi::new(&config.base_url, tls)?;
         Ok(Self {
-            mint: Mint { origins: config.allowed_origins, profiles, key, quota, openai },
+            admission: Admission { origins: config.allowed_origins, profiles, key: Arc::clone(&key), quota },
+            token: TokenRoute { openai, key },
             recorder: Recorder::new(config.function_name),
         })
     }
@@ -85,7 +89,10 @@ impl Handler {
     /// Does ahead of the first request what that request would have to wait for. A step that fails here is tried
     /// again with that request.
     pub async fn warm(&self) {
-        self.mint.warm().await;
+        let (key, (), ()) = tokio::join!(self.token.key.current(), self.token.openai.warm(), self.admission.warm());
+        if let Err(error) = key {
+            warn!(%error, "there is no key yet, the next request looks for it again");
+        }
     }
 
     /// Handles one invocation.
@@ -107,17 +114,27 @@ impl Handler {
         let mut facts = Facts::default();
         // Off below DEBUG, where every line has the ID by its span.
         let span = debug_span!("request", requestId = request.id);
-        match self.mint.mint(request, deadline, &mut facts).instrument(span).await {
-            Ok(minted) => {
-                let answer = minted.answer();
-                self.recorder.write(&request.id, began, &facts, Ok(answer.status.as_u16()));
+        match self.route(request, deadline, &mut facts).instrument(span).await {
+            Ok(answer) => {
+                let outcome = Outcome { status: answer.status.as_u16(), refused: None };
+                self.recorder.write(&request.id, began, &facts, outcome);
                 answer
             }
             Err(refusal) => {
                 let answer = refusal.answer(&request.id);
-                self.recorder.write(&request.id, began, &facts, Err((answer.status.as_u16(), &refusal)));
+                let outcome = Outcome { status: answer.status.as_u16(), refused: Some(refusal.refused()) };
+                self.recorder.write(&request.id, began, &facts, outcome);
                 answer
             }
         }
+    }
+
+    /// Which route does what.
+    async fn route(&self, request: &Request, deadline: Instant, facts: &mut Facts) -> Result<Answer, Refusal> {
+        let request = request.http.as_ref().ok_or(Refusal::NoRequest)?;
+        if request.method != Method::POST.as_str() {
+            return Err(Refusal::MethodNotAllowed);
+        }
+        self.token.answer(&self.admission, request, deadline, facts).await
     }
 }

@@ -37,10 +37,9 @@ pub struct Credentials {
 }
 
 impl Credentials {
-    /// Whether the operator has blocked the caller with this safety identifier. The list stands in the
-    /// secret, so that it is as fresh as the key and costs neither a request nor a permission.
-    #[must_use]
-    pub fn block(&self, safety_identifier: &str) -> bool {
+    /// Whether the operator has blocked the caller with this safety identifier. The list is in the secret, so it is as
+    /// fresh as the key and costs neither a request nor a permission.
+    pub fn blocks(&self, safety_identifier: &str) -> bool {
         self.blocked.iter().any(|blocked| blocked.trim().eq_ignore_ascii_case(safety_identifier))
     }
 }
@@ -128,7 +127,7 @@ impl Key {
 
     /// Waits for a refresh that is running, so that it is not frozen halfway and its list of blocked
     /// callers counts, but no longer than `patience`.
-    pub async fn settled(&self, patience: Duration) {
+    pub async fn wait_for_refresh(&self, patience: Duration) {
         let _ = timeout(patience, self.fetching.lock()).await;
     }
 
@@ -321,11 +320,11 @@ mod tests {
         let list = r#"{"OPENAI_API_KEY": "sk-a", "BLOCKED_CALLERS": ["0a1b", " 2C3D\n"]}"#;
         let credentials = parse(&list.into()).unwrap();
         assert_eq!(
-            ["0a1b", "2c3d", "0a1", "", "0a1b2c3d"].map(|caller| credentials.block(caller)),
+            ["0a1b", "2c3d", "0a1", "", "0a1b2c3d"].map(|caller| credentials.blocks(caller)),
             [true, true, false, false, false]
         );
         for none in ["sk-a", r#"{"OPENAI_API_KEY": "sk-a", "BLOCKED_CALLERS": null}"#] {
-            assert!(!parse(&none.into()).unwrap().block("0a1b"));
+            assert!(!parse(&none.into()).unwrap().blocks("0a1b"));
         }
     }
 

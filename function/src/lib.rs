@@ -1,14 +1,14 @@
 //! A browser asks `POST /token`; this mints an ephemeral OpenAI Realtime token for it, with an API
 //! key that never leaves the server.
 //!
-//! Imports go one way, from [`handler`] down: an [`event`] becomes a request, `token` decides in which order its parts are
-//! asked ([`profile`], `caller`, `key`, [`quota`], [`openai`]), `error` turns every failure into an answer, and `record`
-//! writes down once what happened.
+//! Imports go one way, from [`handler`] down: an [`event`] becomes a request, [`admission`] checks it, its
+//! route answers it with the help of [`profile`], `key` and [`openai`], `error` turns every failure into an answer, and
+//! `record` writes down once what happened.
 //!
 //! Public is what the program, the demo, the fuzzer and the tests of the whole path need.
 
+pub mod admission;
 mod aws;
-mod caller;
 mod clock;
 pub mod config;
 pub mod connection;
@@ -20,8 +20,8 @@ mod key;
 pub mod log;
 pub mod openai;
 pub mod profile;
-pub mod quota;
+mod rate_limit;
 mod record;
+mod routes;
 mod sigv4;
 pub mod tls;
-mod token;

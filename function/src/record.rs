@@ -14,10 +14,7 @@ use std::{
 use serde::Serialize;
 use tokio::time::Instant;
 
-use crate::{
-    clock::{self, millis},
-    error::Refusal,
-};
+use crate::clock::{self, millis};
 
 /// The namespace of all metrics.
 const NAMESPACE: &str = "TokenMint";
@@ -45,6 +42,26 @@ pub struct Facts {
     pub openai_time: Duration,
 }
 
+/// How a request ended.
+#[derive(Debug)]
+pub struct Outcome<'a> {
+    /// The HTTP status of the answer.
+    pub status: u16,
+    /// `None`: a token was minted.
+    pub refused: Option<Refused<'a>>,
+}
+
+/// Why a request got no token.
+#[derive(Debug)]
+pub struct Refused<'a> {
+    pub code: &'static str,
+    /// Every error of the chain. None of them may hold a secret.
+    pub cause: String,
+    pub openai_status: Option<u16>,
+    pub openai_code: Option<&'a str>,
+    pub openai_param: Option<&'a str>,
+}
+
 impl Recorder {
     /// For the function of that name, by which its metrics are told from another stack's.
     #[must_use]
@@ -53,7 +70,7 @@ impl Recorder {
     }
 
     /// Writes the record of a request that began at `began` and ends now.
-    pub fn write(&self, request_id: &str, began: Instant, facts: &Facts, outcome: Result<u16, (u16, &Refusal)>) {
+    pub fn write(&self, request_id: &str, began: Instant, facts: &Facts, outcome: Outcome<'_>) {
         let cold = self.cold.swap(false, Ordering::Relaxed);
         let record = self.record(request_id, began.elapsed(), cold, facts, outcome);
         let mut line = Vec::with_capacity(1024);
@@ -70,30 +87,30 @@ impl Recorder {
         took: Duration,
         cold: bool,
         facts: &'a Facts,
-        outcome: Result<u16, (u16, &'a Refusal)>,
+        outcome: Outcome<'a>,
     ) -> Record<'a> {
-        let (status, refusal) = match outcome {
-            Ok(status) => (status, None),
-            Err((status, refusal)) => (status, Some(refusal)),
-        };
-        let (upstream_status, hint) = refusal.map(Refusal::upstream).unwrap_or_default();
+        let Outcome { status, refused } = outcome;
+        let minted = refused.is_none();
+        let openai_status = refused.as_ref().and_then(|refused| refused.openai_status);
+        let openai_code = refused.as_ref().and_then(|refused| refused.openai_code);
+        let openai_param = refused.as_ref().and_then(|refused| refused.openai_param);
         Record {
             aws: Metadata::new(facts),
-            level: if refusal.is_some() { "WARN" } else { "INFO" },
-            message: if refusal.is_some() { "refused" } else { "minted" },
+            level: if minted { "INFO" } else { "WARN" },
+            message: if minted { "minted" } else { "refused" },
             request_id,
             function_name: &self.function_name,
-            code: refusal.map_or("ok", Refusal::code),
-            cause: refusal.map(Refusal::cause),
+            code: refused.as_ref().map_or("ok", |refused| refused.code),
+            cause: refused.map(|refused| refused.cause),
             status,
             profile: facts.profile.as_deref(),
             model: facts.model.as_deref(),
             caller: facts.caller.as_deref(),
-            openai_status: upstream_status.map(|status| status.as_u16()),
-            openai_code: hint.and_then(|hint| hint.code.as_deref()),
-            openai_param: hint.and_then(|hint| hint.param.as_deref()),
+            openai_status,
+            openai_code,
+            openai_param,
             requests: 1,
-            mints: u8::from(refusal.is_none()),
+            mints: u8::from(minted),
             cold_starts: u8::from(cold),
             own_time: millis(
                 took.saturating_sub(facts.openai_time).saturating_sub(facts.quota_time.unwrap_or_default()),
@@ -215,7 +232,8 @@ mod tests {
         let second = Some(Duration::from_secs(1));
         let known = Facts { attempts: 1, key_age: second, quota_time: second, ..Facts::default() };
         for (facts, metrics) in [(Facts::default(), 4), (known, 8)] {
-            let record = recorder.record("id", Duration::from_millis(1), true, &facts, Ok(200));
+            let record =
+                recorder.record("id", Duration::from_millis(1), true, &facts, Outcome { status: 200, refused: None });
             let record = serde_json::to_value(&record).unwrap();
             let directives = record["_aws"]["CloudWatchMetrics"].as_array().unwrap();
             let mut announced = 0;
@@ -245,16 +263,18 @@ mod tests {
             quota_time: Some(Duration::from_millis(9)),
             ..Facts::default()
         };
-        let record = recorder.record(
-            "id",
-            Duration::from_micros(210_750),
-            false,
-            &facts,
-            Err((405, &Refusal::MethodNotAllowed)),
-        );
+        let refused = Refused {
+            code: "openai_timeout",
+            cause: "OpenAI did not answer in time".to_owned(),
+            openai_status: None,
+            openai_code: None,
+            openai_param: None,
+        };
+        let outcome = Outcome { status: 504, refused: Some(refused) };
+        let record = recorder.record("id", Duration::from_micros(210_750), false, &facts, outcome);
         let record = serde_json::to_value(&record).unwrap();
         assert_eq!((&record["OpenAITime"], &record["OwnTime"]), (&Value::from(200.5), &Value::from(1.25)));
         assert_eq!((&record["Mints"], &record["ColdStarts"]), (&Value::from(0), &Value::from(0)));
-        assert_eq!((&record["Code"], &record["status"]), (&Value::from("method_not_allowed"), &Value::from(405)));
+        assert_eq!((&record["Code"], &record["status"]), (&Value::from("openai_timeout"), &Value::from(504)));
     }
 }

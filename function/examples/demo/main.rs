@@ -32,7 +32,8 @@ use lambda_runtime::{Context, LambdaEvent};
 use openai_simulator::Simulator;
 use serde_json::{Map, Value, json};
 use token_mint::{
-    config::{Config, KeySource, Origins},
+    admission::origin::Origins,
+    config::{Config, KeySource},
     handler::Handler,
     log,
 };

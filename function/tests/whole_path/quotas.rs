@@ -12,8 +12,8 @@ use axum::http::StatusCode;
 use openai_simulator::{Fault, Simulator};
 use serde_json::{Value, json};
 use token_mint::{
+    admission::quota::{Limits, Quota, QuotaError},
     dynamodb::Table,
-    quota::{Limits, Quota, QuotaError},
     tls,
 };
 use tokio::task::JoinSet;

@@ -1,0 +1,122 @@
+//! `POST /token`: an admitted request becomes an ephemeral key.
+
+use std::sync::Arc;
+
+use http::StatusCode;
+use secrecy::ExposeSecret;
+use serde::Serialize;
+use tokio::time::{Instant, timeout_at};
+use tracing::warn;
+
+use crate::{
+    admission::{Admission, Admitted, Application},
+    error::Refusal,
+    event::{Answer, HttpRequest},
+    key::Key,
+    openai::{Ask, Effort, OpenAi, OpenAiError, Token},
+    rate_limit,
+    record::Facts,
+};
+
+/// Mints tokens for admitted requests.
+#[derive(Debug)]
+pub struct TokenRoute {
+    pub openai: OpenAi,
+    pub key: Arc<Key>,
+}
+
+impl TokenRoute {
+    /// Answers a request with a token, until `deadline` at the latest.
+    ///
+    /// # Errors
+    /// If the request is not admitted, or OpenAI mints no token.
+    pub async fn answer(
+        &self,
+        admission: &Admission,
+        request: &HttpRequest,
+        deadline: Instant,
+        facts: &mut Facts,
+    ) -> Result<Answer, Refusal> {
+        let application = Application {
+            origins: &request.origins,
+            body: &request.body,
+            subject: request.subject.as_deref(),
+            source: request.source.as_deref(),
+        };
+        let admitted = admission.admit(&application, deadline, facts).await?;
+        let mut effort = Effort::default();
+        let minted = self.mint_with_fallback_key(&admitted, deadline, &mut effort).await;
+        (facts.attempts, facts.openai_time) = (effort.attempts, effort.took);
+        let token = minted?;
+        if token.model.is_some() {
+            facts.model.clone_from(&token.model);
+        }
+        admission.recheck(&admitted.caller).await?;
+        let calls_url = self.openai.calls_url(admitted.session.kind.into());
+        Ok(answer(&token, calls_url, &admitted))
+    }
+
+    /// If OpenAI rejects the key, the secret is read again, and if it has a different key, that one is tried once.
+    async fn mint_with_fallback_key(
+        &self,
+        Admitted { session, caller, key, .. }: &Admitted,
+        deadline: Instant,
+        effort: &mut Effort,
+    ) -> Result<Token, OpenAiError> {
+        let endpoint = session.kind.into();
+        let mut ask = Ask { endpoint, api_key: &key.api_key, safety_identifier: caller, request: &session.request };
+        let rejected = match self.openai.mint(&ask, deadline, effort).await {
+            Err(rejected @ OpenAiError::RejectedKey { .. }) => rejected,
+            outcome => return outcome,
+        };
+        match timeout_at(deadline, self.key.other_than(key)).await {
+            Ok(Ok(Some(other))) => {
+                ask.api_key = &other.api_key;
+                self.openai.mint(&ask, deadline, effort).await
+            }
+            Ok(Ok(None)) => Err(rejected),
+            Ok(Err(error)) => {
+                warn!(%error, "OpenAI rejected the key, and no other can be read");
+                Err(rejected)
+            }
+            Err(_) => Err(rejected),
+        }
+    }
+}
+
+/// The token and the URL to call with it, never the prompt or tools that are bound to it. `value` and `expires_at` are
+/// the names that OpenAI's own samples read.
+fn answer(token: &Token, calls_url: &str, admitted: &Admitted) -> Answer {
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Body<'a> {
+        success: bool,
+        ephemeral_token: &'a str,
+        session_id: Option<&'a str>,
+        expires_at: u64,
+        model: Option<&'a str>,
+        voice: Option<&'a str>,
+        calls_url: &'a str,
+        message: &'static str,
+        value: &'a str,
+        #[serde(rename = "expires_at")]
+        openai_expires_at: u64,
+    }
+
+    let value = token.value.expose_secret();
+    let body = Body {
+        success: true,
+        ephemeral_token: value,
+        session_id: token.session_id.as_deref(),
+        expires_at: token.expires_at,
+        model: token.model.as_deref().or(admitted.session.model.as_deref()),
+        voice: token.voice.as_deref().or(admitted.session.voice.as_deref()),
+        calls_url,
+        message: "Ephemeral token created successfully",
+        value,
+        openai_expires_at: token.expires_at,
+    };
+    let mut answer = Answer::json(StatusCode::OK, &body);
+    answer.headers.extend(rate_limit::headers(&admitted.quota));
+    answer
+}
