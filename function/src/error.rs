@@ -23,7 +23,10 @@ pub enum Refusal {
     /// The event was not an HTTP request.
     #[error("the event is no HTTP request")]
     NoRequest,
-    /// Another method than POST.
+    /// A path that is not a route.
+    #[error("the path is not a route")]
+    NotFound,
+    /// A method other than POST.
     #[error("the method is not POST")]
     MethodNotAllowed,
     #[error(transparent)]
@@ -83,6 +86,13 @@ impl Refusal {
                 "Origin not allowed",
                 "Pages of this origin may not ask for tokens here",
                 "Open the application at its own address, or ask its operator to allow this origin",
+            ),
+            Self::NotFound => row(
+                StatusCode::NOT_FOUND,
+                "not_found",
+                "Not found",
+                "There is nothing at this path: tokens are at /token",
+                "Send the request to /token",
             ),
             Self::MethodNotAllowed => row(
                 StatusCode::METHOD_NOT_ALLOWED,

@@ -12,7 +12,9 @@ use serde::{
     de::{IgnoredAny, MapAccess, Visitor},
     ser::SerializeMap,
 };
-use serde_json::{Value, value::RawValue};
+use serde_json::{Map, Value, value::RawValue};
+
+use crate::path::{self, Place};
 
 /// An invocation, read as far as it matters here. Any JSON at all is an event.
 #[derive(Debug)]
@@ -26,6 +28,9 @@ pub struct Event {
 pub struct HttpRequest {
     /// The method in upper case, for example `POST`.
     pub method: String,
+    /// The path below the gateway's stage or base path, such as `/token`. `None`: the event has none, as a test that a
+    /// person wrote at the Lambda console.
+    pub path: Option<String>,
     /// The values of all `Origin` headers.
     pub origins: Vec<String>,
     /// The body, decoded if the event has it in base64.
@@ -124,6 +129,15 @@ impl<'de> Deserialize<'de> for Event {
 #[serde(rename_all = "camelCase")]
 struct Fields {
     http_method: Option<String>,
+    /// Payload 2.0.
+    raw_path: Option<String>,
+    /// Payload 2.0: the method and path of the route that matched, such as `POST /token`, or `$default`.
+    route_key: Option<String>,
+    /// Payload 1.0, and a load balancer.
+    path: Option<String>,
+    /// Payload 1.0: the path of the route that matched.
+    resource: Option<String>,
+    path_parameters: Option<Map<String, Value>>,
     headers: Option<Origins>,
     multi_value_headers: Option<Origins>,
     body: Option<String>,
@@ -134,6 +148,10 @@ struct Fields {
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct RequestContext {
+    stage: Option<String>,
+    api_id: Option<String>,
+    /// The first label of the domain. On the API's own domain, that is the API's ID.
+    domain_prefix: Option<String>,
     /// Payload 2.0.
     http: Option<Http>,
     /// Payload 1.0.
@@ -161,6 +179,19 @@ impl Fields {
     fn event(self) -> Event {
         let context = self.request_context.unwrap_or_default();
         let form = if context.elb.is_some() { Form::LoadBalancer } else { Form::Gateway };
+        let path = self.raw_path.as_deref().or(self.path.as_deref()).map(|path| {
+            let route_key = self.route_key.as_deref().and_then(|key| key.split(' ').next_back());
+            let place = Place {
+                stage: context.stage.as_deref(),
+                route: self.resource.as_deref().or(route_key),
+                variables: self.path_parameters.as_ref(),
+                custom_domain: context
+                    .domain_prefix
+                    .as_deref()
+                    .is_some_and(|prefix| context.api_id.as_deref() != Some(prefix)),
+            };
+            path::below(&place, path)
+        });
         let subject = context.authorizer.as_ref().and_then(subject);
         let (method, source) = match (context.http, context.identity) {
             (Some(http), _) => (Some(http.method), http.source_ip),
@@ -174,7 +205,8 @@ impl Fields {
         // Where there are both kinds of headers, they overlap; no one is refused for a header that is there twice.
         let origins = [self.headers, self.multi_value_headers].into_iter().flatten().flat_map(|origins| origins.0);
         let origins = origins.collect();
-        let request = method.zip(body).map(|(method, body)| HttpRequest { method, origins, body, subject, source });
+        let request =
+            method.zip(body).map(|(method, body)| HttpRequest { method, path, origins, body, subject, source });
         Event { form, request }
     }
 }

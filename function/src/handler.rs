@@ -29,6 +29,9 @@ const BUDGET: Duration = Duration::from_secs(25);
 /// How much of the invocation's own time is kept back for sending the answer.
 const RESERVE: Duration = Duration::from_millis(500);
 
+/// The path of the route for tokens.
+const TOKEN: &str = "/token";
+
 /// Everything that outlives a request.
 #[derive(Debug)]
 pub struct Handler {
@@ -132,6 +135,10 @@ impl Handler {
     /// Which route does what.
     async fn route(&self, request: &Request, deadline: Instant, facts: &mut Facts) -> Result<Answer, Refusal> {
         let request = request.http.as_ref().ok_or(Refusal::NoRequest)?;
+        // A test event that a person wrote at the Lambda console may have no path.
+        if request.path.as_deref().is_some_and(|path| path != TOKEN) {
+            return Err(Refusal::NotFound);
+        }
         if request.method != Method::POST.as_str() {
             return Err(Refusal::MethodNotAllowed);
         }

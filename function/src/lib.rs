@@ -19,6 +19,7 @@ pub mod handler;
 mod key;
 pub mod log;
 pub mod openai;
+mod path;
 pub mod profile;
 mod rate_limit;
 mod record;
