@@ -5,13 +5,13 @@ use std::{
 };
 
 use openai_realtime::{TOKEN_TTL_SECONDS as TOKEN_TTL_RANGE, VOICES};
-use secrecy::SecretString;
 use tracing::Level;
 use url::{Host, Url};
 
 use crate::{
     admission::{origin::Origins, quota::Limits},
     profile::Voice,
+    secret::Source,
 };
 
 const OPENAI_SECRET_ARN: &str = "OPENAI_SECRET_ARN";
@@ -44,7 +44,7 @@ const ORIGINS: &str = "* alone, or a list of origins exactly as browsers send th
 #[derive(Debug)]
 pub struct Config {
     /// Where the API key comes from: `OPENAI_SECRET_ARN`, else `OPENAI_API_KEY`.
-    pub key_source: KeySource,
+    pub key_source: Source,
     /// `OPENAI_BASE_URL`, without a slash at its end. Default `https://api.openai.com/v1`.
     pub base_url: Url,
     /// `MODEL`: takes the place of the `default` profile's.
@@ -61,7 +61,7 @@ pub struct Config {
     /// `QUOTA_TABLE`, with `QUOTA_PER_MINUTE` and `QUOTA_PER_DAY` (0 to 1000000, default 10 and 200) and
     /// `DAILY_MINT_LIMIT` (0 to 1000000000, default 5000). `None` if no table is named, or no limit is
     /// left on.
-    pub quotas: Option<Quotas>,
+    pub quotas: Option<QuotaConfig>,
     /// `EXTRA_CA_FILE`: a PEM file with further trusted roots, towards OpenAI and AWS.
     pub extra_ca_file: Option<PathBuf>,
     /// `LOG_LEVEL`: `ERROR`, `WARN`, `INFO` (default), `DEBUG` or `TRACE`. No level shows a secret.
@@ -72,20 +72,9 @@ pub struct Config {
     pub in_lambda: bool,
 }
 
-/// Where the API key comes from.
-#[derive(Debug)]
-pub enum KeySource {
-    /// A secret in AWS Secrets Manager, by its ARN or name.
-    SecretsManager(String),
-    /// The key itself, for runs on one's own machine.
-    Given(SecretString),
-    /// Neither is set, so every request is refused with a sentence that says so.
-    Nowhere,
-}
-
-/// How many tokens there are for whom, and where they are counted.
+/// The limits, and the table that counts against them.
 #[derive(Debug, PartialEq)]
-pub struct Quotas {
+pub struct QuotaConfig {
     /// A table in DynamoDB, by its name or ARN.
     pub table: String,
     /// At least one of them is on.
@@ -127,9 +116,14 @@ impl Config {
             quotas: quotas(
                 read(QUOTA_TABLE),
                 Limits {
-                    per_minute: limit(QUOTA_PER_MINUTE, read(QUOTA_PER_MINUTE), QUOTA_RANGE, 10)?,
-                    per_day: limit(QUOTA_PER_DAY, read(QUOTA_PER_DAY), QUOTA_RANGE, 200)?,
-                    of_everyone_per_day: limit(DAILY_MINT_LIMIT, read(DAILY_MINT_LIMIT), DAILY_LIMIT_RANGE, 5_000)?,
+                    per_minute: token_limit(QUOTA_PER_MINUTE, read(QUOTA_PER_MINUTE), QUOTA_RANGE, 10)?,
+                    per_day: token_limit(QUOTA_PER_DAY, read(QUOTA_PER_DAY), QUOTA_RANGE, 200)?,
+                    of_everyone_per_day: token_limit(
+                        DAILY_MINT_LIMIT,
+                        read(DAILY_MINT_LIMIT),
+                        DAILY_LIMIT_RANGE,
+                        5_000,
+                    )?,
                 },
             ),
             extra_ca_file: read(EXTRA_CA_FILE).map(PathBuf::from),
@@ -140,26 +134,26 @@ impl Config {
     }
 }
 
-fn wrong(name: &'static str, fault: impl Into<String>, range: impl Into<String>) -> ConfigError {
+fn invalid(name: &'static str, fault: impl Into<String>, range: impl Into<String>) -> ConfigError {
     ConfigError { name, fault: fault.into(), range: range.into() }
 }
 
-fn is(value: &str) -> String {
+fn quoted_fault(value: &str) -> String {
     format!("is {value:?}")
 }
 
-fn key_source(arn: Option<String>, key: Option<String>) -> Result<KeySource, ConfigError> {
+fn key_source(arn: Option<String>, key: Option<String>) -> Result<Source, ConfigError> {
     match (arn, key) {
-        (Some(arn), _) => Ok(KeySource::SecretsManager(arn)),
+        (Some(arn), _) => Ok(Source::SecretsManager(arn)),
         // The value stays out of the sentences: whatever it is, it was meant to be a secret.
         (None, Some(key)) if is_placeholder(&key) => {
-            Err(wrong(OPENAI_API_KEY, "still has a placeholder in it", "your own OpenAI API key in its place"))
+            Err(invalid(OPENAI_API_KEY, "still has a placeholder in it", "your own OpenAI API key in its place"))
         }
-        (None, Some(key)) if key.bytes().all(|byte| byte.is_ascii_graphic()) => Ok(KeySource::Given(key.into())),
+        (None, Some(key)) if key.bytes().all(|byte| byte.is_ascii_graphic()) => Ok(Source::Given(key.into())),
         (None, Some(_)) => {
-            Err(wrong(OPENAI_API_KEY, "has spaces or other characters that no key has", "an OpenAI API key (sk-…)"))
+            Err(invalid(OPENAI_API_KEY, "has spaces or other characters that no key has", "an OpenAI API key (sk-…)"))
         }
-        (None, None) => Ok(KeySource::Nowhere),
+        (None, None) => Ok(Source::Nowhere),
     }
 }
 
@@ -176,7 +170,7 @@ fn base_url(value: Option<String>) -> Result<Url, ConfigError> {
     const RANGE: &str = "an https: URL without query or credentials, such as https://api.openai.com/v1 \
                          (http: on a loopback host only)";
     // Not quoted in the sentence either: a URL may have a password in it.
-    let refuse = |fault: &str| Err(wrong(OPENAI_BASE_URL, fault, RANGE));
+    let refuse = |fault: &str| Err(invalid(OPENAI_BASE_URL, fault, RANGE));
     let text = value.unwrap_or_else(|| "https://api.openai.com/v1".to_owned());
     let Ok(url) = Url::parse(text.trim_end_matches('/')) else { return refuse("is not a URL") };
     let on_loopback = match url.host() {
@@ -205,11 +199,11 @@ fn model(value: String) -> Result<String, ConfigError> {
     if known_characters && value.len() <= 128 {
         return Ok(value);
     }
-    Err(wrong(MODEL, is(&value), "a model's name of up to 128 letters, digits and -_.:/"))
+    Err(invalid(MODEL, quoted_fault(&value), "a model's name of up to 128 letters, digits and -_.:/"))
 }
 
 fn voice(value: &str) -> Result<Voice, ConfigError> {
-    Voice::named(value).ok_or_else(|| wrong(VOICE, is(value), format!("one of {}", VOICES.join(", "))))
+    Voice::named(value).ok_or_else(|| invalid(VOICE, quoted_fault(value), format!("one of {}", VOICES.join(", "))))
 }
 
 fn seconds(
@@ -218,19 +212,19 @@ fn seconds(
     range: RangeInclusive<u64>,
     default: u64,
 ) -> Result<Duration, ConfigError> {
-    Ok(Duration::from_secs(whole(name, value, range, default, "a whole number of seconds")?))
+    Ok(Duration::from_secs(whole_number(name, value, range, default, "a whole number of seconds")?))
 }
 
-fn limit(
+fn token_limit(
     name: &'static str,
     value: Option<String>,
     range: RangeInclusive<u32>,
     default: u32,
 ) -> Result<Option<NonZeroU32>, ConfigError> {
-    Ok(NonZeroU32::new(whole(name, value, range, default, "a whole number of tokens")?))
+    Ok(NonZeroU32::new(whole_number(name, value, range, default, "a whole number of tokens")?))
 }
 
-fn whole<N: FromStr + PartialOrd + Display>(
+fn whole_number<N: FromStr + PartialOrd + Display>(
     name: &'static str,
     value: Option<String>,
     range: RangeInclusive<N>,
@@ -240,12 +234,12 @@ fn whole<N: FromStr + PartialOrd + Display>(
     let Some(value) = value else { return Ok(default) };
     match value.parse() {
         Ok(number) if range.contains(&number) => Ok(number),
-        _ => Err(wrong(name, is(&value), format!("{what} from {} to {}", range.start(), range.end()))),
+        _ => Err(invalid(name, quoted_fault(&value), format!("{what} from {} to {}", range.start(), range.end()))),
     }
 }
 
-fn quotas(table: Option<String>, limits: Limits) -> Option<Quotas> {
-    table.filter(|_| limits.any()).map(|table| Quotas { table, limits })
+fn quotas(table: Option<String>, limits: Limits) -> Option<QuotaConfig> {
+    table.filter(|_| limits.any()).map(|table| QuotaConfig { table, limits })
 }
 
 /// Refused rather than normalised: API Gateway gets the same list from the template unchanged, and compares it exactly.
@@ -261,7 +255,7 @@ fn origins(value: Option<&str>) -> Result<Origins, ConfigError> {
                 None if entry.is_empty() => "has an empty entry".to_owned(),
                 None => format!("has {entry:?} in it"),
             };
-            return Err(wrong(ALLOWED_ORIGINS, fault, ORIGINS));
+            return Err(invalid(ALLOWED_ORIGINS, fault, ORIGINS));
         }
     }
     Ok(Origins::Only(entries.into_iter().map(str::to_owned).collect()))
@@ -274,7 +268,7 @@ fn is_origin(entry: &str) -> bool {
     let Some((rest, default)) = rest("http://").zip(Some("80")).or(rest("https://").zip(Some("443"))) else {
         return false;
     };
-    let within = |text: &str, others: &[u8]| {
+    let has_only = |text: &str, others: &[u8]| {
         let known = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || others.contains(&byte);
         !text.is_empty() && text.bytes().all(known)
     };
@@ -286,7 +280,7 @@ fn is_origin(entry: &str) -> bool {
         }
         None => {
             let (name, port) = rest.split_at(rest.find(':').unwrap_or(rest.len()));
-            (name.split('.').all(|label| within(label, b"-_")), port)
+            (name.split('.').all(|label| has_only(label, b"-_")), port)
         }
     };
     let port = match port.strip_prefix(':') {
@@ -313,7 +307,7 @@ fn log_level(value: Option<String>) -> Result<Level, ConfigError> {
     let Some(value) = value else { return Ok(Level::INFO) };
     let levels = [Level::ERROR, Level::WARN, Level::INFO, Level::DEBUG, Level::TRACE];
     let level = levels.into_iter().find(|level| level.as_str().eq_ignore_ascii_case(&value));
-    level.ok_or_else(|| wrong(LOG_LEVEL, is(&value), "ERROR, WARN, INFO, DEBUG or TRACE"))
+    level.ok_or_else(|| invalid(LOG_LEVEL, quoted_fault(&value), "ERROR, WARN, INFO, DEBUG or TRACE"))
 }
 
 #[cfg(test)]
@@ -334,7 +328,7 @@ mod tests {
     fn what_is_not_set_takes_its_documented_default() {
         for empty in [&[][..], &[("OPENAI_SECRET_ARN", ""), ("MODEL", " "), ("ALLOWED_ORIGINS", "")]] {
             let config = config(empty).unwrap();
-            assert!(matches!(config.key_source, KeySource::Nowhere));
+            assert!(matches!(config.key_source, Source::Nowhere));
             assert_eq!(config.base_url.as_str(), "https://api.openai.com/v1");
             assert_eq!((config.model, config.voice), (None, None));
             assert_eq!(config.token_ttl, Duration::from_secs(3600));
@@ -363,7 +357,7 @@ mod tests {
     #[test]
     fn a_secret_s_arn_goes_before_a_key() {
         let both = config(&[("OPENAI_SECRET_ARN", "arn:x"), ("OPENAI_API_KEY", "sk-x")]).unwrap();
-        assert!(matches!(both.key_source, KeySource::SecretsManager(arn) if arn == "arn:x"));
+        assert!(matches!(both.key_source, Source::SecretsManager(arn) if arn == "arn:x"));
     }
 
     #[test]

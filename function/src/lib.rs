@@ -1,28 +1,22 @@
-//! A browser asks `POST /token`; this mints an ephemeral OpenAI Realtime token for it, with an API
-//! key that never leaves the server.
+//! Mints ephemeral OpenAI Realtime tokens in AWS Lambda: a browser sends `POST /token`, and the API key never leaves the
+//! server.
 //!
-//! Imports go one way, from [`handler`] down: an [`event`] becomes a request, [`admission`] checks it, its
-//! route answers it with the help of [`profile`], `key` and [`openai`], `error` turns every failure into an answer, and
-//! `record` writes down once what happened.
+//! Imports go one way, from [`handler`] down: [`api`] turns an event into a request, `admission` checks it, its route in
+//! `routes` answers it with the help of [`profile`], `secret` and [`openai`], `api::refusal` turns every failure into an
+//! answer, and `record` writes down once what happened. Below `admission`, nothing knows HTTP requests; below [`openai`],
+//! `secret` and [`aws`] there are only connections and time ([`net`]).
 //!
 //! Public is what the program, the demo, the fuzzer and the tests of the whole path need.
 
 pub mod admission;
-mod aws;
-mod clock;
+pub mod api;
+pub mod aws;
 pub mod config;
-pub mod connection;
-pub mod dynamodb;
-mod error;
-pub mod event;
 pub mod handler;
-mod key;
 pub mod log;
+pub mod net;
 pub mod openai;
-mod path;
 pub mod profile;
-mod rate_limit;
 mod record;
 mod routes;
-mod sigv4;
-pub mod tls;
+pub mod secret;

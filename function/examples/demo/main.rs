@@ -31,12 +31,7 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use lambda_runtime::{Context, LambdaEvent};
 use openai_simulator::Simulator;
 use serde_json::{Map, Value, json};
-use token_mint::{
-    admission::origin::Origins,
-    config::{Config, KeySource},
-    handler::Handler,
-    log,
-};
+use token_mint::{admission::origin::Origins, config::Config, handler::Handler, log, secret::Source};
 use tokio::net::TcpListener;
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
@@ -107,14 +102,14 @@ fn port(value: Option<&str>) -> Result<u16, String> {
 
 /// Puts a simulator in OpenAI's place where nothing says what key to use.
 async fn simulate(config: &mut Config) -> Result<Option<Simulator>, Box<dyn Error + Send + Sync>> {
-    if !matches!(config.key_source, KeySource::Nowhere) {
+    if !matches!(config.key_source, Source::Nowhere) {
         return Ok(None);
     }
     let simulator = match Simulator::start_on(8081).await {
         Ok(simulator) => simulator,
         Err(_) => Simulator::start().await?,
     };
-    config.key_source = KeySource::Given("sk-simulated".into());
+    config.key_source = Source::Given("sk-simulated".into());
     config.base_url = simulator.base_url().parse()?;
     Ok(Some(simulator))
 }

@@ -7,8 +7,6 @@ use std::{
 
 use ring::hmac;
 
-use crate::sigv4::hex;
-
 /// The party that a token counts against, and that OpenAI's enforcement may hit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Caller {
@@ -55,7 +53,7 @@ impl Caller {
     /// identifier does not lead back to an address.
     pub fn safety_identifier(&self, key: &[u8]) -> String {
         let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key), self.to_string().as_bytes());
-        hex(tag.as_ref())
+        hex::encode(tag)
     }
 }
 

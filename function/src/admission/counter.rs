@@ -4,7 +4,7 @@ use std::{fmt::Write, time::Duration};
 
 use aws_smithy_types::{DateTime, date_time::Format};
 
-use crate::dynamodb::{Item, Map, Update, Value};
+use crate::aws::dynamodb::{Item, Map, Update, Value};
 
 /// In seconds, as is the next.
 pub const MINUTE: u64 = 60;

@@ -20,10 +20,10 @@ use self::{
     quota::{Quota, QuotaError, QuotaStatus},
 };
 use crate::{
-    dynamodb::TableError,
-    key::{Credentials, Key, KeyError},
+    aws::dynamodb::TableError,
     profile::{InvalidRequest, Profiles, Session},
-    record::Facts,
+    record::RequestSummary,
+    secret::{Secret, SecretError, SecretStore},
 };
 
 /// The largest body that is parsed, in bytes.
@@ -37,7 +37,7 @@ const REFRESH_WAIT: Duration = Duration::from_millis(250);
 pub(crate) struct Admission {
     pub origins: Origins,
     pub profiles: Profiles,
-    pub key: Arc<Key>,
+    pub secret: Arc<SecretStore>,
     /// `None`: tokens are not counted.
     pub quota: Option<Quota>,
 }
@@ -60,7 +60,7 @@ pub(crate) struct Admitted {
     pub session: Session,
     /// The caller's safety identifier.
     pub caller: String,
-    pub key: Arc<Credentials>,
+    pub secret: Arc<Secret>,
     /// What is left of the caller's quota.
     pub quota: QuotaStatus,
 }
@@ -75,10 +75,10 @@ pub(crate) enum AdmissionError {
     #[error("the body asks for what is not offered")]
     InvalidRequest(InvalidRequest),
     #[error("there is no API key")]
-    Key(#[source] KeyError),
+    Secret(#[source] SecretError),
     /// The secret was not read within the request's budget.
     #[error("the secret was not read in time")]
-    KeyTooLate,
+    SecretTooLate,
     /// The operator has blocked the caller.
     #[error("the caller is blocked")]
     CallerBlocked,
@@ -95,8 +95,8 @@ impl Admission {
         }
     }
 
-    /// Checks a request, cheapest checks first, and counts it as the last step. `facts` learns what is found out on the
-    /// way, also if the request is not admitted.
+    /// Checks a request, cheapest checks first, and counts it as the last step. `summary` gets
+    /// the results of the checks, also if the request is not admitted.
     ///
     /// # Errors
     /// If a check fails, or does not end by `deadline`.
@@ -104,11 +104,11 @@ impl Admission {
         &self,
         application: &Application<'_>,
         deadline: Instant,
-        facts: &mut Facts,
+        summary: &mut RequestSummary,
     ) -> Result<Admitted, AdmissionError> {
         let session = self.session(application)?;
-        facts.profile = Some(session.profile.clone());
-        facts.model.clone_from(&session.model);
+        summary.profile = Some(session.profile.clone());
+        summary.model.clone_from(&session.model);
         debug!(
             profile = session.profile,
             model = session.model,
@@ -116,20 +116,20 @@ impl Admission {
             "the request is admitted"
         );
 
-        let key = timeout_at(deadline, self.key.current()).await.map_err(|_| AdmissionError::KeyTooLate)?;
-        let key = key.map_err(AdmissionError::Key)?;
-        let age = *facts.key_age.insert(key.read.elapsed());
+        let secret = timeout_at(deadline, self.secret.current()).await.map_err(|_| AdmissionError::SecretTooLate)?;
+        let secret = secret.map_err(AdmissionError::Secret)?;
+        let age = *summary.key_age.insert(secret.read.elapsed());
         debug!(ageSeconds = age.as_secs(), "the key is at hand");
 
         let known = Caller::new(application.subject, application.source);
-        let caller = known.safety_identifier(key.identifier_key.expose_secret());
-        facts.caller = Some(caller.clone());
+        let caller = known.safety_identifier(secret.identifier_key.expose_secret());
+        summary.caller = Some(caller.clone());
         debug!(caller, knownBy = known.known_by(), "the caller is identified");
-        if key.blocks(&caller) && self.is_blocked_now(&caller).await.unwrap_or(true) {
+        if secret.blocks(&caller) && self.is_blocked_now(&caller).await.unwrap_or(true) {
             return Err(AdmissionError::CallerBlocked);
         }
-        let quota = self.take_quota(&caller, deadline, &mut facts.quota_time).await.map_err(AdmissionError::Quota)?;
-        Ok(Admitted { session, caller, key, quota })
+        let quota = self.take_quota(&caller, deadline, &mut summary.quota_time).await.map_err(AdmissionError::Quota)?;
+        Ok(Admitted { session, caller, secret, quota })
     }
 
     /// Checks once more, just before the answer, that the operator has not blocked the caller meanwhile.
@@ -158,8 +158,8 @@ impl Admission {
     /// of this very request counts for it, so that an instance that was frozen does not serve one more token, or refusal,
     /// by an old list. It is nearly always here before OpenAI's answer.
     async fn is_blocked_now(&self, caller: &str) -> Option<bool> {
-        self.key.wait_for_refresh(REFRESH_WAIT).await;
-        self.key.held().map(|newest| newest.blocks(caller))
+        self.secret.wait_for_refresh(REFRESH_WAIT).await;
+        self.secret.held().map(|newest| newest.blocks(caller))
     }
 
     /// Takes a token out of the caller's quota, if tokens are counted. `took` is the time that this took.

@@ -21,8 +21,8 @@ use tracing::debug;
 
 use super::counter::{self, Counter, DAY, MINUTE, Window};
 use crate::{
-    clock::{millis, whole_seconds},
-    dynamodb::{Table, TableError, Updated},
+    aws::dynamodb::{Table, TableError, Updated},
+    net::clock::{millis, whole_seconds},
 };
 
 /// The caller's place in the item that counts all callers together.

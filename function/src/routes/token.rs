@@ -10,19 +10,17 @@ use tracing::warn;
 
 use crate::{
     admission::{Admission, Admitted, Application},
-    error::Refusal,
-    event::{Answer, HttpRequest},
-    key::Key,
-    openai::{Ask, Effort, OpenAi, OpenAiError, Token},
-    rate_limit,
-    record::Facts,
+    api::{answer::Answer, rate_limit, refusal::Refusal, request::HttpRequest},
+    openai::{Attempts, MintRequest, OpenAi, OpenAiError, Token},
+    record::RequestSummary,
+    secret::SecretStore,
 };
 
 /// Mints tokens for admitted requests.
 #[derive(Debug)]
 pub struct TokenRoute {
     pub openai: OpenAi,
-    pub key: Arc<Key>,
+    pub secret: Arc<SecretStore>,
 }
 
 impl TokenRoute {
@@ -35,7 +33,7 @@ impl TokenRoute {
         admission: &Admission,
         request: &HttpRequest,
         deadline: Instant,
-        facts: &mut Facts,
+        summary: &mut RequestSummary,
     ) -> Result<Answer, Refusal> {
         let application = Application {
             origins: &request.origins,
@@ -43,13 +41,13 @@ impl TokenRoute {
             subject: request.subject.as_deref(),
             source: request.source.as_deref(),
         };
-        let admitted = admission.admit(&application, deadline, facts).await?;
-        let mut effort = Effort::default();
-        let minted = self.mint_with_fallback_key(&admitted, deadline, &mut effort).await;
-        (facts.attempts, facts.openai_time) = (effort.attempts, effort.took);
+        let admitted = admission.admit(&application, deadline, summary).await?;
+        let mut attempts = Attempts::default();
+        let minted = self.mint_with_fallback_key(&admitted, deadline, &mut attempts).await;
+        (summary.attempts, summary.openai_time) = (attempts.count, attempts.took);
         let token = minted?;
         if token.model.is_some() {
-            facts.model.clone_from(&token.model);
+            summary.model.clone_from(&token.model);
         }
         admission.recheck(&admitted.caller).await?;
         let calls_url = self.openai.calls_url(admitted.session.kind.into());
@@ -59,20 +57,21 @@ impl TokenRoute {
     /// If OpenAI rejects the key, the secret is read again, and if it has a different key, that one is tried once.
     async fn mint_with_fallback_key(
         &self,
-        Admitted { session, caller, key, .. }: &Admitted,
+        Admitted { session, caller, secret, .. }: &Admitted,
         deadline: Instant,
-        effort: &mut Effort,
+        attempts: &mut Attempts,
     ) -> Result<Token, OpenAiError> {
         let endpoint = session.kind.into();
-        let mut ask = Ask { endpoint, api_key: &key.api_key, safety_identifier: caller, request: &session.request };
-        let rejected = match self.openai.mint(&ask, deadline, effort).await {
+        let mut request =
+            MintRequest { endpoint, api_key: &secret.api_key, safety_identifier: caller, body: &session.request };
+        let rejected = match self.openai.mint(&request, deadline, attempts).await {
             Err(rejected @ OpenAiError::RejectedKey { .. }) => rejected,
             outcome => return outcome,
         };
-        match timeout_at(deadline, self.key.other_than(key)).await {
+        match timeout_at(deadline, self.secret.other_than(secret)).await {
             Ok(Ok(Some(other))) => {
-                ask.api_key = &other.api_key;
-                self.openai.mint(&ask, deadline, effort).await
+                request.api_key = &other.api_key;
+                self.openai.mint(&request, deadline, attempts).await
             }
             Ok(Ok(None)) => Err(rejected),
             Ok(Err(error)) => {

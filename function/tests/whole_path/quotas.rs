@@ -13,8 +13,8 @@ use openai_simulator::{Fault, Simulator};
 use serde_json::{Value, json};
 use token_mint::{
     admission::quota::{Limits, Quota, QuotaError},
-    dynamodb::Table,
-    tls,
+    aws::dynamodb::Table,
+    net::tls,
 };
 use tokio::task::JoinSet;
 

@@ -1,19 +1,18 @@
-//! The one table: what went wrong → status, code, and the sentences that a person reads.
+//! The one table of refusals: the cause → status, code, and the sentences that a person reads.
 
 use std::{error::Error, time::Duration};
 
 use http::{StatusCode, header};
 use serde::Serialize;
 
+use super::{answer::Answer, rate_limit};
 use crate::{
     admission::{
         AdmissionError,
         quota::{LimitStatus, QuotaError, QuotaStatus},
     },
-    clock::whole_seconds,
-    event::Answer,
+    net::clock::whole_seconds,
     openai::OpenAiError,
-    rate_limit,
     record::Refused,
 };
 
@@ -44,11 +43,11 @@ struct Row {
     message: &'static str,
 }
 
-/// What to do, for the person in front of the page.
+/// Advice for the person in front of the page.
 const TRY_AGAIN: &str = "Please try again in a few moments";
 const TELL_THE_OPERATOR: &str = "Please tell the operator of this service; trying again will not help";
 
-/// What `Retry-After` says where OpenAI limits the rate without saying for how long.
+/// `Retry-After` where OpenAI limits the rate and does not say for how long.
 const BUSY_DEFAULT: Duration = Duration::from_secs(5);
 
 impl Refusal {
@@ -138,7 +137,7 @@ impl Refusal {
                     TRY_AGAIN,
                 ),
             },
-            Self::Admission(AdmissionError::Key(_) | AdmissionError::KeyTooLate) => row(
+            Self::Admission(AdmissionError::Secret(_) | AdmissionError::SecretTooLate) => row(
                 StatusCode::SERVICE_UNAVAILABLE,
                 "key_unavailable",
                 NO_SESSION,
@@ -202,20 +201,20 @@ impl Refusal {
     /// The refusal, as it is recorded: the code, the cause, and OpenAI's own status and code if it comes from there.
     pub fn refused(&self) -> Refused<'_> {
         let causes = std::iter::successors(Some(self as &dyn Error), |error| (*error).source());
-        let (status, hint) = match self {
-            Self::OpenAi(error) => (error.status(), error.hint()),
+        let (status, code) = match self {
+            Self::OpenAi(error) => (error.status(), error.code()),
             _ => (None, None),
         };
         Refused {
             code: self.row().code,
             cause: causes.map(ToString::to_string).collect::<Vec<_>>().join(": "),
             openai_status: status.map(|status| status.as_u16()),
-            openai_code: hint.and_then(|hint| hint.code.as_deref()),
-            openai_param: hint.and_then(|hint| hint.param.as_deref()),
+            openai_code: code.and_then(|code| code.code.as_deref()),
+            openai_param: code.and_then(|code| code.param.as_deref()),
         }
     }
 
-    /// When to come back, where that is known.
+    /// How long the caller should wait, if that is known.
     fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Admission(AdmissionError::Quota(QuotaError::Exceeded(status))) => Some(status.retry_after()),
@@ -226,8 +225,7 @@ impl Refusal {
         }
     }
 
-    /// The refusal as the caller sees it.
-    #[must_use]
+    /// The refusal, as it is sent to the caller.
     pub fn answer(&self, request_id: &str) -> Answer {
         #[derive(Serialize)]
         #[serde(rename_all = "camelCase")]

@@ -1,0 +1,5 @@
+//! Connections to other services, and time.
+
+pub(crate) mod clock;
+pub mod connection;
+pub mod tls;
