@@ -16,7 +16,7 @@ use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvid
 use aws_types::service_config::ServiceConfigKey;
 use http::{StatusCode, header};
 use serde::{Deserialize, Serialize, Serializer};
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 use tracing::debug;
 use url::{Position, Url};
 
@@ -24,6 +24,7 @@ use super::sigv4::{self, Signer};
 use crate::net::{
     clock,
     connection::{Connection, Lease},
+    retry::{Policy, Retries, Retryable},
 };
 
 const SERVICE: &str = "dynamodb";
@@ -48,7 +49,10 @@ const PARTITIONS: [(&str, &str); 6] = [
 ];
 
 /// The longest pause before a table that is too busy is asked again.
-const PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_millis(50);
+
+/// Two tries, also over a reused connection that turns out dead.
+const POLICY: Policy = Policy { max_tries: 2, worth_an_attempt: Duration::ZERO };
 
 /// Credentials are no longer used when they expire within this time.
 const EXPIRY_MARGIN: Duration = Duration::from_secs(300);
@@ -197,18 +201,18 @@ impl Table {
             return_values_on_condition_check_failure: "ALL_OLD",
         };
         let body = serde_json::to_vec(&request).map_err(|_| TableError::Malformed)?;
-        let failure = match self.attempt(&self.connection.lease()?, body.clone()).await {
-            Err(failure) if failure.is_transient() => failure,
-            outcome => return outcome,
-        };
-        debug!(error = &failure as &dyn std::error::Error, "the quota could not be counted: trying once more");
-        let lease = if let TableError::Refused(_) = failure {
-            sleep(PAUSE.mul_f64(fastrand::f64())).await;
-            self.connection.lease()?
-        } else {
-            self.connection.replace()?
-        };
-        self.attempt(&lease, body).await
+        let mut lease = self.connection.lease()?;
+        let mut retries = Retries::new(POLICY, None);
+        loop {
+            let failure = match self.attempt(&lease, body.clone()).await {
+                Err(failure) => failure,
+                updated => return updated,
+            };
+            if failure.is_transient() {
+                debug!(error = &failure as &dyn std::error::Error, "the quota could not be counted");
+            }
+            lease = retries.after(failure, &lease, &self.connection).await?;
+        }
     }
 
     async fn attempt(&self, lease: &Lease, body: Vec<u8>) -> Result<Updated, TableError> {
@@ -304,7 +308,7 @@ fn parse_response(status: StatusCode, body: &[u8]) -> Result<Updated, TableError
     }
 }
 
-impl TableError {
+impl Retryable for TableError {
     fn is_transient(&self) -> bool {
         match self {
             Self::Connection(_) | Self::Timeout | Self::Malformed => true,
@@ -316,6 +320,14 @@ impl TableError {
             }
             Self::NoCredentials => false,
         }
+    }
+
+    fn needs_new_connection(&self) -> bool {
+        !matches!(self, Self::Refused(_))
+    }
+
+    fn pause(&self, _: u32, _: bool) -> Option<Duration> {
+        Some(if let Self::Refused(_) = self { LONGEST_PAUSE.mul_f64(fastrand::f64()) } else { Duration::ZERO })
     }
 }
 

@@ -2,4 +2,5 @@
 
 pub(crate) mod clock;
 pub mod connection;
+pub(crate) mod retry;
 pub mod tls;

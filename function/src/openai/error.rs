@@ -6,6 +6,11 @@ use http::{HeaderMap, StatusCode, header};
 use serde::Deserialize;
 use serde_json::Value;
 
+use crate::net::retry::{self, Retryable};
+
+/// The pause before the second try; see [`retry::backoff`].
+const FIRST_PAUSE: Duration = Duration::from_millis(200);
+
 /// The longest `Retry-After` that is believed.
 const DAY: Duration = Duration::from_secs(86_400);
 
@@ -103,21 +108,28 @@ impl From<reqwest::Error> for OpenAiError {
     }
 }
 
-impl OpenAiError {
-    pub(super) fn is_transient(&self) -> bool {
+impl Retryable for OpenAiError {
+    fn is_transient(&self) -> bool {
         matches!(self, Self::Busy { .. } | Self::Unavailable { .. } | Self::Timeout)
     }
 
-    pub(super) fn retry_after(&self) -> Option<Duration> {
-        match self {
-            Self::Busy { retry_after } | Self::Unavailable { retry_after, .. } => *retry_after,
-            _ => None,
-        }
+    fn needs_new_connection(&self) -> bool {
+        matches!(self, Self::Unavailable { status: None, .. } | Self::Timeout)
     }
 
-    /// The connection is broken, or may be.
-    pub(super) fn needs_new_connection(&self) -> bool {
-        matches!(self, Self::Unavailable { status: None, .. } | Self::Timeout)
+    fn pause(&self, tries: u32, reused: bool) -> Option<Duration> {
+        // A connection that died while it was idle costs a reconnect, not a try. An attempt that timed out was pause
+        // enough: there the deadline counts.
+        if matches!(self, Self::Timeout) || (self.needs_new_connection() && reused) {
+            return None;
+        }
+        let retry_after = match self {
+            Self::Busy { retry_after } | Self::Unavailable { retry_after, .. } => *retry_after,
+            _ => None,
+        };
+        // OpenAI tells many instances the same time to come back: each adds a little of its own.
+        let asked = retry_after.map(|wait| wait.saturating_add(FIRST_PAUSE.mul_f64(fastrand::f64())));
+        Some(asked.unwrap_or_else(|| retry::backoff(FIRST_PAUSE, tries)))
     }
 }
 

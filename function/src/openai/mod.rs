@@ -10,7 +10,7 @@ use futures_util::future::{Either, select};
 use http::{HeaderName, header};
 use rustls::ClientConfig;
 use secrecy::{ExposeSecret, SecretString};
-use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 use tracing::debug;
 use url::Url;
 
@@ -23,6 +23,7 @@ use self::{endpoint::Urls, error::from_response};
 use crate::net::{
     clock::millis,
     connection::{Connection, Lease},
+    retry::{Policy, Retries, Retryable},
 };
 
 /// The limit of one attempt. Mints take a fraction of a second; one that takes longer than this is more likely lost than
@@ -34,13 +35,8 @@ const ATTEMPT: Duration = Duration::from_secs(10);
 /// costs nothing.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// The time that has to be left before the deadline for one more attempt to be worth it.
-const WORTH_AN_ATTEMPT: Duration = Duration::from_millis(500);
-
-/// Failed attempts, not counting those over a connection that had died before.
-const MAX_TRIES: u32 = 3;
-
-const FIRST_PAUSE: Duration = Duration::from_millis(200);
+/// Three tries, each of which may use a reused connection that turns out dead, while there is time for another attempt.
+const POLICY: Policy = Policy { max_tries: 3, worth_an_attempt: Duration::from_millis(500) };
 
 /// The largest response that is read, in bytes. A real one is under 2 KiB.
 const MAX_ANSWER: usize = 64 * 1024;
@@ -138,33 +134,16 @@ impl OpenAi {
             return Err(OpenAiError::Timeout);
         }
         let mut lease = self.connection.lease()?;
-        let mut tries: u32 = 0;
+        let mut retries = Retries::new(POLICY, Some(deadline));
         loop {
             let failure = match self.attempt(&lease, request, deadline, attempts).await {
-                Err(failure) if failure.is_transient() => failure,
-                outcome => return outcome,
+                Err(failure) => failure,
+                minted => return minted,
             };
-            debug!(attempt = *attempts, error = &failure as &dyn std::error::Error, "the attempt failed");
-            let broken = failure.needs_new_connection();
-            // A connection that died while it was idle costs a reconnect, not a try. An attempt that timed out was pause
-            // enough: there the deadline counts.
-            let timed_out = matches!(failure, OpenAiError::Timeout);
-            let pause = if timed_out || (broken && lease.reused) {
-                Duration::ZERO
-            } else {
-                tries = tries.saturating_add(1);
-                // OpenAI tells many instances the same time to come back: each adds a little of its own.
-                let asked = failure.retry_after().map(|wait| wait.saturating_add(FIRST_PAUSE.mul_f64(fastrand::f64())));
-                asked.unwrap_or_else(|| pause_after(tries))
-            };
-            let left = deadline.saturating_duration_since(Instant::now());
-            if tries >= MAX_TRIES || left < pause.saturating_add(WORTH_AN_ATTEMPT) {
-                debug!(tries, "OpenAI is not asked again: the tries or the time are used up");
-                return Err(failure);
+            if failure.is_transient() {
+                debug!(attempt = *attempts, error = &failure as &dyn std::error::Error, "the attempt failed");
             }
-            debug!(milliseconds = millis(pause), "pausing before the next attempt");
-            sleep(pause).await;
-            lease = if broken { self.connection.replace()? } else { self.connection.lease()? };
+            lease = retries.after(failure, &lease, &self.connection).await?;
         }
     }
 
@@ -270,25 +249,9 @@ async fn read_body(response: &mut reqwest::Response) -> Result<Option<Vec<u8>>, 
     Ok(Some(body))
 }
 
-/// Twice as long after each try, and each a half to a whole of that, so that instances that failed together do not come
-/// back together.
-fn pause_after(tries: u32) -> Duration {
-    let whole = FIRST_PAUSE.saturating_mul(2_u32.saturating_pow(tries.saturating_sub(1)));
-    whole.mul_f64(0.5 + 0.5 * fastrand::f64())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn pauses_grow_and_are_never_the_same() {
-        for _ in 0..100 {
-            assert!((100..=200).contains(&pause_after(1).as_millis()));
-            assert!((200..=400).contains(&pause_after(2).as_millis()));
-        }
-        assert_ne!(pause_after(1), pause_after(1));
-    }
 
     #[test]
     fn every_endpoint_has_its_own_url_for_calls() {
