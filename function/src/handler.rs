@@ -1,4 +1,4 @@
-//! What outlives a request, and the way of an invocation: in as an event, through its route, out as a reply.
+//! The state that outlives a request, and the path of an invocation: in as an event, through its route, out as a reply.
 
 use std::{sync::Arc, time::Duration};
 
@@ -90,8 +90,8 @@ impl Handler {
         })
     }
 
-    /// Does ahead of the first request what that request would have to wait for. A step that fails here is tried
-    /// again with that request.
+    /// Opens connections and fetches the key ahead of the first request, so that it need not wait. A step that fails here is
+    /// tried again with that request.
     pub async fn warm(&self) {
         let (key, (), ()) = tokio::join!(self.token.secret.current(), self.token.openai.warm(), self.admission.warm());
         if let Err(error) = key {

@@ -3,10 +3,10 @@
 //!
 //! Imports go one way, from [`handler`] down: [`api`] turns an event into a request, `admission` checks it, its route in
 //! `routes` answers it with the help of [`profile`], `secret` and [`openai`], `api::refusal` turns every failure into an
-//! answer, and `record` writes down once what happened. Below `admission`, nothing knows HTTP requests; below [`openai`],
+//! answer, and `record` writes down once what happened. `admission` and the modules below it do not know HTTP requests; below [`openai`],
 //! `secret` and [`aws`] there are only connections and time ([`net`]).
 //!
-//! Public is what the program, the demo, the fuzzer and the tests of the whole path need.
+//! A module is public only if the program, the demo, the fuzzer or the tests of the whole path need it.
 
 pub mod admission;
 pub mod api;

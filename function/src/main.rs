@@ -1,5 +1,5 @@
-//! The Lambda function. A cold start is: configuration, clients, then key and connection side by
-//! side, and only then the first request.
+//! The Lambda function. A cold start is: configuration, clients, then the key and the connections in parallel, and only
+//! then the first request.
 
 use std::{error::Error, process::ExitCode, sync::Arc};
 

@@ -32,7 +32,7 @@ const MAX_BODY: usize = 16 * 1024;
 /// How long a request waits for a secret that is being read. Secrets Manager takes some 20 ms.
 const REFRESH_WAIT: Duration = Duration::from_millis(250);
 
-/// The checks, and what they need.
+/// The checks, and the values that they compare with.
 #[derive(Debug)]
 pub(crate) struct Admission {
     pub origins: Origins,
@@ -88,7 +88,7 @@ pub(crate) enum AdmissionError {
 }
 
 impl Admission {
-    /// Does ahead of the first request what that request would have to wait for, but for the key.
+    /// Prepares for the first request, so that it need not wait. The key is fetched by the owner of the store.
     pub async fn warm(&self) {
         if let Some(quota) = &self.quota {
             quota.warm().await;

@@ -1,4 +1,4 @@
-//! The function as seen from outside: what comes in, and what goes out.
+//! The function as seen from outside: events, requests, answers and refusals.
 
 pub(crate) mod answer;
 pub mod event;

@@ -1,6 +1,6 @@
 //! The path of a request, below the stage or base path that the gateway names.
 //!
-//! What AWS puts into an event differs by kind (AWS's guides for the payloads 1.0 and 2.0, and events that others have
+//! The path in an event depends on its kind (AWS's guides for the payloads 1.0 and 2.0, and events that others have
 //! captured: aws-powertools/powertools-lambda-python #579 and #621, localstack/localstack #12296,
 //! CodeGenieApp/serverless-express #465):
 //!
@@ -8,12 +8,12 @@
 //! - A REST API's `path` has no stage, but on a custom domain it begins with the mapping's base path, and with the stage
 //!   where the mapping names none.
 //! - Both name the route that they matched, `routeKey` and `resource`, and the values of its variables. The route is below
-//!   stage and base path, so a path that ends in it tells what is in front.
+//!   stage and base path, so where a path ends in it, the rest is in front.
 //! - Function URLs and load balancers have the path as it was sent. They name no base path.
 
 use serde_json::{Map, Value};
 
-/// Where the gateway found the function.
+/// The gateway's own part in a path.
 #[derive(Debug, Default)]
 pub struct Place<'a> {
     /// The name of the stage.
@@ -22,7 +22,7 @@ pub struct Place<'a> {
     pub route: Option<&'a str>,
     /// The values of the route's variables.
     pub variables: Option<&'a Map<String, Value>>,
-    /// The domain is not the API's own.
+    /// The domain is a custom one, not the API's own.
     pub custom_domain: bool,
 }
 
@@ -41,7 +41,7 @@ pub fn below(place: &Place<'_>, path: &str) -> String {
                 (all, _) => all,
             };
             match below {
-                // The base path is not told from the rest: the route `$default` matches anything.
+                // The route `$default` matches any path, so the base path cannot be told from the rest.
                 [_, .., last] if matched.is_none() && place.custom_domain => std::slice::from_ref(last),
                 below => below,
             }
@@ -55,7 +55,7 @@ fn names(path: &str) -> impl Iterator<Item = &str> {
 }
 
 impl<'a> Place<'a> {
-    /// The names of the path that the route matched, if the event says which that are.
+    /// The names of the path that the route matched, if the event tells them.
     fn matched(&self) -> Option<Vec<&'a str>> {
         let route = self.route.filter(|route| route.starts_with('/'))?;
         let mut matched = Vec::new();

@@ -143,7 +143,7 @@ impl Current {
 
 /// Keeps the first connection while `warming` is set, and gives it to the next request.
 ///
-/// reqwest opens connections only for a request, and what opens them can be wrapped.
+/// reqwest opens connections only for a request, but its connector can be wrapped.
 struct Prewarmed<C> {
     warming: Arc<AtomicBool>,
     connection: Arc<Mutex<Option<C>>>,

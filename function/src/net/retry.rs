@@ -19,7 +19,7 @@ pub struct Policy {
     pub worth_an_attempt: Duration,
 }
 
-/// An error of an attempt, and what it says about another one.
+/// An error of an attempt, which decides on the next one.
 pub trait Retryable: Error + From<reqwest::Error> {
     /// Whether another attempt may succeed.
     fn is_transient(&self) -> bool;

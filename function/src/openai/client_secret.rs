@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::error::OpenAiError;
 use crate::net::clock;
 
-/// An ephemeral key, and what OpenAI says of its session.
+/// An ephemeral key, and its session as OpenAI describes it.
 #[derive(Debug)]
 pub struct Token {
     /// The token itself, `ek_…`.

@@ -29,7 +29,7 @@ pub enum Rule {
 pub enum Choices {
     /// The caller's word itself goes into the document.
     List(Vec<String>),
-    /// The caller's word stands for what goes into the document.
+    /// The caller's word is the key of the value that goes into the document.
     Table(BTreeMap<String, Value>),
 }
 

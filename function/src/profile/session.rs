@@ -54,7 +54,7 @@ impl Kind {
         }
     }
 
-    /// `session.type`. A translation session has none: its endpoint says what it is.
+    /// `session.type`. A translation session has none: its kind follows from its endpoint.
     pub(super) fn session_type(self) -> Option<&'static str> {
         match self {
             Self::Realtime => Some("realtime"),
