@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use http::Method;
 use lambda_runtime::{Error, LambdaEvent};
 use tokio::time::Instant;
-use tracing::{Instrument, debug_span, warn};
+use tracing::{Instrument, debug_span};
 
 use crate::{
     admission::{Admission, quota::Quota},
@@ -93,10 +93,7 @@ impl Handler {
     /// Opens connections and fetches the key ahead of the first request, so that it need not wait. A step that fails here is
     /// tried again with that request.
     pub async fn warm(&self) {
-        let (key, (), ()) = tokio::join!(self.token.secret.current(), self.token.openai.warm(), self.admission.warm());
-        if let Err(error) = key {
-            warn!(%error, "there is no key yet, the next request looks for it again");
-        }
+        tokio::join!(self.admission.warm(), self.token.openai.warm());
     }
 
     /// Handles one invocation.

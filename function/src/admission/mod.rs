@@ -1,4 +1,4 @@
-//! Who may have a session: one order of checks for every route. Nothing here knows HTTP.
+//! Admission: one order of checks for every route, on values that do not depend on HTTP.
 
 mod caller;
 mod counter;
@@ -12,7 +12,7 @@ use std::{
 
 use secrecy::ExposeSecret;
 use tokio::time::{Instant, timeout_at};
-use tracing::debug;
+use tracing::{debug, warn};
 
 use self::{
     caller::Caller,
@@ -88,15 +88,22 @@ pub(crate) enum AdmissionError {
 }
 
 impl Admission {
-    /// Prepares for the first request, so that it need not wait. The key is fetched by the owner of the store.
+    /// Fetches the secret and opens the connection to the quota table ahead of the first request, so that it need not wait.
+    /// A step that fails here is tried again with that request.
     pub async fn warm(&self) {
-        if let Some(quota) = &self.quota {
-            quota.warm().await;
+        let quota = async {
+            if let Some(quota) = &self.quota {
+                quota.warm().await;
+            }
+        };
+        let (secret, ()) = tokio::join!(self.secret.current(), quota);
+        if let Err(error) = secret {
+            warn!(%error, "there is no key yet, the next request looks for it again");
         }
     }
 
-    /// Checks a request, cheapest checks first, and counts it as the last step. `summary` gets
-    /// the results of the checks, also if the request is not admitted.
+    /// Checks a request, cheapest checks first, and counts it as the last step. `summary` gets the results of the checks, also
+    /// if the request is not admitted.
     ///
     /// # Errors
     /// If a check fails, or does not end by `deadline`.
