@@ -68,7 +68,8 @@ impl<'a> Place<'a> {
                 None => matched.push(name),
             }
         }
-        Some(matched)
+        // A function at the root of an API is at `/token` where the base path or the stage has that name.
+        Some(matched).filter(|matched| !matched.is_empty())
     }
 }
 
@@ -130,6 +131,12 @@ mod tests {
         assert_eq!(of("elsewhere", "/v1/other"), "/v1/other", "an event that contradicts itself");
         let place = Place { route: Some("/mint/{proxy+}"), ..Place::default() };
         assert_eq!(below(&place, "/mint/token"), "/mint/token", "a variable without a value");
+    }
+
+    #[test]
+    fn a_route_at_the_root_tells_no_base_path() {
+        let place = Place { stage: Some("prod"), route: Some("/"), custom_domain: true, ..Place::default() };
+        assert_eq!((below(&place, "/token"), below(&place, "/")), ("/token".into(), "/".into()));
     }
 
     #[test]
