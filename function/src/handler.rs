@@ -139,7 +139,8 @@ impl Handler {
         summary: &mut RequestSummary,
     ) -> Result<Answer, Refusal> {
         let request = request.ok_or(Refusal::NoRequest)?;
-        // A test event that a person wrote at the Lambda console may have no path.
+        // A test event that a person wrote at the Lambda console may have no path. The root is not a route: through a
+        // function URL, every scanner that posts to `/` would cost a token.
         if request.path.as_deref().is_some_and(|path| path != TOKEN) {
             return Err(Refusal::NotFound);
         }

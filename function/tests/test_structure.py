@@ -1,11 +1,11 @@
-"""No two source files of a crate import each other, directly or round a corner.
+"""No two source files of a crate import each other, directly or through other files.
 
 A file imports another one if it names one of its items: in a `use`, or in a path such as `crate::clock::now()`.
 
 - A file that declares `mod child;` does not import it by that. It does if it also uses an item of it (`use child::Item`,
   `child::item()`), and then a child that uses an item of its parent (`use super::Item`) closes a circle.
 - An item is looked for where its path says. `use crate::Item` imports `lib.rs`, although that may only pass it on.
-- Tests inside a file, and files that exist only for tests, may import anything and are not looked at.
+- Tests inside a file, and files that exist only for tests, may import anything and are not checked.
 """
 
 import pathlib
@@ -126,7 +126,7 @@ def leaves(tree):
 
 
 @pytest.mark.parametrize("crate", CRATES)
-def test_no_file_imports_itself_round_a_corner(crate):
+def test_no_file_imports_itself_through_others(crate):
     checked = Crate(ROOT / crate)
     assert len(checked.files) > 5
     assert sum(map(len, checked.imports.values())) > 5
@@ -157,7 +157,7 @@ def test_a_circle_of_two_is_named_with_its_files_and_names(circles):
     assert found == ["a.rs imports One, Two, three from b.rs; b.rs imports A from a.rs"]
 
 
-def test_a_circle_of_three_is_found_round_its_corners(circles):
+def test_a_circle_of_three_is_found_and_named_in_order(circles):
     found = circles(lib="mod a;\nmod b;\nmod c;", a="use crate::b;", b="use super::c::{self, C};", c="use crate::a::A;")
     assert found == ["a.rs imports b from b.rs; b.rs imports C, c from c.rs; c.rs imports A from a.rs"]
 
