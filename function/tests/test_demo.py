@@ -290,10 +290,10 @@ def test_the_readme_s_table_of_variables_is_that_of_the_function():
 
 def test_the_readme_s_table_of_refusals_is_that_of_the_function():
     table = re.findall(r"^\| (\d{3}) \| `([a-z_]+)` \|", (ROOT / "README.md").read_text(), re.MULTILINE)
-    source = (ROOT / "function/src/error.rs").read_text()
+    source = (ROOT / "function/src/api/refusal.rs").read_text()
     rows = re.findall(r'StatusCode::([A-Z_]+),\s*"([a-z_]+)"', source)
     numbers = {
-        "BAD_REQUEST": "400", "FORBIDDEN": "403", "METHOD_NOT_ALLOWED": "405", "PAYLOAD_TOO_LARGE": "413",
+        "BAD_REQUEST": "400", "FORBIDDEN": "403", "NOT_FOUND": "404", "METHOD_NOT_ALLOWED": "405", "PAYLOAD_TOO_LARGE": "413",
         "TOO_MANY_REQUESTS": "429",
         "BAD_GATEWAY": "502", "SERVICE_UNAVAILABLE": "503", "GATEWAY_TIMEOUT": "504",
     }
