@@ -68,7 +68,7 @@ def variables():
     }
     numbers = {
         name: (ranges()[span], whole(default))
-        for name, span, default in re.findall(r"\b(\w+), read\(\1\), (\w+), ([\d_]+)\)", source)
+        for name, span, default in re.findall(r"\b(\w+),\s*read\(\1\),\s*(\w+),\s*([\d_]+),?\s*\)", source)
     }
     for comment, name in re.findall(r'((?:^/// .*\n)*)^const ([A-Z_]+): &str = "\2";', source, re.MULTILINE):
         if name.startswith("AWS_LAMBDA_"):

@@ -6,7 +6,7 @@ use std::{env, fs, io, path::Path};
 
 use openai_realtime::Day;
 
-/// The profiles that `src/profile.rs` compiles in.
+/// The profiles that `src/profile/mod.rs` compiles in.
 const PROFILES: &str = "profiles.json";
 
 /// glibc 2.34, the first in which threads and dlopen are no libraries of their own. zig, with which `sam build`

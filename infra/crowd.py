@@ -13,7 +13,7 @@ import random
 # More than any crowd.
 UNLIMITED = 10**9
 
-# How function/src/dynamodb.rs and openai.rs pause before they ask again, in seconds: once, and twice.
+# How function/src/aws/dynamodb.rs and openai/error.rs pause before they ask again, in seconds: once, and twice.
 TABLE_PAUSE = (0.0, 0.05)
 OPENAI_PAUSES = ((0.1, 0.2), (0.2, 0.4))
 # What OpenAI takes to say 429: an assumption.

@@ -163,7 +163,7 @@ def own_identifier_key(fields):
 
 
 def hashed(fields, who):
-    """The safety identifier of what tells a caller from others, as function/src/caller.rs and key.rs make it."""
+    """The safety identifier of what tells a caller from others, as function/src/admission/caller.rs and secret/contents.rs make it."""
     key = own_identifier_key(fields)
     if not key:
         api_key = str(fields.get(KEY_FIELD, "")).strip()

@@ -5,11 +5,14 @@ use std::{
 };
 
 use openai_realtime::{TOKEN_TTL_SECONDS as TOKEN_TTL_RANGE, VOICES};
-use secrecy::SecretString;
 use tracing::Level;
 use url::{Host, Url};
 
-use crate::{profile::Voice, quota::Limits};
+use crate::{
+    admission::{origin::Origins, quota::Limits},
+    profile::Voice,
+    secret::Source,
+};
 
 // The comment of each variable is its row in docs/parameters.md, which `python3 docs/tables.py` writes.
 
@@ -44,14 +47,14 @@ const DAILY_MINT_LIMIT: &str = "DAILY_MINT_LIMIT";
 const EXTRA_CA_FILE: &str = "EXTRA_CA_FILE";
 /// `ERROR`, `WARN`, `INFO`, `DEBUG` or `TRACE`. No level shows a secret.
 const LOG_LEVEL: &str = "LOG_LEVEL";
-/// Set by Lambda itself, as is the next.
+/// Set by Lambda itself, as is `AWS_LAMBDA_RUNTIME_API`.
 const AWS_LAMBDA_FUNCTION_NAME: &str = "AWS_LAMBDA_FUNCTION_NAME";
 const AWS_LAMBDA_RUNTIME_API: &str = "AWS_LAMBDA_RUNTIME_API";
 
 const KEY_TTL_RANGE: RangeInclusive<u64> = 0..=86_400;
 const QUOTA_RANGE: RangeInclusive<u32> = 0..=1_000_000;
 const DAILY_LIMIT_RANGE: RangeInclusive<u32> = 0..=1_000_000_000;
-/// As the template's `AllowedOrigins` has it. A test of the template holds the two together.
+/// The rule of the template's `AllowedOrigins`, too. A test of the template keeps the two equal.
 const ORIGINS: &str = "* alone, or a list of origins exactly as browsers send them, separated by commas: http:// or \
                        https://, a host in lower case, and a port if it is not the default; no path and no slash at \
                        the end";
@@ -59,65 +62,45 @@ const ORIGINS: &str = "* alone, or a list of origins exactly as browsers send th
 /// The function's configuration, every value of it checked.
 #[derive(Debug)]
 pub struct Config {
-    /// Where the API key comes from: `OPENAI_SECRET_ARN`, else `OPENAI_API_KEY`.
-    pub key_source: KeySource,
+    /// The source of the API key: `OPENAI_SECRET_ARN`, or else `OPENAI_API_KEY`.
+    pub key_source: Source,
     /// `OPENAI_BASE_URL`, without a slash at its end. Default `https://api.openai.com/v1`.
     pub base_url: Url,
-    /// `MODEL`: takes the place of the `default` profile's.
+    /// `MODEL`: replaces the model of the `default` profile.
     pub model: Option<String>,
-    /// `VOICE`: takes the place of the `default` profile's.
+    /// `VOICE`: replaces the voice of the `default` profile.
     pub voice: Option<Voice>,
     /// `TOKEN_TTL_SECONDS`, 10 to 7200, default 3600: how long a minted token opens sessions.
     pub token_ttl: Duration,
-    /// `KEY_TTL_SECONDS`, 0 to 86400, default 300: how long a fetched key serves before it is read
-    /// again, behind a request, with the old one still serving.
+    /// `KEY_TTL_SECONDS`, 0 to 86400, default 300: how long a fetched key is used before it is read again, in the background,
+    /// while the old one stays in use.
     pub key_ttl: Duration,
-    /// `ALLOWED_ORIGINS`
+    /// `ALLOWED_ORIGINS`: the pages that may ask for tokens; empty or `*` turns the check off.
     pub allowed_origins: Origins,
     /// `QUOTA_TABLE`, with `QUOTA_PER_MINUTE` and `QUOTA_PER_DAY` (0 to 1000000, default 10 and 200) and
-    /// `DAILY_MINT_LIMIT` (0 to 1000000000, default 5000). `None` if no table is named, or no limit is
-    /// left on.
-    pub quotas: Option<Quotas>,
-    /// `EXTRA_CA_FILE`: a PEM file with further trusted roots, towards OpenAI and AWS.
+    /// `DAILY_MINT_LIMIT` (0 to 1000000000, default 5000). `None` if no table is named, or all
+    /// limits are off.
+    pub quotas: Option<QuotaConfig>,
+    /// `EXTRA_CA_FILE`: a PEM file with additional trusted roots, for connections to OpenAI and AWS.
     pub extra_ca_file: Option<PathBuf>,
     /// `LOG_LEVEL`: `ERROR`, `WARN`, `INFO` (default), `DEBUG` or `TRACE`. No level shows a secret.
     pub log_level: Level,
-    /// `AWS_LAMBDA_FUNCTION_NAME`: tells the metrics of several stacks apart.
+    /// `AWS_LAMBDA_FUNCTION_NAME`: the dimension that keeps the metrics of several stacks apart.
     pub function_name: String,
-    /// Whether `AWS_LAMBDA_RUNTIME_API` says where invocations come from.
+    /// Whether `AWS_LAMBDA_RUNTIME_API` is set, that is, whether this runs in Lambda.
     pub in_lambda: bool,
 }
 
-/// Where the API key comes from.
-#[derive(Debug)]
-pub enum KeySource {
-    /// A secret in AWS Secrets Manager, by its ARN or name.
-    SecretsManager(String),
-    /// The key itself, for runs on one's own machine.
-    Given(SecretString),
-    /// Neither is set, so every request is refused with a sentence that says so.
-    Nowhere,
-}
-
-/// How many tokens there are for whom, and where they are counted.
+/// The limits, and the table that counts against them.
 #[derive(Debug, PartialEq)]
-pub struct Quotas {
-    /// A table in DynamoDB, by its name or ARN.
+pub struct QuotaConfig {
+    /// The DynamoDB table, by its name or ARN.
     pub table: String,
-    /// At least one of them is on.
+    /// The limits, of which at least one is on.
     pub limits: Limits,
 }
 
-/// Which pages may ask for a token.
-#[derive(Debug, PartialEq)]
-pub enum Origins {
-    /// `ALLOWED_ORIGINS` is empty or `*`: not checked.
-    Any,
-    /// These, as browsers write them, and callers that send no `Origin`, since those are no browsers.
-    Only(Vec<String>),
-}
-
-/// A variable whose value cannot be used. It names the variable, the fault and the range.
+/// A variable with an invalid value. The sentence names the variable, the fault and the range.
 #[derive(Debug, thiserror::Error)]
 #[error("{name} {fault}: expected {range}")]
 pub struct ConfigError {
@@ -130,7 +113,7 @@ impl Config {
     /// Reads the process environment.
     ///
     /// # Errors
-    /// If a variable is set to something outside of its range.
+    /// If the value of a variable is outside its range.
     pub fn from_env() -> Result<Self, ConfigError> {
         Self::from_lookup(|name| env::var_os(name).map(|value| value.to_string_lossy().into_owned()))
     }
@@ -138,7 +121,7 @@ impl Config {
     /// Reads variables through `lookup`. One that is empty counts as unset.
     ///
     /// # Errors
-    /// If a variable is set to something outside of its range.
+    /// If the value of a variable is outside its range.
     pub fn from_lookup(lookup: impl Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
         let read = |name: &str| lookup(name).map(|value| value.trim().to_owned()).filter(|value| !value.is_empty());
         Ok(Self {
@@ -152,9 +135,14 @@ impl Config {
             quotas: quotas(
                 read(QUOTA_TABLE),
                 Limits {
-                    per_minute: limit(QUOTA_PER_MINUTE, read(QUOTA_PER_MINUTE), QUOTA_RANGE, 10)?,
-                    per_day: limit(QUOTA_PER_DAY, read(QUOTA_PER_DAY), QUOTA_RANGE, 200)?,
-                    of_everyone_per_day: limit(DAILY_MINT_LIMIT, read(DAILY_MINT_LIMIT), DAILY_LIMIT_RANGE, 5_000)?,
+                    per_minute: token_limit(QUOTA_PER_MINUTE, read(QUOTA_PER_MINUTE), QUOTA_RANGE, 10)?,
+                    per_day: token_limit(QUOTA_PER_DAY, read(QUOTA_PER_DAY), QUOTA_RANGE, 200)?,
+                    of_everyone_per_day: token_limit(
+                        DAILY_MINT_LIMIT,
+                        read(DAILY_MINT_LIMIT),
+                        DAILY_LIMIT_RANGE,
+                        5_000,
+                    )?,
                 },
             ),
             extra_ca_file: read(EXTRA_CA_FILE).map(PathBuf::from),
@@ -165,30 +153,30 @@ impl Config {
     }
 }
 
-fn wrong(name: &'static str, fault: impl Into<String>, range: impl Into<String>) -> ConfigError {
+fn invalid(name: &'static str, fault: impl Into<String>, range: impl Into<String>) -> ConfigError {
     ConfigError { name, fault: fault.into(), range: range.into() }
 }
 
-fn is(value: &str) -> String {
+fn quoted_fault(value: &str) -> String {
     format!("is {value:?}")
 }
 
-fn key_source(arn: Option<String>, key: Option<String>) -> Result<KeySource, ConfigError> {
+fn key_source(arn: Option<String>, key: Option<String>) -> Result<Source, ConfigError> {
     match (arn, key) {
-        (Some(arn), _) => Ok(KeySource::SecretsManager(arn)),
-        // The value stays out of the sentences: whatever it is, it was meant to be a secret.
+        (Some(arn), _) => Ok(Source::SecretsManager(arn)),
+        // The sentences do not quote the value: it was meant to be a secret.
         (None, Some(key)) if is_placeholder(&key) => {
-            Err(wrong(OPENAI_API_KEY, "still has a placeholder in it", "your own OpenAI API key in its place"))
+            Err(invalid(OPENAI_API_KEY, "still has a placeholder in it", "your own OpenAI API key in its place"))
         }
-        (None, Some(key)) if key.bytes().all(|byte| byte.is_ascii_graphic()) => Ok(KeySource::Given(key.into())),
+        (None, Some(key)) if key.bytes().all(|byte| byte.is_ascii_graphic()) => Ok(Source::Given(key.into())),
         (None, Some(_)) => {
-            Err(wrong(OPENAI_API_KEY, "has spaces or other characters that no key has", "an OpenAI API key (sk-…)"))
+            Err(invalid(OPENAI_API_KEY, "has spaces or other characters that no key has", "an OpenAI API key (sk-…)"))
         }
-        (None, None) => Ok(KeySource::Nowhere),
+        (None, None) => Ok(Source::Nowhere),
     }
 }
 
-/// Whether a key is one of those that documentation prints, such as `sk-…`, `<key>`, `your-api-key` or `sk-xxxx`.
+/// Whether a key is a placeholder from documentation, such as `sk-…`, `<key>`, `your-api-key` or `sk-xxxx`.
 fn is_placeholder(key: &str) -> bool {
     let key = key.to_ascii_lowercase();
     let bare = key.strip_prefix("sk-").unwrap_or(&key);
@@ -200,8 +188,8 @@ fn is_placeholder(key: &str) -> bool {
 fn base_url(value: Option<String>) -> Result<Url, ConfigError> {
     const RANGE: &str = "an https: URL without query or credentials, such as https://api.openai.com/v1 \
                          (http: on a loopback host only)";
-    // Not quoted in the sentence either: a URL may have a password in it.
-    let refuse = |fault: &str| Err(wrong(OPENAI_BASE_URL, fault, RANGE));
+    // The sentence does not quote the value: a URL may contain a password.
+    let refuse = |fault: &str| Err(invalid(OPENAI_BASE_URL, fault, RANGE));
     let text = value.unwrap_or_else(|| "https://api.openai.com/v1".to_owned());
     let Ok(url) = Url::parse(text.trim_end_matches('/')) else { return refuse("is not a URL") };
     // By the URL standard, the host of https:///v1 is v1.
@@ -234,11 +222,11 @@ fn model(value: String) -> Result<String, ConfigError> {
     if known_characters && value.len() <= 128 {
         return Ok(value);
     }
-    Err(wrong(MODEL, is(&value), "a model's name of up to 128 letters, digits and -_.:/"))
+    Err(invalid(MODEL, quoted_fault(&value), "a model's name of up to 128 letters, digits and -_.:/"))
 }
 
 fn voice(value: &str) -> Result<Voice, ConfigError> {
-    Voice::named(value).ok_or_else(|| wrong(VOICE, is(value), format!("one of {}", VOICES.join(", "))))
+    Voice::named(value).ok_or_else(|| invalid(VOICE, quoted_fault(value), format!("one of {}", VOICES.join(", "))))
 }
 
 fn seconds(
@@ -247,19 +235,19 @@ fn seconds(
     range: RangeInclusive<u64>,
     default: u64,
 ) -> Result<Duration, ConfigError> {
-    Ok(Duration::from_secs(whole(name, value, range, default, "a whole number of seconds")?))
+    Ok(Duration::from_secs(whole_number(name, value, range, default, "a whole number of seconds")?))
 }
 
-fn limit(
+fn token_limit(
     name: &'static str,
     value: Option<String>,
     range: RangeInclusive<u32>,
     default: u32,
 ) -> Result<Option<NonZeroU32>, ConfigError> {
-    Ok(NonZeroU32::new(whole(name, value, range, default, "a whole number of tokens")?))
+    Ok(NonZeroU32::new(whole_number(name, value, range, default, "a whole number of tokens")?))
 }
 
-fn whole<N: FromStr + PartialOrd + Display>(
+fn whole_number<N: FromStr + PartialOrd + Display>(
     name: &'static str,
     value: Option<String>,
     range: RangeInclusive<N>,
@@ -269,15 +257,16 @@ fn whole<N: FromStr + PartialOrd + Display>(
     let Some(value) = value else { return Ok(default) };
     match value.parse() {
         Ok(number) if range.contains(&number) => Ok(number),
-        _ => Err(wrong(name, is(&value), format!("{what} from {} to {}", range.start(), range.end()))),
+        _ => Err(invalid(name, quoted_fault(&value), format!("{what} from {} to {}", range.start(), range.end()))),
     }
 }
 
-fn quotas(table: Option<String>, limits: Limits) -> Option<Quotas> {
-    table.filter(|_| limits.any()).map(|table| Quotas { table, limits })
+fn quotas(table: Option<String>, limits: Limits) -> Option<QuotaConfig> {
+    table.filter(|_| limits.any()).map(|table| QuotaConfig { table, limits })
 }
 
-/// Refused rather than normalised: API Gateway gets the same list from the template unchanged, and compares it exactly.
+/// An origin that browsers do not send is refused rather than normalised: API Gateway gets the same list from the template
+/// unchanged, and compares it exactly.
 fn origins(value: Option<&str>) -> Result<Origins, ConfigError> {
     let entries: Vec<_> = value.unwrap_or_default().split(',').map(str::trim).collect();
     if ["*", ""].iter().any(|any| entries.iter().all(|entry| entry == any)) {
@@ -290,7 +279,7 @@ fn origins(value: Option<&str>) -> Result<Origins, ConfigError> {
                 None if entry.is_empty() => "has an empty entry".to_owned(),
                 None => format!("has {entry:?} in it"),
             };
-            return Err(wrong(ALLOWED_ORIGINS, fault, ORIGINS));
+            return Err(invalid(ALLOWED_ORIGINS, fault, ORIGINS));
         }
     }
     Ok(Origins::Only(entries.into_iter().map(str::to_owned).collect()))
@@ -303,7 +292,7 @@ fn is_origin(entry: &str) -> bool {
     let Some((rest, default)) = rest("http://").zip(Some("80")).or(rest("https://").zip(Some("443"))) else {
         return false;
     };
-    let within = |text: &str, others: &[u8]| {
+    let has_only = |text: &str, others: &[u8]| {
         let known = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || others.contains(&byte);
         !text.is_empty() && text.bytes().all(known)
     };
@@ -315,7 +304,7 @@ fn is_origin(entry: &str) -> bool {
         }
         None => {
             let (name, port) = rest.split_at(rest.find(':').unwrap_or(rest.len()));
-            (name.split('.').all(|label| within(label, b"-_")), port)
+            (name.split('.').all(|label| has_only(label, b"-_")), port)
         }
     };
     let port = match port.strip_prefix(':') {
@@ -346,7 +335,7 @@ fn log_level(value: Option<String>) -> Result<Level, ConfigError> {
     let Some(value) = value else { return Ok(Level::INFO) };
     let levels = [Level::ERROR, Level::WARN, Level::INFO, Level::DEBUG, Level::TRACE];
     let level = levels.into_iter().find(|level| level.as_str().eq_ignore_ascii_case(&value));
-    level.ok_or_else(|| wrong(LOG_LEVEL, is(&value), "ERROR, WARN, INFO, DEBUG or TRACE"))
+    level.ok_or_else(|| invalid(LOG_LEVEL, quoted_fault(&value), "ERROR, WARN, INFO, DEBUG or TRACE"))
 }
 
 #[cfg(test)]
@@ -364,10 +353,10 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_set_takes_its_documented_default() {
+    fn an_unset_variable_takes_its_documented_default() {
         for empty in [&[][..], &[("OPENAI_SECRET_ARN", ""), ("MODEL", " "), ("ALLOWED_ORIGINS", "")]] {
             let config = config(empty).unwrap();
-            assert!(matches!(config.key_source, KeySource::Nowhere));
+            assert!(matches!(config.key_source, Source::Nowhere));
             assert_eq!(config.base_url.as_str(), "https://api.openai.com/v1");
             assert_eq!((config.model, config.voice), (None, None));
             assert_eq!(config.token_ttl, Duration::from_secs(3600));
@@ -394,13 +383,13 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_s_arn_goes_before_a_key() {
+    fn a_secret_takes_precedence_over_a_key() {
         let both = config(&[("OPENAI_SECRET_ARN", "arn:x"), ("OPENAI_API_KEY", "sk-x")]).unwrap();
-        assert!(matches!(both.key_source, KeySource::SecretsManager(arn) if arn == "arn:x"));
+        assert!(matches!(both.key_source, Source::SecretsManager(arn) if arn == "arn:x"));
     }
 
     #[test]
-    fn a_bad_value_is_named_with_its_fault_and_its_range() {
+    fn an_invalid_value_is_reported_with_its_fault_and_range() {
         assert_eq!(
             sentence("TOKEN_TTL_SECONDS", "9"),
             "TOKEN_TTL_SECONDS is \"9\": expected a whole number of seconds from 10 to 7200"
@@ -419,7 +408,7 @@ mod tests {
     }
 
     #[test]
-    fn the_template_lets_through_what_the_function_takes_and_nothing_else() {
+    fn the_template_accepts_the_numbers_that_the_function_accepts() {
         let template = include_str!("../../template.yaml");
         for (parameter, name) in [
             ("TokenTtlSeconds", "TOKEN_TTL_SECONDS"),
@@ -441,7 +430,7 @@ mod tests {
     }
 
     #[test]
-    fn the_key_goes_nowhere_unencrypted() {
+    fn the_key_is_never_sent_unencrypted() {
         for taken in [
             "http://127.0.0.1:8081/v1/",
             "http://localhost/v1",
@@ -478,7 +467,7 @@ mod tests {
     }
 
     #[test]
-    fn a_placeholder_in_the_key_s_place_is_named_as_one() {
+    fn a_placeholder_for_the_key_is_reported_as_one() {
         for placeholder in [
             "sk-…",
             "sk-...",
@@ -501,7 +490,7 @@ mod tests {
     }
 
     #[test]
-    fn origins_are_taken_as_browsers_send_them() {
+    fn origins_are_accepted_as_browsers_send_them() {
         let read = |value| config(&[("ALLOWED_ORIGINS", value)]).unwrap().allowed_origins;
         for any in ["*", "*, *", ","] {
             assert_eq!(read(any), Origins::Any);
@@ -518,7 +507,7 @@ mod tests {
     }
 
     #[test]
-    fn an_origin_that_no_browser_sends_stops_the_start_with_the_right_one() {
+    fn an_origin_that_browsers_do_not_send_stops_the_start_and_is_corrected() {
         for (value, fault) in [
             (
                 "https://app.example.com/",
@@ -572,7 +561,7 @@ mod tests {
     }
 
     #[test]
-    fn the_template_offers_the_voices_that_there_are() {
+    fn the_template_offers_exactly_the_known_voices() {
         let template = include_str!("../../template.yaml");
         let section = template.split("\n  Voice:\n").nth(1).unwrap();
         let offered = section.lines().find_map(|line| line.trim().strip_prefix("AllowedValues: ")).unwrap();
@@ -580,9 +569,9 @@ mod tests {
     }
 
     proptest::proptest! {
-        /// The other opinion on what a browser sends: the URL standard.
+        /// The URL standard says what a browser sends.
         #[test]
-        fn every_origin_of_a_web_page_is_taken(
+        fn every_origin_of_a_web_page_is_accepted(
             scheme in "https?",
             host in "[a-zA-Z0-9][a-zA-Z0-9-]{0,6}(\\.[a-z][a-z0-9]{0,5}){0,2}|[0-9]{1,3}\\.0\\.0\\.1|\\[[0-9a-fA-F]{1,4}::[0-9]{1,4}\\]",
             port in proptest::option::of(proptest::num::u16::ANY),

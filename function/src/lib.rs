@@ -1,24 +1,22 @@
-//! A browser asks `POST /token`; this mints an ephemeral OpenAI Realtime token for it, with an API
-//! key that never leaves the server.
+//! Mints ephemeral OpenAI Realtime tokens in AWS Lambda: a browser sends `POST /token`, and the API key never leaves the
+//! server.
 //!
-//! Data flows one way: an [`event`] becomes a request, [`token`] decides in which order its parts
-//! are asked ([`profile`], [`caller`], [`key`], [`quota`], [`openai`]), [`error`] turns every failure into an
-//! answer, and [`record`] writes down what happened, once.
+//! Imports go one way, from [`handler`] down: [`api`] turns an event into a request, [`admission`] checks it, its route in
+//! `routes` answers it with the help of [`profile`], [`secret`] and [`openai`], `api::refusal` turns every failure into an
+//! answer, and `record` writes one line about it. `admission` and the modules below it do not depend on the form of a
+//! request; below [`openai`], [`secret`] and [`aws`] there are only connections and time ([`net`]).
+//!
+//! A module is public only if the program, the demo, the fuzzer or the tests of the whole path need it.
 
+pub mod admission;
+pub mod api;
 pub mod aws;
-pub mod caller;
-pub mod clock;
 pub mod config;
-pub mod connection;
-pub mod dynamodb;
-pub mod error;
-pub mod event;
-pub mod key;
+pub mod handler;
 pub mod log;
+pub mod net;
 pub mod openai;
 pub mod profile;
-pub mod quota;
-pub mod record;
-pub mod sigv4;
-pub mod tls;
-pub mod token;
+mod record;
+mod routes;
+pub mod secret;

@@ -1,12 +1,12 @@
-//! What is logged besides the record of each request: one JSON object per line on standard output.
+//! The log lines other than the record of each request: one JSON object per line on standard output.
 
 use tracing::Level;
 use tracing_subscriber::{filter::filter_fn, layer::SubscriberExt, util::SubscriberInitExt};
 
 /// Starts logging: this crate's own lines from `level` up, and other crates' warnings.
 ///
-/// Other crates are held at `WARN` whatever the level is: below that, HTTP clients and the Lambda
-/// runtime write headers and payloads, which is where the secrets are.
+/// Other crates log at `WARN` at most, whatever the level is: below that, HTTP clients and the Lambda runtime write headers
+/// and payloads, which contain secrets.
 pub fn start(level: Level) {
     let filter = filter_fn(move |line| {
         let ours = line.target().starts_with(env!("CARGO_CRATE_NAME"));
@@ -15,6 +15,6 @@ pub fn start(level: Level) {
     // The span is the request, with its ID.
     let lines = tracing_subscriber::fmt::layer().json().flatten_event(true).with_target(false).with_span_list(false);
     let lines = tracing_subscriber::Layer::with_filter(lines, filter);
-    // Whoever embeds this library may have set a subscriber of its own; then that one stays.
+    // A program that embeds this library may have set a subscriber of its own. That one stays.
     let _ = tracing_subscriber::registry().with(lines).try_init();
 }

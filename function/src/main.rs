@@ -1,15 +1,16 @@
-//! The Lambda function. A cold start is: configuration, clients, then key and connection side by
-//! side, and only then the first request.
+//! The Lambda function. A cold start is: configuration, clients, then the key and the connections in parallel, and only
+//! then the first request.
 
 use std::{error::Error, process::ExitCode, sync::Arc};
 
 use lambda_runtime::{Runtime, service_fn};
-use token_mint::{config::Config, event, log, token::Mint};
+use token_mint::{config::Config, handler::Handler, log};
 use tracing::Level;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
-    // A task, since the runtime asks the kernel for news each time that it gets back to `main` itself.
+    // Spawned rather than awaited here: tokio's current-thread runtime polls the I/O driver every time that control
+    // returns to the `block_on` future.
     match tokio::spawn(run()).await {
         Ok(Ok(())) => ExitCode::SUCCESS,
         Ok(Err(error)) => {
@@ -17,7 +18,7 @@ async fn main() -> ExitCode {
             tracing::error!("{error}");
             ExitCode::FAILURE
         }
-        // It has panicked, which aborts the process, or was cancelled, which no one does.
+        // It panicked, which aborts the process, or was cancelled, which never happens.
         Err(_) => ExitCode::FAILURE,
     }
 }
@@ -28,7 +29,7 @@ async fn run() -> Result<(), Box<dyn Error + Send + Sync>> {
         return Err("this program runs inside AWS Lambda; on your own machine, use `make demo`".into());
     }
     log::start(config.log_level);
-    let mint = Arc::new(Mint::new(config).await?);
-    mint.warm().await;
-    Runtime::new(service_fn(|invocation| event::answer(Arc::clone(&mint), invocation))).run().await
+    let handler = Arc::new(Handler::new(config).await?);
+    handler.warm().await;
+    Runtime::new(service_fn(|invocation| Arc::clone(&handler).handle(invocation))).run().await
 }

@@ -1,9 +1,8 @@
 //! The one record per request: log line, metrics and audit trail at once.
 //!
-//! It is a line of JSON in CloudWatch's embedded metric format, from which CloudWatch makes metrics
-//! without a call of ours (AWS, "Specification: Embedded metric format"). It is written at every
-//! log level, since alarms rest on it. Every field is ours or made harmless: no key, token, body,
-//! prompt or address can get in.
+//! It is a line of JSON in CloudWatch's embedded metric format, from which CloudWatch makes metrics without a call of ours
+//! (AWS, "Specification: Embedded metric format"). It is written at every log level, since alarms depend on it. Every field
+//! is our own text or filtered: it never contains a key, token, body, prompt or address.
 
 use std::{
     io::{self, Write},
@@ -14,10 +13,7 @@ use std::{
 use serde::Serialize;
 use tokio::time::Instant;
 
-use crate::{
-    clock::{self, millis},
-    error::Refusal,
-};
+use crate::net::clock::{self, millis};
 
 /// The namespace of all metrics.
 const NAMESPACE: &str = "TokenMint";
@@ -29,40 +25,56 @@ pub struct Recorder {
     cold: AtomicBool,
 }
 
-/// What is known of a request by its end. Everything starts out unknown.
+/// Everything that is known of a request by its end. At its beginning, nothing is.
 #[derive(Debug, Default)]
-pub struct Facts {
-    /// The profile asked for.
+pub struct RequestSummary {
     pub profile: Option<String>,
-    /// The model, as OpenAI names it or as it was asked for.
+    /// The model as OpenAI names it, or else as it was requested.
     pub model: Option<String>,
-    /// The caller's safety identifier.
+    /// The caller's safety identifier, a keyed hash.
     pub caller: Option<String>,
-    /// How long ago the key was read.
     pub key_age: Option<Duration>,
-    /// Time spent on the quota, if there is one.
+    /// `None` if nothing was counted.
     pub quota_time: Option<Duration>,
-    /// Requests to OpenAI.
+    /// How many requests to OpenAI were sent, or begun to be sent.
     pub attempts: u32,
-    /// Time spent on OpenAI.
     pub openai_time: Duration,
 }
 
+/// How a request ended.
+#[derive(Debug)]
+pub struct Outcome<'a> {
+    /// The HTTP status of the answer.
+    pub status: u16,
+    /// `None`: a token was minted.
+    pub refused: Option<Refused<'a>>,
+}
+
+/// Why a request got no token.
+#[derive(Debug)]
+pub struct Refused<'a> {
+    pub code: &'static str,
+    /// Every error of the chain. None of them may hold a secret.
+    pub cause: String,
+    pub openai_status: Option<u16>,
+    pub openai_code: Option<&'a str>,
+    pub openai_param: Option<&'a str>,
+}
+
 impl Recorder {
-    /// For the function of that name, by which its metrics are told from another stack's.
-    #[must_use]
+    /// For the function of that name, which tells its metrics from those of another stack.
     pub fn new(function_name: String) -> Self {
         Self { function_name, cold: AtomicBool::new(true) }
     }
 
     /// Writes the record of a request that began at `began` and ends now.
-    pub fn write(&self, request_id: &str, began: Instant, facts: &Facts, outcome: Result<u16, (u16, &Refusal)>) {
+    pub fn write(&self, request_id: &str, began: Instant, summary: &RequestSummary, outcome: Outcome<'_>) {
         let cold = self.cold.swap(false, Ordering::Relaxed);
-        let record = self.record(request_id, began.elapsed(), cold, facts, outcome);
+        let record = self.record(request_id, began.elapsed(), cold, summary, outcome);
         let mut line = Vec::with_capacity(1024);
         if serde_json::to_writer(&mut line, &record).is_ok() {
             line.push(b'\n');
-            // If the log is gone, there is nowhere left to say so.
+            // If standard output is closed, the failure cannot be reported either.
             let _ = io::stdout().lock().write_all(&line);
         }
     }
@@ -72,39 +84,39 @@ impl Recorder {
         request_id: &'a str,
         took: Duration,
         cold: bool,
-        facts: &'a Facts,
-        outcome: Result<u16, (u16, &'a Refusal)>,
+        summary: &'a RequestSummary,
+        outcome: Outcome<'a>,
     ) -> Record<'a> {
-        let (status, refusal) = match outcome {
-            Ok(status) => (status, None),
-            Err((status, refusal)) => (status, Some(refusal)),
-        };
-        let (upstream_status, hint) = refusal.map(Refusal::upstream).unwrap_or_default();
+        let Outcome { status, refused } = outcome;
+        let minted = refused.is_none();
+        let openai_status = refused.as_ref().and_then(|refused| refused.openai_status);
+        let openai_code = refused.as_ref().and_then(|refused| refused.openai_code);
+        let openai_param = refused.as_ref().and_then(|refused| refused.openai_param);
         Record {
-            aws: Metadata::new(facts),
-            level: if refusal.is_some() { "WARN" } else { "INFO" },
-            message: if refusal.is_some() { "refused" } else { "minted" },
+            aws: Metadata::new(summary),
+            level: if minted { "INFO" } else { "WARN" },
+            message: if minted { "minted" } else { "refused" },
             request_id,
             function_name: &self.function_name,
-            code: refusal.map_or("ok", Refusal::code),
-            cause: refusal.map(Refusal::cause),
+            code: refused.as_ref().map_or("ok", |refused| refused.code),
+            cause: refused.map(|refused| refused.cause),
             status,
-            profile: facts.profile.as_deref(),
-            model: facts.model.as_deref(),
-            caller: facts.caller.as_deref(),
-            openai_status: upstream_status.map(|status| status.as_u16()),
-            openai_code: hint.and_then(|hint| hint.code.as_deref()),
-            openai_param: hint.and_then(|hint| hint.param.as_deref()),
+            profile: summary.profile.as_deref(),
+            model: summary.model.as_deref(),
+            caller: summary.caller.as_deref(),
+            openai_status,
+            openai_code,
+            openai_param,
             requests: 1,
-            mints: u8::from(refusal.is_none()),
+            mints: u8::from(minted),
             cold_starts: u8::from(cold),
             own_time: millis(
-                took.saturating_sub(facts.openai_time).saturating_sub(facts.quota_time.unwrap_or_default()),
+                took.saturating_sub(summary.openai_time).saturating_sub(summary.quota_time.unwrap_or_default()),
             ),
-            openai_time: (facts.attempts > 0).then(|| millis(facts.openai_time)),
-            attempts: (facts.attempts > 0).then_some(facts.attempts),
-            quota_time: facts.quota_time.map(millis),
-            key_age: facts.key_age.map(|age| age.as_secs()),
+            openai_time: (summary.attempts > 0).then(|| millis(summary.openai_time)),
+            attempts: (summary.attempts > 0).then_some(summary.attempts),
+            quota_time: summary.quota_time.map(millis),
+            key_age: summary.key_age.map(|age| age.as_secs()),
         }
     }
 }
@@ -154,7 +166,7 @@ struct Record<'a> {
     key_age: Option<u64>,
 }
 
-/// Which of the fields are metrics, and under which dimensions.
+/// The fields that are metrics, and their dimensions.
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
 struct Metadata {
@@ -182,21 +194,21 @@ const fn metric(name: &'static str, unit: &'static str) -> Metric {
 }
 
 impl Metadata {
-    fn new(facts: &Facts) -> Self {
-        // A metric that is named here and has no field makes the whole line invalid.
+    fn new(summary: &RequestSummary) -> Self {
+        // A metric that is named here but has no field makes the whole line invalid.
         let mut metrics =
             vec![metric("Mints", "Count"), metric("ColdStarts", "Count"), metric("OwnTime", "Milliseconds")];
-        if facts.attempts > 0 {
+        if summary.attempts > 0 {
             metrics.extend([metric("OpenAITime", "Milliseconds"), metric("Attempts", "Count")]);
         }
-        if facts.quota_time.is_some() {
+        if summary.quota_time.is_some() {
             metrics.push(metric("QuotaTime", "Milliseconds"));
         }
-        if facts.key_age.is_some() {
+        if summary.key_age.is_some() {
             metrics.push(metric("KeyAge", "Seconds"));
         }
         let by_function = Directive { namespace: NAMESPACE, dimensions: &[&["FunctionName"]], metrics };
-        // By code there is only a count: each metric under each code would be billed on its own.
+        // By code there is only a count, since each metric under each code is billed separately.
         let by_code = Directive {
             namespace: NAMESPACE,
             dimensions: &[&["FunctionName", "Code"]],
@@ -213,12 +225,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_metric_and_dimension_that_is_announced_is_there() {
+    fn every_announced_metric_and_dimension_has_a_field() {
         let recorder = Recorder::new("mint".to_owned());
         let second = Some(Duration::from_secs(1));
-        let known = Facts { attempts: 1, key_age: second, quota_time: second, ..Facts::default() };
-        for (facts, metrics) in [(Facts::default(), 4), (known, 8)] {
-            let record = recorder.record("id", Duration::from_millis(1), true, &facts, Ok(200));
+        let known = RequestSummary { attempts: 1, key_age: second, quota_time: second, ..RequestSummary::default() };
+        for (summary, metrics) in [(RequestSummary::default(), 4), (known, 8)] {
+            let record =
+                recorder.record("id", Duration::from_millis(1), true, &summary, Outcome { status: 200, refused: None });
             let record = serde_json::to_value(&record).unwrap();
             let directives = record["_aws"]["CloudWatchMetrics"].as_array().unwrap();
             let mut announced = 0;
@@ -240,24 +253,26 @@ mod tests {
     }
 
     #[test]
-    fn own_time_is_what_neither_openai_nor_the_quota_took() {
+    fn own_time_excludes_openai_and_the_quota() {
         let recorder = Recorder::new("mint".to_owned());
-        let facts = Facts {
+        let summary = RequestSummary {
             attempts: 2,
             openai_time: Duration::from_micros(200_500),
             quota_time: Some(Duration::from_millis(9)),
-            ..Facts::default()
+            ..RequestSummary::default()
         };
-        let record = recorder.record(
-            "id",
-            Duration::from_micros(210_750),
-            false,
-            &facts,
-            Err((405, &Refusal::MethodNotAllowed)),
-        );
+        let refused = Refused {
+            code: "openai_timeout",
+            cause: "OpenAI did not answer in time".to_owned(),
+            openai_status: None,
+            openai_code: None,
+            openai_param: None,
+        };
+        let outcome = Outcome { status: 504, refused: Some(refused) };
+        let record = recorder.record("id", Duration::from_micros(210_750), false, &summary, outcome);
         let record = serde_json::to_value(&record).unwrap();
         assert_eq!((&record["OpenAITime"], &record["OwnTime"]), (&Value::from(200.5), &Value::from(1.25)));
         assert_eq!((&record["Mints"], &record["ColdStarts"]), (&Value::from(0), &Value::from(0)));
-        assert_eq!((&record["Code"], &record["status"]), (&Value::from("method_not_allowed"), &Value::from(405)));
+        assert_eq!((&record["Code"], &record["status"]), (&Value::from("openai_timeout"), &Value::from(504)));
     }
 }

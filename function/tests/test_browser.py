@@ -248,7 +248,7 @@ def test_a_refusal_is_told_in_words_and_the_next_try_can_succeed(mint, visit, na
 
 def test_every_code_of_the_mint_has_words_of_its_own(mint, visit):
     address, _ = mint()
-    codes = set(re.findall(r'StatusCode::[A-Z_]+,\s*"([a-z_]+)"', (ROOT / "function/src/error.rs").read_text()))
+    codes = set(re.findall(r'StatusCode::[A-Z_]+,\s*"([a-z_]+)"', (ROOT / "function/src/api/refusal.rs").read_text()))
     table = re.search(r"const REFUSALS = \{(.*?)^\};", WORDS, re.DOTALL | re.MULTILINE)[1]
     assert set(re.findall(r"^  (\w+):", table, re.MULTILINE)) == codes
     page = visit(address)

@@ -136,7 +136,7 @@ def watched_by_the_dashboard():
 
 def test_every_alarm_and_widget_watches_what_someone_publishes_under_these_dimensions(records):
     published = [*AWS_METRICS.items(), *published_by_the_function(records)]
-    codes = set(re.findall(r'"([a-z_]+)",\s+(?:NO_SESSION|")', (ROOT / "function/src/error.rs").read_text())) | {"ok"}
+    codes = set(re.findall(r'"([a-z_]+)",\s+(?:NO_SESSION|")', (ROOT / "function/src/api/refusal.rs").read_text())) | {"ok"}
     watched = [*watched_by_alarms(), *watched_by_the_dashboard()]
     assert len(watched) > 20
     for place, metric, dimensions in watched:

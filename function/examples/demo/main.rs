@@ -31,11 +31,7 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use lambda_runtime::{Context, LambdaEvent};
 use openai_simulator::Simulator;
 use serde_json::{Map, Value, json};
-use token_mint::{
-    config::{Config, KeySource, Origins},
-    event, log,
-    token::Mint,
-};
+use token_mint::{admission::origin::Origins, config::Config, handler::Handler, log, secret::Source};
 use tokio::net::TcpListener;
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
@@ -71,12 +67,12 @@ async fn run() -> Result<(), Box<dyn Error + Send + Sync>> {
     let offer = offer::offer(&openai, simulator.is_some())?;
     let page = page::routes(offer, &config.base_url.origin().ascii_serialization())?;
     let cors = cors(&config.allowed_origins);
-    let mint = Arc::new(Mint::new(config).await?);
-    mint.warm().await;
+    let handler = Arc::new(Handler::new(config).await?);
+    handler.warm().await;
 
     let routes = Router::new()
         .route("/token", any(token))
-        .with_state(mint)
+        .with_state(handler)
         .layer(cors)
         .layer(middleware::map_response(like_api_gateway))
         .merge(page)
@@ -108,14 +104,14 @@ fn port(value: Option<&str>) -> Result<u16, String> {
 
 /// Puts a simulator in OpenAI's place where nothing says what key to use.
 async fn simulate(config: &mut Config) -> Result<Option<Simulator>, Box<dyn Error + Send + Sync>> {
-    if !matches!(config.key_source, KeySource::Nowhere) {
+    if !matches!(config.key_source, Source::Nowhere) {
         return Ok(None);
     }
     let simulator = match Simulator::start_on(8081).await {
         Ok(simulator) => simulator,
         Err(_) => Simulator::start().await?,
     };
-    config.key_source = KeySource::Given("sk-simulated".into());
+    config.key_source = Source::Given("sk-simulated".into());
     config.base_url = simulator.base_url().parse()?;
     Ok(Some(simulator))
 }
@@ -169,7 +165,7 @@ async fn like_api_gateway(mut response: Response) -> Response {
 }
 
 async fn token(
-    State(mint): State<Arc<Mint>>,
+    State(handler): State<Arc<Handler>>,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
     method: Method,
     headers: HeaderMap,
@@ -187,18 +183,18 @@ async fn token(
         "body": STANDARD.encode(body),
         "isBase64Encoded": true,
     });
-    match answer(mint, event).await {
+    match answer(handler, event).await {
         Ok(response) => response,
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
     }
 }
 
-async fn answer(mint: Arc<Mint>, event: Value) -> Result<Response, Box<dyn Error + Send + Sync>> {
+async fn answer(handler: Arc<Handler>, event: Value) -> Result<Response, Box<dyn Error + Send + Sync>> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH)?;
     let mut context = Context::default();
     context.request_id = format!("demo-{}", now.as_nanos());
     context.deadline = now.saturating_add(INVOCATION).as_millis().try_into()?;
-    let reply = event::answer(mint, LambdaEvent::new(serde_json::from_value(event)?, context)).await?;
+    let reply = handler.handle(LambdaEvent::new(serde_json::from_value(event)?, context)).await?;
     let reply = serde_json::to_value(reply)?;
 
     let status = reply["statusCode"].as_u64().unwrap_or(500).try_into()?;

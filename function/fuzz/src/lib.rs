@@ -13,7 +13,7 @@ use openai_realtime::Day;
 use serde::{Deserialize, de::IgnoredAny};
 use serde_json::Value;
 use token_mint::{
-    event::Event,
+    api::event::Event,
     profile::{Profiles, Voice},
 };
 

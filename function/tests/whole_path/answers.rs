@@ -61,6 +61,52 @@ async fn every_kind_of_event_gets_a_token() {
 }
 
 #[tokio::test]
+async fn a_token_is_below_any_stage_or_base_path_that_the_gateway_names() {
+    let openai = Simulator::start().await.unwrap();
+    let function = Function::with(&openai, &[]).await;
+    let http_api = |fields: Value| {
+        let mut event = http_api(&fields);
+        event["requestContext"]["stage"] = "prod".into();
+        event
+    };
+    let rest_api = |fields: Value| {
+        let mut event: Value = serde_json::from_str(EVENTS[2].1).unwrap();
+        for (name, value) in fields.as_object().unwrap() {
+            event[name] = value.clone();
+        }
+        event
+    };
+    let on_a_custom_domain = |mut event: Value| {
+        event["requestContext"]["domainName"] = "api.example.com".into();
+        event["requestContext"]["domainPrefix"] = "api".into();
+        event
+    };
+    for event in [
+        http_api(json!({"rawPath": "/prod/token"})),
+        http_api(json!({"rawPath": "/prod/token", "routeKey": "$default"})),
+        http_api(json!({"rawPath": "/prod/token", "routeKey": "ANY /{proxy+}", "pathParameters": {"proxy": "token"}})),
+        on_a_custom_domain(http_api(json!({"rawPath": "/voice/token"}))),
+        on_a_custom_domain(http_api(json!({"rawPath": "/voice/token", "routeKey": "$default"}))),
+        rest_api(json!({"path": "/token/"})),
+        rest_api(json!({"path": "/token", "resource": "/{proxy+}", "pathParameters": {"proxy": "token"}})),
+        on_a_custom_domain(rest_api(json!({"path": "/voice/token"}))),
+        on_a_custom_domain(rest_api(json!({"path": "/voice/v1/token", "resource": "/{proxy+}",
+            "pathParameters": {"proxy": "token"}}))),
+        on_a_custom_domain(rest_api(json!({"path": "/prod/token"}))),
+    ] {
+        let reply = function.invoke(&event).await;
+        assert_eq!(reply.status, 200, "{event}: {}", reply.body);
+    }
+    for event in [
+        on_a_custom_domain(http_api(json!({"rawPath": "/voice/other", "routeKey": "$default"}))),
+        on_a_custom_domain(rest_api(json!({"path": "/voice/other", "resource": "/{proxy+}",
+            "pathParameters": {"proxy": "other"}}))),
+    ] {
+        assert_eq!(function.invoke(&event).await.status, 404, "{event}");
+    }
+}
+
+#[tokio::test]
 async fn the_answer_names_the_url_for_calls_at_the_openai_that_minted_the_token() {
     let openai = Simulator::start().await.unwrap();
     for slash in ["", "/"] {

@@ -53,6 +53,14 @@ fn any_name() -> impl Strategy<Value = String> {
         "profile",
         "voice",
         "version",
+        "rawPath",
+        "path",
+        "routeKey",
+        "resource",
+        "pathParameters",
+        "proxy",
+        "stage",
+        "domainPrefix",
     ];
     prop_oneof![3 => proptest::sample::select(known.to_vec()).prop_map(str::to_owned), 1 => any::<String>()]
 }
@@ -65,6 +73,8 @@ fn any_text() -> impl Strategy<Value = Value> {
         "e30=",
         "default",
         "alloy",
+        "/token",
+        "/{proxy+}",
         "::1",
         "https://app.example.com",
         "\u{0}",
@@ -100,6 +110,10 @@ fn any_event() -> impl Strategy<Value = Value> {
         "/headers/host",
         "/rawPath",
         "/path",
+        "/resource",
+        "/routeKey",
+        "/pathParameters",
+        "/requestContext/domainPrefix",
         "/requestContext/stage",
     ];
     let part = (proptest::sample::select(parts.to_vec()), any_json());
@@ -124,7 +138,7 @@ fn check(cases: u32, events: impl Strategy<Value = Value>) {
     let config = Config { cases, failure_persistence: None, ..Config::default() };
     let outcome = TestRunner::new(config).run(&events, |event| {
         let reply = runtime.block_on(function.invoke(&event));
-        prop_assert!(matches!(reply.status, 200 | 400 | 405 | 413), "{}", reply.body);
+        prop_assert!(matches!(reply.status, 200 | 400 | 404 | 405 | 413), "{}", reply.body);
         prop_assert_eq!(&reply.body["success"], &json!(reply.status == 200));
         prop_assert_eq!(reply.body["value"].is_string(), reply.status == 200);
         Ok(())

@@ -49,6 +49,7 @@ async fn no_line_at_any_level_has_a_secret_a_token_a_prompt_or_an_address() {
             http_api(&json!({"headers": {"origin": "https://evil.example", "authorization": API_KEY}})),
             json!({"httpMethod": "GET", "body": PROMPT, "requestContext": {"identity": {"sourceIp": ADDRESS}}}),
             json!({"instructions": PROMPT, "sourceIp": ADDRESS}),
+            http_api(&json!({"rawPath": format!("/{PROMPT}")})),
         ] {
             codes.push(function.invoke(&event).await);
         }
@@ -105,6 +106,7 @@ async fn no_line_at_any_level_has_a_secret_a_token_a_prompt_or_an_address() {
                 "invalid_request",
                 "key_unavailable",
                 "method_not_allowed",
+                "not_found",
                 "openai_answer_invalid",
                 "openai_busy",
                 "openai_out_of_quota",
@@ -121,7 +123,7 @@ async fn no_line_at_any_level_has_a_secret_a_token_a_prompt_or_an_address() {
         );
         let log = function.stop().await;
         assert!(log.contains("\"level\":\"DEBUG\""), "{log}");
-        assert_eq!(records(&log).len(), 34);
+        assert_eq!(records(&log).len(), 35);
         for secret in secrets_seen {
             assert!(!log.contains(&secret), "{secret} is in the log:\n{log}");
         }

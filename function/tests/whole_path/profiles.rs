@@ -5,9 +5,9 @@ use std::time::Duration;
 use openai_simulator::Simulator;
 use serde_json::{Value, json};
 use token_mint::{
-    openai::{Ask, Effort, OpenAi, Token},
+    net::tls,
+    openai::{Attempts, MintRequest, OpenAi, Token},
     profile::Profiles,
-    tls, token,
 };
 use tokio::time::Instant;
 
@@ -81,13 +81,13 @@ async fn mint(openai: &Simulator, profile: Value) -> Token {
     let text = json!({"default": profile}).to_string();
     let session = Profiles::parse(&text, None, None, Duration::from_secs(60)).unwrap().session(b"").unwrap();
     let client = OpenAi::new(&openai.base_url().parse().unwrap(), tls::client_config(None).unwrap()).unwrap();
-    let ask = Ask {
-        endpoint: token::endpoint(session.kind),
+    let request = MintRequest {
+        endpoint: session.kind.into(),
         api_key: &"sk-test".into(),
         safety_identifier: "0a1b",
-        request: &session.request,
+        body: &session.request,
     };
-    client.mint(&ask, Instant::now() + Duration::from_secs(5), &mut Effort::default()).await.unwrap()
+    client.mint(&request, Instant::now() + Duration::from_secs(5), &mut Attempts::default()).await.unwrap()
 }
 
 #[tokio::test]

@@ -12,9 +12,9 @@ use axum::http::StatusCode;
 use openai_simulator::{Fault, Simulator};
 use serde_json::{Value, json};
 use token_mint::{
-    dynamodb::Table,
-    quota::{Limits, Quota, QuotaError},
-    tls,
+    admission::quota::{Limits, Quota, QuotaError},
+    aws::dynamodb::Table,
+    net::tls,
 };
 use tokio::task::JoinSet;
 

@@ -53,6 +53,40 @@ async fn an_event_that_is_no_request_is_refused_and_not_an_error_of_the_function
 }
 
 #[tokio::test]
+async fn a_path_other_than_the_route_s_is_not_found_for_every_kind_of_event() {
+    let openai = Simulator::start().await.unwrap();
+    let function = Function::with(&openai, &[]).await;
+    let with = |event: &str, fields: Value| {
+        let mut event: Value = serde_json::from_str(event).unwrap();
+        for (pointer, value) in fields.as_object().unwrap() {
+            *event.pointer_mut(pointer).unwrap() = value.clone();
+        }
+        event
+    };
+    let http_api = |path: &str| with(include_str!("../../events/http-api.json"), json!({"/rawPath": path}));
+    let function_url = |path: &str| with(include_str!("../../events/function-url.json"), json!({"/rawPath": path}));
+    let rest_api = |path: &str| with(include_str!("../../events/rest-api.json"), json!({"/path": path}));
+    let load_balancer = |path: &str| with(include_str!("../../events/load-balancer.json"), json!({"/path": path}));
+    let console = |path: &str| json!({"httpMethod": "POST", "path": path, "body": "{}"});
+    let kinds: [&dyn Fn(&str) -> Value; 5] = [&http_api, &function_url, &rest_api, &load_balancer, &console];
+    for event in kinds {
+        for path in ["/", "/tokens", "/token/1", "/Token", "/%74oken", "/call", ""] {
+            let reply = function.invoke(&event(path)).await;
+            let details = assert_refused(&reply, 404, "not_found");
+            assert_eq!(details, "There is nothing at this path: tokens are at /token", "{path}");
+        }
+        let mut event = event("/elsewhere");
+        for method in ["/httpMethod", "/requestContext/http/method"] {
+            if let Some(method) = event.pointer_mut(method) {
+                *method = "GET".into();
+            }
+        }
+        assert_refused(&function.invoke(&event).await, 404, "not_found");
+    }
+    assert!(openai.requests().is_empty());
+}
+
+#[tokio::test]
 async fn another_method_is_told_which_one_is_allowed() {
     let openai = Simulator::start().await.unwrap();
     let function = Function::with(&openai, &[]).await;

@@ -22,7 +22,7 @@ use axum::{
     serve::ListenerExt,
 };
 use serde_json::{Value, json};
-use token_mint::{connection, tls};
+use token_mint::net::{connection, tls};
 use tokio::{
     net::{TcpListener, TcpStream},
     process::{Child, Command},

@@ -7,6 +7,7 @@ const REFUSALS = {
   invalid_request: ['That is not on offer', 'Choose something else. What may be set is in function/profiles.json.'],
   origin_not_allowed: ['This page may not ask for tokens', 'Add this page’s own origin to ALLOWED_ORIGINS.'],
   caller_blocked: ['You are blocked', 'Only the operator can undo that, with make unblock.'],
+  not_found: ['There is no token service at this address', 'Check the token URL: its path ends in /token.'],
   method_not_allowed: ['Wrong request method', 'Ask with POST.'],
   request_too_large: ['The request is too large', 'Set shorter texts.'],
   quota_exceeded: ['You have used up your tokens for now', 'Wait for the countdown, then ask again.'],

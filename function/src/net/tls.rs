@@ -1,4 +1,4 @@
-//! The one TLS configuration of the process, towards OpenAI and AWS alike.
+//! The TLS configuration of the process, the same for connections to OpenAI and AWS.
 
 use std::{fs, io, path::Path, path::PathBuf, sync::Arc};
 
@@ -8,27 +8,26 @@ use rustls::{
     pki_types::{CertificateDer, pem::PemObject},
 };
 
-/// Why there is no TLS.
+/// Why TLS cannot be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
-    /// The file with further roots cannot be used.
+    /// The file with additional roots cannot be used.
     #[error("EXTRA_CA_FILE is {path:?}, which {fault}: expected a PEM file with certificates")]
     ExtraRoots {
-        /// The file, as configured.
+        /// The path of the file, as it is configured.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The fault, as a clause that follows "which".
         fault: String,
     },
-    /// rustls refused its own defaults.
+    /// rustls does not accept its own default versions.
     #[error("TLS cannot be set up")]
     Setup(#[from] rustls::Error),
 }
 
 /// A configuration that trusts Mozilla's roots and those in `extra_ca_file`.
 ///
-/// It is cheap to clone, and its clones share the sessions that later handshakes resume, so one
-/// serves for the life of the process. Mozilla's roots are compiled in: reading the system's costs
-/// 0.74 ms of CPU at each cold start.
+/// It is cheap to clone, and its clones share the sessions that later handshakes resume, so one is enough for the life of
+/// the process. Mozilla's roots are compiled in: reading the system's roots costs 0.74 ms of CPU at each cold start.
 ///
 /// # Errors
 /// If `extra_ca_file` cannot be read or holds no certificate.
@@ -46,8 +45,8 @@ pub fn client_config(extra_ca_file: Option<&Path>) -> Result<ClientConfig, TlsEr
         .with_no_client_auth())
 }
 
-/// ring, and of the ciphers that are equally good the one with SHA-256 first, as browsers have it:
-/// processors have instructions for it and not for SHA-384, which is a tenth of a handshake's own.
+/// ring, with the cipher suite that uses SHA-256 first among equally strong ones, as in browsers: processors have
+/// instructions for SHA-256 but not for SHA-384, which costs a tenth of a handshake's own CPU.
 fn provider() -> CryptoProvider {
     let mut provider = ring::default_provider();
     provider.cipher_suites.sort_by_key(|suite| suite.suite() != CipherSuite::TLS13_AES_128_GCM_SHA256);
@@ -67,7 +66,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_cheapest_cipher_is_offered_first_and_all_others_still_are() {
+    fn the_cheapest_cipher_suite_is_offered_first_and_none_is_dropped() {
         let names = |provider: CryptoProvider| {
             provider.cipher_suites.iter().map(SupportedCipherSuite::suite).collect::<Vec<_>>()
         };

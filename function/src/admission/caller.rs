@@ -1,4 +1,4 @@
-//! Who asks, as far as we may believe it, and what OpenAI is told about them.
+//! The caller, as far as the gateway vouches for it, and its safety identifier for OpenAI.
 
 use std::{
     fmt,
@@ -7,23 +7,20 @@ use std::{
 
 use ring::hmac;
 
-use crate::sigv4::hex;
-
-/// Whose quota a mint counts against, and whom OpenAI's enforcement may hit.
+/// The party that a token counts against, and that OpenAI's enforcement may hit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Caller {
     /// The subject (`sub`) of the JWT that the gateway's authorizer has checked.
     Subject(String),
-    /// The address that the gateway saw: one IPv4 address, or one IPv6 network of 64 bits, which is
-    /// what a household gets. `X-Forwarded-For` is the caller's own claim and never believed.
+    /// The address that the gateway saw: one IPv4 address, or one IPv6 network of 64 bits, the size of a household's.
+    /// `X-Forwarded-For` is the caller's own claim and is never used.
     Address(IpAddr),
-    /// The event has no source address, as a test from the console or one behind a load balancer.
+    /// The event has no source address, as a console test or a load balancer's request.
     Direct,
 }
 
 impl Caller {
-    /// The caller by what the gateway says: a checked token's subject, else a source address.
-    #[must_use]
+    /// The caller by the gateway's word: the subject of a checked token, else the source address.
     pub fn new(subject: Option<&str>, source: Option<&str>) -> Self {
         match subject {
             Some(subject) if !subject.is_empty() => Self::Subject(subject.to_owned()),
@@ -42,8 +39,7 @@ impl Caller {
         }
     }
 
-    /// What the caller is known by, for the log: the kind, never the subject or the address itself.
-    #[must_use]
+    /// How the caller was identified, for the log: never the subject or the address itself.
     pub fn known_by(&self) -> &'static str {
         match self {
             Self::Subject(_) => "subject",
@@ -53,21 +49,20 @@ impl Caller {
     }
 
     /// Hex HMAC-SHA256 of the caller, 64 characters, which is as long as OpenAI lets an
-    /// `OpenAI-Safety-Identifier` be. The same caller under the same key has the same identifier;
-    /// without the key no one gets from it to an address.
-    #[must_use]
+    /// `OpenAI-Safety-Identifier` be. The same caller under the same key has the same identifier, and without the key an
+    /// identifier does not lead back to an address.
     pub fn safety_identifier(&self, key: &[u8]) -> String {
         let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key), self.to_string().as_bytes());
-        hex(tag.as_ref())
+        hex::encode(tag)
     }
 }
 
-/// An address, which API Gateway gives with a port where a client certificate is checked in front of it.
+/// An address. API Gateway adds a port where it checks client certificates.
 fn address(text: &str) -> Option<IpAddr> {
     text.parse().or_else(|_| text.parse().map(|with_port: SocketAddr| with_port.ip())).ok()
 }
 
-/// What the identifier is made of. The kind stands in front, so that no two kinds can collide.
+/// The text that the identifier is made of. It begins with the kind, so that two kinds cannot collide.
 impl fmt::Display for Caller {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -96,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn a_subject_goes_before_an_address_and_is_no_one_else() {
+    fn a_subject_takes_precedence_over_an_address_and_never_equals_one() {
         let of = |subject: &str| Caller::new(Some(subject), Some("203.0.113.7")).safety_identifier(b"key");
         // printf 'subject:auth0|1' | openssl dgst -sha256 -hmac key
         assert_eq!(of("auth0|1"), "7f863bbd502ff942ec02f6a587f3ee40726a73f5604fe32f7c8899145f264b1d");
@@ -106,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn an_ipv6_caller_is_its_network_of_64_bits() {
+    fn an_ipv6_caller_is_its_64_bit_network() {
         assert_eq!(identifier("2001:db8:1:2::1"), identifier("2001:db8:1:2:ffff:ffff:ffff:ffff"));
         assert_ne!(identifier("2001:db8:1:2::1"), identifier("2001:db8:1:3::1"));
     }
@@ -117,13 +112,13 @@ mod tests {
     }
 
     #[test]
-    fn a_port_makes_no_one_else_of_a_caller() {
+    fn a_port_does_not_change_the_caller() {
         assert_eq!(identifier("203.0.113.7"), identifier("203.0.113.7:32554"));
         assert_eq!(identifier("2001:db8:1:2::1"), identifier("[2001:db8:1:2::9]:443"));
     }
 
     #[test]
-    fn what_names_no_address_is_one_caller_of_its_own() {
+    fn sources_without_an_address_are_all_one_caller() {
         for source in [None, Some(""), Some("test-invoke-source-ip"), Some("203.0.113.7, 10.0.0.1")] {
             assert_eq!(Caller::from_source(source), Caller::Direct);
         }

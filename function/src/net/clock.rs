@@ -1,4 +1,4 @@
-//! Time, for a process that is frozen between requests.
+//! Time, as measured by a process that Lambda freezes between requests.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -7,8 +7,8 @@ use tokio::time::Instant;
 
 /// A moment on both clocks.
 ///
-/// The monotonic clock may stand still while Lambda has the process frozen, and the wall clock may
-/// be set back; the later of the two is the safe answer to "how long ago?".
+/// The monotonic clock may stand still while the process is frozen, and the wall clock may be set back. The longer of the
+/// two times is the safe answer to "how long ago?".
 #[derive(Clone, Copy, Debug)]
 pub struct Moment {
     monotonic: Instant,
@@ -16,19 +16,16 @@ pub struct Moment {
 }
 
 impl Moment {
-    /// This moment.
-    #[must_use]
     pub fn now() -> Self {
         Self { monotonic: Instant::now(), wall: SystemTime::now() }
     }
 
-    /// How long ago it was, by the clock that says more.
-    #[must_use]
+    /// The time since this moment, by the clock that measured more.
     pub fn elapsed(&self) -> Duration {
         self.monotonic.elapsed().max(self.wall.elapsed().unwrap_or_default())
     }
 
-    /// The same moment as a process saw it whose monotonic clock stood still for `frozen` since.
+    /// This moment, as seen by a process whose monotonic clock stood still for `frozen` since.
     #[cfg(test)]
     pub(crate) fn before_a_freeze_of(frozen: Duration) -> Self {
         let now = Self::now();
@@ -36,27 +33,23 @@ impl Moment {
     }
 }
 
-/// Milliseconds since the Unix epoch.
-#[must_use]
+/// Milliseconds since the Unix epoch, by the wall clock.
 pub fn unix_millis() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Milliseconds, to the microsecond, for the log.
-#[must_use]
+/// A time in milliseconds, rounded to microseconds, for the log.
 pub fn millis(time: Duration) -> f64 {
     (time.as_secs_f64() * 1e6).round() / 1e3
 }
 
-/// How many seconds to wait, rounded up: whoever comes back early is refused again.
-#[must_use]
+/// A wait in seconds, rounded up: a caller that comes back early is refused again.
 pub fn whole_seconds(wait: Duration) -> u64 {
     wait.as_secs().saturating_add(u64::from(wait.subsec_nanos() > 0))
 }
 
-/// In ISO 8601's basic form, as AWS signs it: `20261122T083100Z`.
-#[must_use]
+/// A time in the basic format of ISO 8601, which AWS signs: `20261122T083100Z`.
 pub fn iso_basic(time: SystemTime) -> String {
     let mut text = DateTime::from(time).fmt(Format::DateTime).unwrap_or_default();
     text.truncate("2026-11-22T08:31:00".len());
@@ -70,7 +63,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn the_clock_that_says_more_is_believed() {
+    async fn the_clock_that_measured_more_counts() {
         let hour = Duration::from_secs(3600);
         assert!(Moment::before_a_freeze_of(hour).elapsed() >= hour, "the monotonic clock stood still");
         let moment = Moment::now();

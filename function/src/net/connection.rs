@@ -1,5 +1,5 @@
-//! A connection, to OpenAI or DynamoDB: opened ahead of the first request, kept between requests, and not
-//! trusted after a pause, since Lambda freezes the process whenever no request is running.
+//! A connection to OpenAI or DynamoDB: opened ahead of the first request, kept between requests, and not trusted after a
+//! pause, since Lambda freezes the process whenever no request is running.
 
 use std::{
     error::Error,
@@ -17,16 +17,16 @@ use rustls::ClientConfig;
 use tower::{Layer, Service};
 use url::Url;
 
-use crate::clock::Moment;
+use super::clock::Moment;
 
-/// No reuse of a connection that idled longer: load balancers drop theirs after 60 s, and often
-/// without a word.
+/// A connection that was idle for longer is not used again: load balancers drop theirs after 60 s, often without closing
+/// them.
 const IDLE_LIMIT: Duration = Duration::from_secs(50);
 
-/// How long a TCP and TLS handshake may take.
+/// The limit of a TCP and TLS handshake together.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// What all of this process's HTTP clients have in common.
+/// The settings that all HTTP clients of this process share.
 ///
 /// HTTP/1.1 only; no redirects, since a request carries a key that is meant for the configured host
 /// alone; no proxy from the environment, for the same reason.
@@ -45,7 +45,7 @@ pub fn builder(tls: &ClientConfig) -> reqwest::ClientBuilder {
 #[derive(Debug)]
 pub struct Connection {
     tls: ClientConfig,
-    /// The next connection is to be put aside. Only set while `warm` runs.
+    /// The next connection is to be kept for the first request. Only set while `warm` runs.
     warming: Arc<AtomicBool>,
     current: Mutex<Current>,
 }
@@ -53,7 +53,7 @@ pub struct Connection {
 #[derive(Debug)]
 struct Current {
     client: reqwest::Client,
-    /// The client holds an open connection, as far as one can know without using it.
+    /// The client holds an open connection, as far as is known without using it.
     open: bool,
     last_used: Moment,
 }
@@ -61,7 +61,7 @@ struct Current {
 /// A client to send one request with.
 #[derive(Debug)]
 pub struct Lease {
-    /// The client.
+    /// The HTTP client that holds this connection and no other.
     pub client: reqwest::Client,
     /// It will use a connection from before, which may have died unnoticed.
     pub reused: bool,
@@ -76,7 +76,7 @@ impl Lease {
 }
 
 impl Connection {
-    /// Nothing is opened yet.
+    /// A connection that is not opened yet.
     ///
     /// # Errors
     /// If the HTTP client cannot be built.
@@ -91,7 +91,7 @@ impl Connection {
     pub async fn warm(&self, url: &Url) {
         let client = self.current().client.clone();
         self.warming.store(true, Ordering::Relaxed);
-        // Ends in an error always: the connection is put aside before a request is written to it.
+        // Always ends in an error: the connection is kept before a request is written to it.
         let _ = client.head(url.clone()).send().await;
         let opened = !self.warming.swap(false, Ordering::Relaxed);
         let mut current = self.current();
@@ -121,9 +121,9 @@ impl Connection {
         Ok(Lease { client: current.client.clone(), reused: false })
     }
 
-    /// To be called once an answer was read to its end: its connection is good, and is the one to
-    /// use next, even if a new one was begun beside it.
-    pub fn proved(&self, lease: &Lease) {
+    /// To be called once a response was read to its end: its connection works, and is the one to use next, even if a new one
+    /// was begun meanwhile.
+    pub fn mark_healthy(&self, lease: &Lease) {
         *self.current() = Current { client: lease.client.clone(), open: true, last_used: Moment::now() };
     }
 
@@ -134,43 +134,43 @@ impl Connection {
 
 impl Current {
     fn new(tls: &ClientConfig, warming: &Arc<AtomicBool>) -> Result<Self, reqwest::Error> {
-        let aside = SetAside { warming: Arc::clone(warming), connection: Arc::default() };
+        let prewarmed = Prewarmed { warming: Arc::clone(warming), connection: Arc::default() };
         // The pool's own idle limit goes by the monotonic clock and is only the second line.
-        let client = builder(tls).pool_idle_timeout(IDLE_LIMIT).connector_layer(aside).build()?;
+        let client = builder(tls).pool_idle_timeout(IDLE_LIMIT).connector_layer(prewarmed).build()?;
         Ok(Self { client, open: false, last_used: Moment::now() })
     }
 }
 
-/// Puts the first connection aside while `warming` is set, and hands it to the next request.
+/// Keeps the first connection while `warming` is set, and gives it to the next request.
 ///
-/// reqwest opens connections only for a request, and what opens them can be wrapped.
-struct SetAside<C> {
+/// reqwest opens connections only for a request, but its connector can be wrapped.
+struct Prewarmed<C> {
     warming: Arc<AtomicBool>,
     connection: Arc<Mutex<Option<C>>>,
 }
 
-impl<C> Clone for SetAside<C> {
+impl<C> Clone for Prewarmed<C> {
     fn clone(&self) -> Self {
         Self { warming: Arc::clone(&self.warming), connection: Arc::clone(&self.connection) }
     }
 }
 
-impl<S, C> Layer<S> for SetAside<C> {
+impl<S, C> Layer<S> for Prewarmed<C> {
     type Service = Connecting<S, C>;
 
     fn layer(&self, connector: S) -> Self::Service {
-        Connecting { connector, aside: self.clone() }
+        Connecting { connector, prewarmed: self.clone() }
     }
 }
 
 struct Connecting<S, C> {
     connector: S,
-    aside: SetAside<C>,
+    prewarmed: Prewarmed<C>,
 }
 
 impl<S: Clone, C> Clone for Connecting<S, C> {
     fn clone(&self) -> Self {
-        Self { connector: self.connector.clone(), aside: self.aside.clone() }
+        Self { connector: self.connector.clone(), prewarmed: self.prewarmed.clone() }
     }
 }
 
@@ -191,19 +191,19 @@ where
     }
 
     fn call(&mut self, target: Target) -> Self::Future {
-        let aside = self.aside.clone();
-        let held = aside.connection.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let prewarmed = self.prewarmed.clone();
+        let held = prewarmed.connection.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(connection) = held {
             return Box::pin(future::ready(Ok(connection)));
         }
         let connecting = self.connector.call(target);
         Box::pin(async move {
             let connection = connecting.await?;
-            if !aside.warming.swap(false, Ordering::Relaxed) {
+            if !prewarmed.warming.swap(false, Ordering::Relaxed) {
                 return Ok(connection);
             }
-            *aside.connection.lock().unwrap_or_else(PoisonError::into_inner) = Some(connection);
-            Err("the connection was put aside".into())
+            *prewarmed.connection.lock().unwrap_or_else(PoisonError::into_inner) = Some(connection);
+            Err("the connection is kept for the first request".into())
         })
     }
 }
@@ -211,14 +211,14 @@ where
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tls;
+    use crate::net::tls;
 
     #[test]
     fn a_connection_that_idled_too_long_by_the_wall_clock_is_not_used_again() {
         let connection = Connection::new(tls::client_config(None).unwrap()).unwrap();
         let lease = connection.lease().unwrap();
         assert!(!lease.reused);
-        connection.proved(&lease);
+        connection.mark_healthy(&lease);
         assert!(connection.lease().unwrap().reused);
         connection.current().last_used = Moment::before_a_freeze_of(IDLE_LIMIT - Duration::from_secs(1));
         assert!(connection.lease().unwrap().reused);

@@ -1,48 +1,28 @@
 //! Profiles: the sessions that this mint hands out, and the fields in them that a caller may set.
 
+mod rule;
+mod session;
+
 use std::{collections::BTreeMap, fmt, time::Duration};
 
-use openai_realtime::VOICES;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-/// The profiles, compiled in, so that what is deployed is what was tested. The build refuses a file with mistakes: `build.rs`.
-const PROFILES: &str = include_str!("../profiles.json");
+pub use self::session::{Kind, Session, Voice};
+use self::{rule::CallerField, session::VOICE_POINTER};
+
+/// The profiles, compiled in, so that the deployed ones are the tested ones. `build.rs` refuses a file with mistakes.
+const PROFILES: &str = include_str!("../../profiles.json");
 
 const DEFAULT: &str = "default";
 const PROFILE_FIELD: &str = "profile";
-const VOICE_POINTER: &str = "/audio/output/voice";
 const INSTRUCTIONS: &str = "instructions";
-
-/// One of OpenAI's built-in voices.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Voice(&'static str);
-
-impl Voice {
-    /// The voice of that name, if there is one.
-    #[must_use]
-    pub fn named(name: &str) -> Option<Self> {
-        VOICES.into_iter().find(|voice| *voice == name).map(Self)
-    }
-}
-
-/// What a session is for.
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
-#[serde(rename_all = "lowercase")]
-pub enum Kind {
-    /// A conversation with a model that speaks.
-    Realtime,
-    /// Speech in, its text out.
-    Transcription,
-    /// Speech in, speech in another language out.
-    Translation,
-}
 
 /// Every profile, ready to serve.
 #[derive(Debug)]
 pub struct Profiles {
     by_name: BTreeMap<String, Profile>,
-    /// What most requests ask for, serialised once.
+    /// The session of most requests, serialised once.
     default: Session,
 }
 
@@ -51,120 +31,76 @@ pub struct Profiles {
 #[serde(deny_unknown_fields)]
 struct Profile {
     kind: Kind,
-    /// How long a token opens sessions, if that is shorter than `TOKEN_TTL_SECONDS` says.
+    /// How long a token opens sessions, if that is shorter than `TOKEN_TTL_SECONDS`.
     token_ttl_seconds: Option<u64>,
-    /// The session document, as OpenAI takes it, but for two things: its `type` is the kind, and its
-    /// `instructions` may be a list of paragraphs, so that one of them can be a place.
+    /// The session document as OpenAI defines it, with two exceptions: its `type` is the kind, and its `instructions` may be
+    /// a list of paragraphs, so that a caller can set one of them.
     session: Value,
     #[serde(default)]
-    caller_may_set: BTreeMap<String, Setting>,
+    caller_may_set: BTreeMap<String, CallerField>,
 }
 
-/// A field that a caller may set.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Setting {
-    /// JSON pointer to the place in the session document that the value goes to. What stands there
-    /// is what those get who set nothing.
-    at: String,
-    allow: Rule,
-}
-
-/// Which values a field may have.
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "snake_case", deny_unknown_fields)]
-enum Rule {
-    OneOf(Choices),
-    Number { from: f64, to: f64 },
-    Integer { from: i64, to: i64 },
-    Text { max_characters: usize },
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(untagged)]
-enum Choices {
-    /// The caller's word goes into the document itself.
-    Words(Vec<String>),
-    /// The caller's word stands for what goes into the document.
-    Names(BTreeMap<String, Value>),
-}
-
-/// What one caller gets: a request to OpenAI, and the names in it that are worth a log line.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Session {
-    /// The profile's name.
-    pub profile: String,
-    /// What the session is for, on which the endpoint depends.
-    pub kind: Kind,
-    /// The whole body for the endpoint.
-    pub request: String,
-    /// The model asked for, if the session names one.
-    pub model: Option<String>,
-    /// The voice asked for, if the session names one.
-    pub voice: Option<String>,
-}
-
-/// The profiles cannot be used. The build refuses a `profiles.json` with mistakes, so at start this is about a variable.
+/// Why the profiles cannot be used. The build refuses a `profiles.json` with mistakes, so at start it is a variable.
 #[derive(Debug, thiserror::Error)]
 pub enum ProfilesError {
-    /// The file is not what the build lets through.
+    /// The file is not one that the build accepts.
     #[error("profiles.json is not what the build has checked: {0}")]
     Unreadable(#[from] serde_json::Error),
-    /// There is no profile for callers that name none.
+    /// The file has no profile for callers that name none.
     #[error("profiles.json has no profile named {DEFAULT}")]
     NoDefault,
-    /// A place of the default session that a variable would set.
+    /// A variable would set a value that the default session does not have.
     #[error("{variable} cannot be set: the session of profile {DEFAULT:?} has nothing at {place}")]
     NoSuchPlace {
-        /// The variable.
+        /// The name of the environment variable.
         variable: &'static str,
-        /// JSON pointer to the place.
+        /// JSON pointer to the place in the session document.
         place: &'static str,
     },
 }
 
-/// What is wrong with a caller's request. Its text is a sentence for the caller.
+/// The fault of a caller's request. Its text is a sentence for the caller.
 #[derive(Debug, PartialEq)]
 pub enum InvalidRequest {
-    /// The body is something else than JSON.
+    /// The body could not be parsed as JSON.
     NotJson,
-    /// The body is JSON, but no object.
+    /// The body is JSON, but not an object.
     NotAnObject,
-    /// No such profile.
+    /// The body names a profile that `profiles.json` does not have.
     UnknownProfile {
-        /// The names there are.
+        /// The names of all profiles.
         allowed: Vec<String>,
     },
-    /// The profile lets no caller set this field.
+    /// The profile has no such field for callers to set.
     UnknownField {
         /// The field, as the caller wrote it.
         field: String,
-        /// The fields there are.
+        /// The fields that the profile lets a caller set.
         allowed: Vec<String>,
     },
-    /// The field may be set, but not to that.
+    /// The field may be set, but not to this value.
     ValueNotAllowed {
-        /// The field.
+        /// The name of the field.
         field: String,
-        /// What it may be set to, as a clause.
+        /// The values that are allowed, as a clause.
         allowed: String,
     },
 }
 
 impl Profiles {
-    /// The compiled-in profiles, with `model` and `voice` in place of the default one's, for tokens
-    /// that last `token_ttl`, or less where the profile says so.
+    /// The compiled-in profiles, with `model` and `voice` in place of those of the default profile, for tokens that last
+    /// `token_ttl`, or less where the profile says so.
     ///
     /// # Errors
-    /// If the compiled-in file is not what it should be.
+    /// If the default session has no place for `model` or `voice`, or the file is not one that the build accepts.
     pub fn load(model: Option<&str>, voice: Option<Voice>, token_ttl: Duration) -> Result<Self, ProfilesError> {
         Self::parse(PROFILES, model, voice, token_ttl)
     }
 
-    /// Profiles out of a text, otherwise like [`Profiles::load`].
+    /// Reads profiles from a text, otherwise like [`Profiles::load`].
     ///
     /// # Errors
-    /// If the text is not what it should be.
+    /// As for [`Profiles::load`].
     pub fn parse(
         text: &str,
         model: Option<&str>,
@@ -187,10 +123,10 @@ impl Profiles {
         Ok(Self { by_name, default })
     }
 
-    /// The session that a request's body asks for; an empty body asks for the default one.
+    /// The session that the body of a request chooses. An empty body chooses the default one.
     ///
     /// # Errors
-    /// If the body is no JSON object, or asks for what no profile allows.
+    /// If the body is not a JSON object, or has a profile, field or value that is not allowed.
     pub fn session(&self, body: &[u8]) -> Result<Session, InvalidRequest> {
         if body.trim_ascii().is_empty() {
             return Ok(self.default.clone());
@@ -216,37 +152,20 @@ impl Profiles {
     }
 }
 
-impl Kind {
-    /// Where a session document of this kind names its model.
-    fn model_pointer(self) -> &'static str {
-        match self {
-            Self::Realtime | Self::Translation => "/model",
-            Self::Transcription => "/audio/input/transcription/model",
-        }
-    }
-
-    /// `session.type`. A translation session has none: its endpoint says what it is.
-    fn session_type(self) -> Option<&'static str> {
-        match self {
-            Self::Realtime => Some("realtime"),
-            Self::Transcription => Some("transcription"),
-            Self::Translation => None,
-        }
-    }
-}
-
 impl Profile {
     fn apply(&self, asked: &Map<String, Value>, document: &mut Value) -> Result<(), InvalidRequest> {
         for (field, value) in asked.iter().filter(|(field, _)| *field != PROFILE_FIELD) {
-            let Some(setting) = self.caller_may_set.get(field) else {
+            let Some(caller_field) = self.caller_may_set.get(field) else {
                 let own = self.caller_may_set.keys().cloned();
                 let allowed = std::iter::once(PROFILE_FIELD.to_owned()).chain(own).collect();
                 return Err(InvalidRequest::UnknownField { field: field.clone(), allowed });
             };
-            let (Some(chosen), Some(place)) = (setting.allow.choose(value), document.pointer_mut(&setting.at)) else {
+            let (Some(chosen), Some(place)) =
+                (caller_field.allow.choose(value), document.pointer_mut(&caller_field.at))
+            else {
                 return Err(InvalidRequest::ValueNotAllowed {
                     field: field.clone(),
-                    allowed: setting.allow.to_string(),
+                    allowed: caller_field.allow.to_string(),
                 });
             };
             *place = chosen;
@@ -254,7 +173,7 @@ impl Profile {
         Ok(())
     }
 
-    /// The request for a session document that a caller has set their fields in.
+    /// The session for a document in which the caller's fields are set.
     fn session(&self, name: &str, mut document: Value) -> Session {
         if let Some(session) = document.as_object_mut() {
             if let Some(kind) = self.kind.session_type() {
@@ -273,52 +192,9 @@ impl Profile {
     }
 }
 
-impl Rule {
-    /// What goes into the document for what the caller wrote, if that is allowed.
-    fn choose(&self, value: &Value) -> Option<Value> {
-        match self {
-            Self::OneOf(Choices::Words(words)) => {
-                let word = value.as_str()?;
-                words.iter().any(|allowed| allowed == word).then(|| value.clone())
-            }
-            Self::OneOf(Choices::Names(names)) => names.get(value.as_str()?).cloned(),
-            Self::Number { from, to } => (*from..=*to).contains(&value.as_f64()?).then(|| value.clone()),
-            Self::Integer { from, to } => (*from..=*to).contains(&value.as_i64()?).then(|| value.clone()),
-            Self::Text { max_characters } => {
-                let text = value.as_str()?;
-                let fits = text.chars().nth(*max_characters).is_none() && !text.chars().any(breaks_the_line);
-                fits.then(|| value.clone())
-            }
-        }
-    }
-}
-
-/// Control characters, the separators of lines and paragraphs, and those that turn the direction of a text.
-fn breaks_the_line(letter: char) -> bool {
-    letter.is_control() || matches!(letter, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-}
-
 fn set(document: &mut Value, variable: &'static str, place: &'static str, value: Value) -> Result<(), ProfilesError> {
     *document.pointer_mut(place).ok_or(ProfilesError::NoSuchPlace { variable, place })? = value;
     Ok(())
-}
-
-/// A clause for the caller that says what is allowed.
-impl fmt::Display for Rule {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::OneOf(Choices::Words(words)) => write!(formatter, "it is one of {}", words.join(", ")),
-            Self::OneOf(Choices::Names(names)) => {
-                let names: Vec<_> = names.keys().map(String::as_str).collect();
-                write!(formatter, "it is one of {}", names.join(", "))
-            }
-            Self::Number { from, to } => write!(formatter, "it is a number from {from} to {to}"),
-            Self::Integer { from, to } => write!(formatter, "it is a whole number from {from} to {to}"),
-            Self::Text { max_characters } => {
-                write!(formatter, "it is a text of up to {max_characters} characters on one line")
-            }
-        }
-    }
 }
 
 impl fmt::Display for InvalidRequest {
@@ -332,7 +208,7 @@ impl fmt::Display for InvalidRequest {
                 write!(formatter, "There is no such profile: 'profile' is one of {}", allowed.join(", "))
             }
             Self::UnknownField { field, allowed } => {
-                // Their own word goes back to them, but not 16 KiB of it.
+                // The caller's own word is returned, but not 16 KiB of it.
                 let field: String = field.chars().take(40).collect();
                 write!(formatter, "Unknown field '{field}': allowed are {}", allowed.join(", "))
             }
@@ -345,7 +221,7 @@ impl fmt::Display for InvalidRequest {
 
 #[cfg(test)]
 mod tests {
-    use openai_realtime::Day;
+    use openai_realtime::{Day, VOICES};
 
     use super::*;
 
@@ -362,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_asks_for_nothing_gets_the_default_session() {
+    fn an_empty_request_gets_the_default_session() {
         let profiles = profiles();
         let default = profiles.session(b"").unwrap();
         assert_eq!(
@@ -378,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn a_caller_may_choose_among_all_ten_voices() {
+    fn a_caller_may_choose_any_of_the_ten_voices() {
         for voice in VOICES {
             let session = profiles().session(json!({"voice": voice}).to_string().as_bytes()).unwrap();
             assert_eq!(sent(&session)["session"]["audio"]["output"]["voice"], voice);
@@ -387,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn the_operator_s_model_and_voice_take_the_place_of_the_default_profile_s() {
+    fn the_variables_replace_model_and_voice_of_the_default_profile() {
         let profiles = Profiles::load(Some("gpt-next"), Voice::named("cedar"), Duration::from_secs(60)).unwrap();
         let session = sent(&profiles.session(b"").unwrap());
         assert_eq!(session["session"]["model"], "gpt-next");
@@ -401,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn a_scenario_is_one_paragraph_of_the_example_s_instructions() {
+    fn a_scenario_replaces_one_paragraph_of_the_instructions() {
         let profiles = profiles();
         let of = |body: Value| sent(&profiles.session(body.to_string().as_bytes()).unwrap());
         let plain = of(json!({"profile": "de-escalation"}));
@@ -451,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn each_rule_lets_through_what_it_says_and_nothing_else() {
+    fn each_rule_allows_exactly_its_values() {
         let profiles = parse(&json!({"default": {"kind": "realtime",
         "session": {"instructions": ["Speak with", "someone"], "max_output_tokens": 100,
             "audio": {"output": {"speed": 1.0}}},
@@ -503,8 +379,8 @@ mod tests {
     }
 
     #[test]
-    fn the_example_of_the_docs_is_a_profile() {
-        let page = include_str!("../../docs/profiles.md");
+    fn the_example_in_the_docs_is_a_valid_profile() {
+        let page = include_str!("../../../docs/profiles.md");
         let example: Value =
             serde_json::from_str(page.split("```").nth(1).unwrap().trim_start_matches("json")).unwrap();
         let file = json!({ "default": example });
@@ -517,7 +393,7 @@ mod tests {
     }
 
     #[test]
-    fn a_variable_needs_its_place_in_the_default_session() {
+    fn a_variable_needs_a_place_in_the_default_session() {
         let silent = json!({"default": {"kind": "realtime", "session": {"model": "x"}}}).to_string();
         let error = Profiles::parse(&silent, None, Voice::named("ash"), Duration::from_secs(60)).unwrap_err();
         let sentence = "VOICE cannot be set: the session of profile \"default\" has nothing at /audio/output/voice";
@@ -525,7 +401,7 @@ mod tests {
     }
 
     #[test]
-    fn anything_else_is_refused_with_what_is_allowed() {
+    fn any_other_body_is_refused_with_the_allowed_values() {
         let long = format!(r#"{{"{}": 1}}"#, "x".repeat(5000));
         for (body, sentence) in [
             ("{", "The body is not JSON"),

@@ -1,5 +1,4 @@
-//! AWS's signature, version 4, for the one shape of request that is sent without the SDK: a POST of
-//! JSON to `/`.
+//! AWS's signature, version 4, for the one kind of request that is sent without the SDK: a POST of JSON to `/`.
 //!
 //! Source: AWS, "Create a signed AWS API request" (IAM User Guide). The tests compare it with the
 //! `aws-sigv4` crate. By callgrind, that crate took 204,000 instructions a request inside the SDK, this
@@ -13,7 +12,7 @@ use ring::{
     hmac::{HMAC_SHA256, Key, sign},
 };
 
-/// Signs for one day, one region and one service: so long a derived key is the same.
+/// Signs for one day, one region and one service: the derived key is the same for all of them.
 #[derive(Debug)]
 pub struct Signer {
     credentials: Credentials,
@@ -23,24 +22,19 @@ pub struct Signer {
     key: Key,
 }
 
-/// What is signed.
+/// The parts of a request that are signed; each but the body is the header of that name.
 #[derive(Debug)]
 pub struct Request<'a> {
-    /// The header `Host`.
     pub host: &'a str,
-    /// The header `Content-Type`.
     pub content_type: &'a str,
-    /// The header `X-Amz-Target`.
     pub target: &'a str,
     /// The header `X-Amz-Date`: now, such as `20261122T083100Z`. AWS takes it for 5 minutes.
     pub date: &'a str,
-    /// The body.
     pub body: &'a [u8],
 }
 
 impl Signer {
     /// A signer for the day of `date`, which is like [`Request::date`].
-    #[must_use]
     pub fn new(credentials: Credentials, region: &str, service: &str, date: &str) -> Self {
         let day = day_of(date).to_owned();
         let secret = format!("AWS4{}", credentials.secret_access_key());
@@ -53,27 +47,23 @@ impl Signer {
         Self { credentials, day, scope, key }
     }
 
-    /// Whether a request of that date is of this signer's day.
-    #[must_use]
+    /// Whether a request of that date can be signed: its day is the signer's.
     pub fn signs_on(&self, date: &str) -> bool {
         day_of(date) == self.day
     }
 
-    /// Whose signature it is.
-    #[must_use]
+    /// The credentials that it signs with.
     pub fn credentials(&self) -> &Credentials {
         &self.credentials
     }
 
     /// The header `X-Amz-Security-Token`, if the credentials need one.
-    #[must_use]
     pub fn session_token(&self) -> Option<&str> {
         self.credentials.session_token()
     }
 
     /// The header `Authorization` for a request that has exactly the headers named in it, and
     /// `X-Amz-Security-Token` where the credentials have a session token.
-    #[must_use]
     pub fn authorization(&self, request: &Request<'_>) -> String {
         let Request { host, content_type, target, date, body } = request;
         let mut headers = format!("content-type:{content_type}\nhost:{host}\nx-amz-date:{date}\n");
@@ -87,7 +77,7 @@ impl Signer {
         let canonical = format!("POST\n/\n\n{headers}\n{names}\n{}", sha256(body));
         let (scope, key_id) = (&self.scope, self.credentials.access_key_id());
         let text = format!("AWS4-HMAC-SHA256\n{date}\n{scope}\n{}", sha256(canonical.as_bytes()));
-        let signature = hex(sign(&self.key, text.as_bytes()).as_ref());
+        let signature = hex::encode(sign(&self.key, text.as_bytes()));
         format!("AWS4-HMAC-SHA256 Credential={key_id}/{scope}, SignedHeaders={names}, Signature={signature}")
     }
 }
@@ -97,18 +87,7 @@ fn day_of(date: &str) -> &str {
 }
 
 fn sha256(bytes: &[u8]) -> String {
-    hex(digest(&SHA256, bytes).as_ref())
-}
-
-/// Two lower-case digits per byte.
-#[must_use]
-pub fn hex(bytes: &[u8]) -> String {
-    // In its full length from the start: collected, it would grow four times per mint.
-    let mut text = String::with_capacity(bytes.len().saturating_mul(2));
-    for byte in bytes {
-        text.extend([byte >> 4, byte & 0xf].into_iter().filter_map(|nibble| char::from_digit(nibble.into(), 16)));
-    }
-    text
+    hex::encode(digest(&SHA256, bytes))
 }
 
 #[cfg(test)]
@@ -123,11 +102,11 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::clock;
+    use crate::net::clock;
 
     proptest! {
         #[test]
-        fn it_is_what_aws_s_own_crate_says(
+        fn the_signature_equals_that_of_aws_sigv4(
             seconds in 0_u64..4_102_444_800,
             keys in "[A-Z0-9]{16,20}/[A-Za-z0-9+=]{40}",
             token in proptest::option::of("[A-Za-z0-9+/=]{1,400}"),

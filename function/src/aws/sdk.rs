@@ -24,17 +24,16 @@ use aws_smithy_runtime_api::{
 };
 use aws_smithy_types::body::SdkBody;
 
-use crate::connection;
+use crate::net::connection;
 
 /// Region, credentials and endpoints from the environment, as Lambda sets them.
 ///
-/// A call is tried 3 times within 4 s, each try within 2 s. A regional AWS endpoint answers in
-/// milliseconds, Lambda gives a cold start 10 s, and API Gateway counts it into its 30 s, of which a
-/// request takes 25.
+/// A call is tried up to 3 times within 4 s, each attempt within 2 s. A regional AWS endpoint answers in milliseconds.
+/// Lambda gives a cold start 10 s, and API Gateway counts it into its 30 s, of which a request may take 25.
 ///
 /// # Errors
 /// If the HTTP client cannot be built.
-pub async fn sdk_config(tls: &rustls::ClientConfig) -> Result<SdkConfig, reqwest::Error> {
+pub async fn config(tls: &rustls::ClientConfig) -> Result<SdkConfig, reqwest::Error> {
     // Calls are minutes apart, by which time a pooled connection may be dead: each gets a new one.
     let client = connection::builder(tls).pool_max_idle_per_host(0).build()?;
     let timeouts = TimeoutConfig::builder()
@@ -43,12 +42,12 @@ pub async fn sdk_config(tls: &rustls::ClientConfig) -> Result<SdkConfig, reqwest
         .build();
     let retries = RetryConfig::standard().with_max_attempts(3).with_initial_backoff(Duration::from_millis(200));
     let loader = aws_config::defaults(BehaviorVersion::latest())
-        .http_client(SharedHttpClient::new(OverReqwest(client)))
+        .http_client(SharedHttpClient::new(ReqwestConnector(client)))
         .timeout_config(timeouts)
         .retry_config(retries);
-    // Lambda gives region and credentials in the environment, where the chains of all places would look first
-    // as well. To put the chains together, with clients of services that are then not asked, takes 0.75 of the 8.6
-    // million instructions of a cold start.
+    // Lambda gives region and credentials in the environment, where the SDK's provider chains look first too. Building
+    // the chains, with clients of services that are then not called, takes 0.75 of the 8.6 million instructions of a cold
+    // start.
     let environment = EnvironmentVariableCredentialsProvider::new();
     let loader = match environment.provide_credentials().await {
         Ok(_) => loader.credentials_provider(environment),
@@ -62,15 +61,15 @@ pub async fn sdk_config(tls: &rustls::ClientConfig) -> Result<SdkConfig, reqwest
 }
 
 #[derive(Clone, Debug)]
-struct OverReqwest(reqwest::Client);
+struct ReqwestConnector(reqwest::Client);
 
-impl HttpClient for OverReqwest {
+impl HttpClient for ReqwestConnector {
     fn http_connector(&self, _: &HttpConnectorSettings, _: &RuntimeComponents) -> SharedHttpConnector {
         SharedHttpConnector::new(self.clone())
     }
 }
 
-impl HttpConnector for OverReqwest {
+impl HttpConnector for ReqwestConnector {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
         let client = self.0.clone();
         HttpConnectorFuture::new(async move {

@@ -1,52 +1,37 @@
-//! The one table: what went wrong → status, code, and the sentences that a person reads.
+//! The one table of refusals: the cause → status, code, and the sentences that a person reads.
 
 use std::{error::Error, time::Duration};
 
 use http::{StatusCode, header};
 use serde::Serialize;
 
+use super::{answer::Answer, rate_limit};
 use crate::{
-    clock::whole_seconds,
-    event::Answer,
-    key::KeyError,
-    openai::{Hint, OpenAiError},
-    profile::InvalidRequest,
-    quota::{Allowance, QuotaError, Standing},
+    admission::{
+        AdmissionError,
+        quota::{LimitStatus, QuotaError, QuotaStatus},
+    },
+    net::clock::whole_seconds,
+    openai::OpenAiError,
+    record::Refused,
 };
 
 /// Why a request gets no token.
 #[derive(Debug, thiserror::Error)]
 pub enum Refusal {
-    /// What invoked the function was no HTTP request.
+    /// The event was not an HTTP request.
     #[error("the event is no HTTP request")]
     NoRequest,
-    /// Another method than POST.
+    /// A path that is not a route.
+    #[error("the path is not a route")]
+    NotFound,
+    /// A method other than POST.
     #[error("the method is not POST")]
     MethodNotAllowed,
-    /// An `Origin` that is not in the list.
-    #[error("the origin is not allowed")]
-    OriginNotAllowed,
-    /// A body over 16 KiB.
-    #[error("the body is too large")]
-    RequestTooLarge,
-    /// A body that asks for what is not offered.
-    #[error("the body asks for what is not offered")]
-    InvalidRequest(InvalidRequest),
-    /// The operator has blocked the caller.
-    #[error("the caller is blocked")]
-    CallerBlocked,
-    /// There is nothing left to take, or no telling.
-    #[error("no token could be taken")]
-    Quota(#[source] QuotaError),
-    /// There is no key to mint with.
-    #[error("there is no API key")]
-    Key(#[source] KeyError),
-    /// No key came to hand within the request's budget.
-    #[error("the secret was not read in time")]
-    KeyTooLate,
-    /// OpenAI made no token.
+    #[error(transparent)]
+    Admission(#[from] AdmissionError),
     #[error("OpenAI made no token")]
-    OpenAi(#[source] OpenAiError),
+    OpenAi(#[from] OpenAiError),
 }
 
 /// One row of the table.
@@ -58,11 +43,11 @@ struct Row {
     message: &'static str,
 }
 
-/// What to do, for the person in front of the page.
+/// Advice for the person in front of the page.
 const TRY_AGAIN: &str = "Please try again in a few moments";
 const TELL_THE_OPERATOR: &str = "Please tell the operator of this service; trying again will not help";
 
-/// What `Retry-After` says where OpenAI limits the rate without saying for how long.
+/// `Retry-After` where OpenAI limits the rate and does not say for how long.
 const BUSY_DEFAULT: Duration = Duration::from_secs(5);
 
 impl Refusal {
@@ -87,19 +72,26 @@ impl Refusal {
                 "The event is not an HTTP request: it needs at least httpMethod, and body as text",
                 r#"Test with the event {"httpMethod": "POST", "body": "{}"}"#,
             ),
-            Self::InvalidRequest(fault) => row(
+            Self::Admission(AdmissionError::InvalidRequest(fault)) => row(
                 StatusCode::BAD_REQUEST,
                 "invalid_request",
                 "Invalid request",
                 &fault.to_string(),
                 "Correct the request and send it again",
             ),
-            Self::OriginNotAllowed => row(
+            Self::Admission(AdmissionError::OriginNotAllowed) => row(
                 StatusCode::FORBIDDEN,
                 "origin_not_allowed",
                 "Origin not allowed",
                 "Pages of this origin may not ask for tokens here",
                 "Open the application at its own address, or ask its operator to allow this origin",
+            ),
+            Self::NotFound => row(
+                StatusCode::NOT_FOUND,
+                "not_found",
+                "Not found",
+                "There is nothing at this path: tokens are at /token",
+                "Send the request to /token",
             ),
             Self::MethodNotAllowed => row(
                 StatusCode::METHOD_NOT_ALLOWED,
@@ -108,26 +100,26 @@ impl Refusal {
                 "Only POST is allowed here",
                 "Send the request with POST",
             ),
-            Self::RequestTooLarge => row(
+            Self::Admission(AdmissionError::BodyTooLarge) => row(
                 StatusCode::PAYLOAD_TOO_LARGE,
                 "request_too_large",
                 "Request too large",
                 "The body is over 16 KiB",
                 "Send a smaller body; none is needed",
             ),
-            Self::CallerBlocked => row(
+            Self::Admission(AdmissionError::CallerBlocked) => row(
                 StatusCode::FORBIDDEN,
                 "caller_blocked",
                 "Caller blocked",
                 "The operator of this service has blocked you",
                 TELL_THE_OPERATOR,
             ),
-            Self::Quota(error) => match error {
-                QuotaError::Exceeded(standing) => row(
+            Self::Admission(AdmissionError::Quota(error)) => match error {
+                QuotaError::Exceeded(status) => row(
                     StatusCode::TOO_MANY_REQUESTS,
                     "quota_exceeded",
                     "Quota exceeded",
-                    &quota(standing),
+                    &quota_sentence(status),
                     "Please wait for the seconds in Retry-After, then try again",
                 ),
                 QuotaError::DailyLimit { .. } => row(
@@ -145,7 +137,7 @@ impl Refusal {
                     TRY_AGAIN,
                 ),
             },
-            Self::Key(_) | Self::KeyTooLate => row(
+            Self::Admission(AdmissionError::Secret(_) | AdmissionError::SecretTooLate) => row(
                 StatusCode::SERVICE_UNAVAILABLE,
                 "key_unavailable",
                 NO_SESSION,
@@ -206,41 +198,34 @@ impl Refusal {
         }
     }
 
-    /// The code, for logs and metrics.
-    #[must_use]
-    pub fn code(&self) -> &'static str {
-        self.row().code
-    }
-
-    /// The cause, for the log: every error in the chain, none of which holds a secret.
-    #[must_use]
-    pub fn cause(&self) -> String {
+    /// The refusal, as it is recorded: the code, the cause, and OpenAI's own status and code if it comes from there.
+    pub fn refused(&self) -> Refused<'_> {
         let causes = std::iter::successors(Some(self as &dyn Error), |error| (*error).source());
-        causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
-    }
-
-    /// What OpenAI answered in its own status and words, if this came from there.
-    #[must_use]
-    pub fn upstream(&self) -> (Option<StatusCode>, Option<&Hint>) {
-        match self {
-            Self::OpenAi(error) => (error.status(), error.hint()),
+        let (status, code) = match self {
+            Self::OpenAi(error) => (error.status(), error.code()),
             _ => (None, None),
+        };
+        Refused {
+            code: self.row().code,
+            cause: causes.map(ToString::to_string).collect::<Vec<_>>().join(": "),
+            openai_status: status.map(|status| status.as_u16()),
+            openai_code: code.and_then(|code| code.code.as_deref()),
+            openai_param: code.and_then(|code| code.param.as_deref()),
         }
     }
 
-    /// When to come back, where that is known.
+    /// How long the caller should wait, if that is known.
     fn retry_after(&self) -> Option<Duration> {
         match self {
-            Self::Quota(QuotaError::Exceeded(standing)) => Some(standing.retry_after()),
-            Self::Quota(QuotaError::DailyLimit { retry_after }) => Some(*retry_after),
+            Self::Admission(AdmissionError::Quota(QuotaError::Exceeded(status))) => Some(status.retry_after()),
+            Self::Admission(AdmissionError::Quota(QuotaError::DailyLimit { retry_after })) => Some(*retry_after),
             Self::OpenAi(OpenAiError::Busy { retry_after }) => Some(retry_after.unwrap_or(BUSY_DEFAULT)),
             Self::OpenAi(OpenAiError::Unavailable { retry_after, .. }) => *retry_after,
             _ => None,
         }
     }
 
-    /// The refusal as the caller sees it.
-    #[must_use]
+    /// The refusal, as it is sent to the caller.
     pub fn answer(&self, request_id: &str) -> Answer {
         #[derive(Serialize)]
         #[serde(rename_all = "camelCase")]
@@ -259,8 +244,8 @@ impl Refusal {
         if let Self::MethodNotAllowed = self {
             answer.headers.push((header::ALLOW, "POST".to_owned()));
         }
-        if let Self::Quota(QuotaError::Exceeded(standing)) = self {
-            answer.headers.extend(standing.headers());
+        if let Self::Admission(AdmissionError::Quota(QuotaError::Exceeded(status))) = self {
+            answer.headers.extend(rate_limit::headers(status));
         }
         if let Some(wait) = self.retry_after() {
             answer.headers.push((header::RETRY_AFTER, whole_seconds(wait).max(1).to_string()));
@@ -270,8 +255,8 @@ impl Refusal {
 }
 
 /// The caller's quota as a sentence.
-fn quota(standing: &Standing) -> String {
-    let limits = standing.allowances().iter().map(|Allowance { limit, name, .. }| format!("{limit} per {name}"));
+fn quota_sentence(status: &QuotaStatus) -> String {
+    let limits = status.limits.iter().map(|LimitStatus { limit, name, .. }| format!("{limit} per {name}"));
     let limits = limits.collect::<Vec<_>>().join(" and ");
-    format!("You may have {limits}; the next is free in {} s", standing.retry_after().as_secs())
+    format!("You may have {limits}; the next is free in {} s", status.retry_after().as_secs())
 }

@@ -1,0 +1,185 @@
+//! Admission: one order of checks for every route, on values that do not depend on HTTP.
+
+mod caller;
+mod counter;
+pub mod origin;
+pub mod quota;
+
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use secrecy::ExposeSecret;
+use tokio::time::{Instant, timeout_at};
+use tracing::{debug, warn};
+
+use self::{
+    caller::Caller,
+    origin::Origins,
+    quota::{Quota, QuotaError, QuotaStatus},
+};
+use crate::{
+    aws::dynamodb::TableError,
+    profile::{InvalidRequest, Profiles, Session},
+    record::RequestSummary,
+    secret::{Secret, SecretError, SecretStore},
+};
+
+/// The largest body that is parsed, in bytes.
+const MAX_BODY: usize = 16 * 1024;
+
+/// How long a request waits for a secret that is being read. Secrets Manager takes some 20 ms.
+const REFRESH_WAIT: Duration = Duration::from_millis(250);
+
+/// The checks, and the values that they compare with.
+#[derive(Debug)]
+pub(crate) struct Admission {
+    pub origins: Origins,
+    pub profiles: Profiles,
+    pub secret: Arc<SecretStore>,
+    /// `None`: tokens are not counted.
+    pub quota: Option<Quota>,
+}
+
+/// The parts of a request that decide on its admission.
+#[derive(Debug)]
+pub(crate) struct Application<'a> {
+    /// The values of all `Origin` headers.
+    pub origins: &'a [String],
+    pub body: &'a [u8],
+    /// The subject of the token that the gateway's authorizer has checked.
+    pub subject: Option<&'a str>,
+    /// The address that the gateway saw.
+    pub source: Option<&'a str>,
+}
+
+/// A request that passed every check, and was counted.
+#[derive(Debug)]
+pub(crate) struct Admitted {
+    pub session: Session,
+    /// The caller's safety identifier.
+    pub caller: String,
+    pub secret: Arc<Secret>,
+    /// What is left of the caller's quota.
+    pub quota: QuotaStatus,
+}
+
+/// Why a request is not admitted.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum AdmissionError {
+    #[error("the origin is not allowed")]
+    OriginNotAllowed,
+    #[error("the body is too large")]
+    BodyTooLarge,
+    #[error("the body asks for what is not offered")]
+    InvalidRequest(InvalidRequest),
+    #[error("there is no API key")]
+    Secret(#[source] SecretError),
+    /// The secret was not read within the request's budget.
+    #[error("the secret was not read in time")]
+    SecretTooLate,
+    /// The operator has blocked the caller.
+    #[error("the caller is blocked")]
+    CallerBlocked,
+    /// The quota is used up, or could not be checked.
+    #[error("no token could be taken")]
+    Quota(#[source] QuotaError),
+}
+
+impl Admission {
+    /// Fetches the secret and opens the connection to the quota table ahead of the first request, so that it need not wait.
+    /// A step that fails here is tried again with that request.
+    pub async fn warm(&self) {
+        let quota = async {
+            if let Some(quota) = &self.quota {
+                quota.warm().await;
+            }
+        };
+        let (secret, ()) = tokio::join!(self.secret.current(), quota);
+        if let Err(error) = secret {
+            warn!(%error, "there is no key yet, the next request looks for it again");
+        }
+    }
+
+    /// Checks a request, cheapest checks first, and counts it as the last step. `summary` gets the results of the checks, also
+    /// if the request is not admitted.
+    ///
+    /// # Errors
+    /// If a check fails, or does not end by `deadline`.
+    pub async fn admit(
+        &self,
+        application: &Application<'_>,
+        deadline: Instant,
+        summary: &mut RequestSummary,
+    ) -> Result<Admitted, AdmissionError> {
+        let session = self.session(application)?;
+        summary.profile = Some(session.profile.clone());
+        summary.model.clone_from(&session.model);
+        debug!(
+            profile = session.profile,
+            model = session.model,
+            bodyBytes = application.body.len(),
+            "the request is admitted"
+        );
+
+        let secret = timeout_at(deadline, self.secret.current()).await.map_err(|_| AdmissionError::SecretTooLate)?;
+        let secret = secret.map_err(AdmissionError::Secret)?;
+        let age = *summary.key_age.insert(secret.read.elapsed());
+        debug!(ageSeconds = age.as_secs(), "the key is at hand");
+
+        let known = Caller::new(application.subject, application.source);
+        let caller = known.safety_identifier(secret.identifier_key.expose_secret());
+        summary.caller = Some(caller.clone());
+        debug!(caller, knownBy = known.known_by(), "the caller is identified");
+        if secret.blocks(&caller) && self.is_blocked_now(&caller).await.unwrap_or(true) {
+            return Err(AdmissionError::CallerBlocked);
+        }
+        let quota = self.take_quota(&caller, deadline, &mut summary.quota_time).await.map_err(AdmissionError::Quota)?;
+        Ok(Admitted { session, caller, secret, quota })
+    }
+
+    /// Checks once more, just before the answer, that the operator has not blocked the caller meanwhile.
+    ///
+    /// # Errors
+    /// If the caller is blocked by now.
+    pub async fn recheck(&self, caller: &str) -> Result<(), AdmissionError> {
+        if self.is_blocked_now(caller).await.unwrap_or(false) {
+            return Err(AdmissionError::CallerBlocked);
+        }
+        Ok(())
+    }
+
+    /// The checks that need no other service.
+    fn session(&self, application: &Application<'_>) -> Result<Session, AdmissionError> {
+        if !self.origins.allow(application.origins) {
+            return Err(AdmissionError::OriginNotAllowed);
+        }
+        if application.body.len() > MAX_BODY {
+            return Err(AdmissionError::BodyTooLarge);
+        }
+        self.profiles.session(application.body).map_err(AdmissionError::InvalidRequest)
+    }
+
+    /// Whether the newest block list has the caller; `None` if there is none. A list that is being read in the background
+    /// of this very request counts for it, so that an instance that was frozen does not serve one more token, or refusal,
+    /// by an old list. It is nearly always here before OpenAI's answer.
+    async fn is_blocked_now(&self, caller: &str) -> Option<bool> {
+        self.secret.wait_for_refresh(REFRESH_WAIT).await;
+        self.secret.held().map(|newest| newest.blocks(caller))
+    }
+
+    /// Takes a token out of the caller's quota, if tokens are counted. `took` is the time that this took.
+    async fn take_quota(
+        &self,
+        caller: &str,
+        deadline: Instant,
+        took: &mut Option<Duration>,
+    ) -> Result<QuotaStatus, QuotaError> {
+        let Some(quota) = &self.quota else { return Ok(QuotaStatus::default()) };
+        let began = Instant::now();
+        let taken = timeout_at(deadline, quota.take(caller, SystemTime::now())).await;
+        *took = Some(began.elapsed());
+        taken.unwrap_or(Err(QuotaError::Unavailable(TableError::Timeout)))
+    }
+}

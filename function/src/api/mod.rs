@@ -1,0 +1,8 @@
+//! The function as seen from outside: events, requests, answers and refusals.
+
+pub(crate) mod answer;
+pub mod event;
+mod path;
+pub(crate) mod rate_limit;
+pub(crate) mod refusal;
+pub(crate) mod request;

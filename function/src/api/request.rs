@@ -1,0 +1,19 @@
+//! A request, whatever invoked the function.
+
+/// The parts of a request that matter here.
+#[derive(Debug)]
+pub struct HttpRequest {
+    /// The method in upper case, for example `POST`.
+    pub method: String,
+    /// The path below the gateway's stage or base path, such as `/token`. `None`: the event has none, as a test that a
+    /// person wrote at the Lambda console.
+    pub path: Option<String>,
+    /// The values of all `Origin` headers.
+    pub origins: Vec<String>,
+    /// The body, decoded if the event has it in base64.
+    pub body: Vec<u8>,
+    /// The subject of the JWT that the gateway's authorizer has checked.
+    pub subject: Option<String>,
+    /// The caller's address, as the gateway saw it.
+    pub source: Option<String>,
+}

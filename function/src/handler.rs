@@ -1,0 +1,152 @@
+//! The state that outlives a request, and the path of an invocation: in as an event, through its route, out as a reply.
+
+use std::{sync::Arc, time::Duration};
+
+use http::Method;
+use lambda_runtime::{Error, LambdaEvent};
+use tokio::time::Instant;
+use tracing::{Instrument, debug_span};
+
+use crate::{
+    admission::{Admission, quota::Quota},
+    api::{
+        answer::{Answer, Reply},
+        event::Event,
+        refusal::Refusal,
+        request::HttpRequest,
+    },
+    aws::{
+        dynamodb::{Table, TableSetupError},
+        sdk,
+    },
+    config::Config,
+    net::{
+        clock,
+        tls::{self, TlsError},
+    },
+    openai::OpenAi,
+    profile::{Profiles, ProfilesError},
+    record::{Outcome, Recorder, RequestSummary},
+    routes::token::TokenRoute,
+    secret::{SecretStore, Source},
+};
+
+/// The longest that a request may take. API Gateway gives up after 30 s.
+const BUDGET: Duration = Duration::from_secs(25);
+
+/// How much of the invocation's own time is kept back for sending the answer.
+const RESERVE: Duration = Duration::from_millis(500);
+
+/// The path of the route for tokens.
+const TOKEN: &str = "/token";
+
+/// Everything that outlives a request.
+#[derive(Debug)]
+pub struct Handler {
+    admission: Admission,
+    token: TokenRoute,
+    recorder: Recorder,
+}
+
+/// Why the handler cannot be built.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The file with additional trusted roots cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The quota table's region, credentials or endpoint are not configured.
+    #[error(transparent)]
+    Table(#[from] TableSetupError),
+    /// The HTTP client refused its settings.
+    #[error("the HTTP client cannot be built")]
+    Http(#[from] reqwest::Error),
+    /// The compiled-in profiles cannot be used, or a variable cannot be applied to them.
+    #[error(transparent)]
+    Profiles(#[from] ProfilesError),
+}
+
+impl Handler {
+    /// Builds every client; nothing is sent yet.
+    ///
+    /// # Errors
+    /// If the additional roots or the compiled-in profiles cannot be used.
+    pub async fn new(config: Config) -> Result<Self, StartError> {
+        let tls = tls::client_config(config.extra_ca_file.as_deref())?;
+        let aws = match (&config.key_source, &config.quotas) {
+            (Source::SecretsManager(_), _) | (_, Some(_)) => Some(sdk::config(&tls).await?),
+            _ => None,
+        };
+        let quota = match (config.quotas, &aws) {
+            (Some(quotas), Some(aws)) => Some(Quota::new(Table::new(quotas.table, aws, tls.clone())?, quotas.limits)),
+            _ => None,
+        };
+        let profiles = Profiles::load(config.model.as_deref(), config.voice, config.token_ttl)?;
+        let secret = Arc::new(SecretStore::new(config.key_source, aws.as_ref(), config.key_ttl));
+        let openai = OpenAi::new(&config.base_url, tls)?;
+        Ok(Self {
+            admission: Admission { origins: config.allowed_origins, profiles, secret: Arc::clone(&secret), quota },
+            token: TokenRoute { openai, secret },
+            recorder: Recorder::new(config.function_name),
+        })
+    }
+
+    /// Opens connections and fetches the key ahead of the first request, so that it need not wait. A step that fails here is
+    /// tried again with that request.
+    pub async fn warm(&self) {
+        tokio::join!(self.admission.warm(), self.token.openai.warm());
+    }
+
+    /// Handles one invocation.
+    ///
+    /// # Errors
+    /// Never: every outcome is an HTTP answer. An error here would count as a crash of the function.
+    pub async fn handle(self: Arc<Self>, invocation: LambdaEvent<Event>) -> Result<Reply, Error> {
+        let LambdaEvent { payload: Event { invoker, request }, context } = invocation;
+        let remaining = Duration::from_millis(context.deadline.saturating_sub(clock::unix_millis()));
+        let answer = self.answer(request.as_ref(), &context.request_id, remaining).await;
+        Ok(Reply { invoker, answer })
+    }
+
+    /// Answers one request within the invocation's `remaining` time, and writes its record.
+    async fn answer(&self, request: Option<&HttpRequest>, id: &str, remaining: Duration) -> Answer {
+        let began = Instant::now();
+        let budget = BUDGET.min(remaining.saturating_sub(RESERVE));
+        let deadline = began.checked_add(budget).unwrap_or(began);
+        let mut summary = RequestSummary::default();
+        // Off below DEBUG, where every line has the ID by its span.
+        let span = debug_span!("request", requestId = id);
+        let outcome = self.route(request, deadline, &mut summary).instrument(span).await;
+        match outcome {
+            Ok(answer) => {
+                let outcome = Outcome { status: answer.status.as_u16(), refused: None };
+                self.recorder.write(id, began, &summary, outcome);
+                answer
+            }
+            Err(refusal) => {
+                let answer = refusal.answer(id);
+                let outcome = Outcome { status: answer.status.as_u16(), refused: Some(refusal.refused()) };
+                self.recorder.write(id, began, &summary, outcome);
+                answer
+            }
+        }
+    }
+
+    /// Which route does what. The path is checked before the method, and both before a route is asked.
+    async fn route(
+        &self,
+        request: Option<&HttpRequest>,
+        deadline: Instant,
+        summary: &mut RequestSummary,
+    ) -> Result<Answer, Refusal> {
+        let request = request.ok_or(Refusal::NoRequest)?;
+        // A test event that a person wrote at the Lambda console may have no path. The root is not a route: through a
+        // function URL, every scanner that posts to `/` would cost a token.
+        if request.path.as_deref().is_some_and(|path| path != TOKEN) {
+            return Err(Refusal::NotFound);
+        }
+        if request.method != Method::POST.as_str() {
+            return Err(Refusal::MethodNotAllowed);
+        }
+        self.token.answer(&self.admission, request, deadline, summary).await
+    }
+}

@@ -1,0 +1,61 @@
+//! The kinds of tokens, and the path of each.
+
+use url::Url;
+
+use crate::profile::Kind;
+
+/// A kind of token. Each is minted at a path of its own below the base URL. The predecessor of both,
+/// `/realtime/sessions`, was removed in May 2026.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Endpoint {
+    /// A token for a conversation or a transcription.
+    ClientSecrets,
+    /// A token for a translation.
+    TranslationClientSecrets,
+}
+
+impl From<Kind> for Endpoint {
+    fn from(kind: Kind) -> Self {
+        match kind {
+            Kind::Realtime | Kind::Transcription => Self::ClientSecrets,
+            Kind::Translation => Self::TranslationClientSecrets,
+        }
+    }
+}
+
+impl Endpoint {
+    /// Where a token of this kind is minted, below the base URL.
+    fn path(self) -> &'static str {
+        match self {
+            Self::ClientSecrets => "realtime/client_secrets",
+            Self::TranslationClientSecrets => "realtime/translations/client_secrets",
+        }
+    }
+
+    /// Where a browser posts its SDP with the token: OpenAI's guides to WebRTC and to translation (2026-11).
+    fn calls_path(self) -> &'static str {
+        match self {
+            Self::ClientSecrets => "realtime/calls",
+            Self::TranslationClientSecrets => "realtime/translations/calls",
+        }
+    }
+}
+
+/// The URLs of one endpoint, built once.
+#[derive(Debug)]
+pub(super) struct Urls {
+    pub(super) mint: Url,
+    pub(super) calls: String,
+}
+
+impl Urls {
+    pub(super) fn new(base_url: &Url, endpoint: Endpoint) -> Self {
+        Self { mint: below(base_url, endpoint.path()), calls: below(base_url, endpoint.calls_path()).into() }
+    }
+}
+
+fn below(base_url: &Url, path: &str) -> Url {
+    let mut url = base_url.clone();
+    url.set_path(&format!("{}/{path}", base_url.path().trim_end_matches('/')));
+    url
+}

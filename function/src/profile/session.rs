@@ -1,0 +1,65 @@
+//! A session, its kind and its voice.
+
+use openai_realtime::VOICES;
+use serde::Deserialize;
+
+/// JSON pointer to the voice in a session document.
+pub(super) const VOICE_POINTER: &str = "/audio/output/voice";
+
+/// One of OpenAI's built-in voices.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Voice(pub(super) &'static str);
+
+impl Voice {
+    /// The voice of that name, if OpenAI has it.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        VOICES.into_iter().find(|voice| *voice == name).map(Self)
+    }
+}
+
+/// The purpose of a session.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// A conversation with a model that speaks.
+    Realtime,
+    /// Speech in, text out: OpenAI transcribes it.
+    Transcription,
+    /// Speech in one language in, speech in another language out.
+    Translation,
+}
+
+/// The session of one caller: the request to OpenAI, and the names in it that are logged.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Session {
+    /// The name of the profile that the session comes from.
+    pub profile: String,
+    /// The purpose of the session, on which the endpoint depends.
+    pub kind: Kind,
+    /// The body of the request to OpenAI: `expires_after` and `session`.
+    pub request: String,
+    /// The requested model, if the session names one.
+    pub model: Option<String>,
+    /// The requested voice, if the session names one.
+    pub voice: Option<String>,
+}
+
+impl Kind {
+    /// JSON pointer to the model in a session document of this kind.
+    pub(super) fn model_pointer(self) -> &'static str {
+        match self {
+            Self::Realtime | Self::Translation => "/model",
+            Self::Transcription => "/audio/input/transcription/model",
+        }
+    }
+
+    /// `session.type`. A translation session has none: its kind follows from its endpoint.
+    pub(super) fn session_type(self) -> Option<&'static str> {
+        match self {
+            Self::Realtime => Some("realtime"),
+            Self::Transcription => Some("transcription"),
+            Self::Translation => None,
+        }
+    }
+}

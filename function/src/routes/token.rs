@@ -1,0 +1,121 @@
+//! `POST /token`: an admitted request becomes an ephemeral key.
+
+use std::sync::Arc;
+
+use http::StatusCode;
+use secrecy::ExposeSecret;
+use serde::Serialize;
+use tokio::time::{Instant, timeout_at};
+use tracing::warn;
+
+use crate::{
+    admission::{Admission, Admitted, Application},
+    api::{answer::Answer, rate_limit, refusal::Refusal, request::HttpRequest},
+    openai::{Attempts, MintRequest, OpenAi, OpenAiError, Token},
+    record::RequestSummary,
+    secret::SecretStore,
+};
+
+/// Mints tokens for admitted requests.
+#[derive(Debug)]
+pub struct TokenRoute {
+    pub openai: OpenAi,
+    pub secret: Arc<SecretStore>,
+}
+
+impl TokenRoute {
+    /// Answers a request with a token, until `deadline` at the latest.
+    ///
+    /// # Errors
+    /// If the request is not admitted, or OpenAI mints no token.
+    pub async fn answer(
+        &self,
+        admission: &Admission,
+        request: &HttpRequest,
+        deadline: Instant,
+        summary: &mut RequestSummary,
+    ) -> Result<Answer, Refusal> {
+        let application = Application {
+            origins: &request.origins,
+            body: &request.body,
+            subject: request.subject.as_deref(),
+            source: request.source.as_deref(),
+        };
+        let admitted = admission.admit(&application, deadline, summary).await?;
+        let mut attempts = Attempts::default();
+        let minted = self.mint_with_fallback_key(&admitted, deadline, &mut attempts).await;
+        (summary.attempts, summary.openai_time) = (attempts.count, attempts.took);
+        let token = minted?;
+        if token.model.is_some() {
+            summary.model.clone_from(&token.model);
+        }
+        admission.recheck(&admitted.caller).await?;
+        let calls_url = self.openai.calls_url(admitted.session.kind.into());
+        Ok(answer(&token, calls_url, &admitted))
+    }
+
+    /// If OpenAI rejects the key, the secret is read again, and if it has a different key, that one is tried once.
+    async fn mint_with_fallback_key(
+        &self,
+        Admitted { session, caller, secret, .. }: &Admitted,
+        deadline: Instant,
+        attempts: &mut Attempts,
+    ) -> Result<Token, OpenAiError> {
+        let endpoint = session.kind.into();
+        let mut request =
+            MintRequest { endpoint, api_key: &secret.api_key, safety_identifier: caller, body: &session.request };
+        let rejected = match self.openai.mint(&request, deadline, attempts).await {
+            Err(rejected @ OpenAiError::RejectedKey { .. }) => rejected,
+            outcome => return outcome,
+        };
+        match timeout_at(deadline, self.secret.other_than(secret)).await {
+            Ok(Ok(Some(other))) => {
+                request.api_key = &other.api_key;
+                self.openai.mint(&request, deadline, attempts).await
+            }
+            Ok(Ok(None)) => Err(rejected),
+            Ok(Err(error)) => {
+                warn!(%error, "OpenAI rejected the key, and no other can be read");
+                Err(rejected)
+            }
+            Err(_) => Err(rejected),
+        }
+    }
+}
+
+/// The token and the URL to call with it, never the prompt or tools that are bound to it. `value` and `expires_at` are
+/// the names that OpenAI's own samples read.
+fn answer(token: &Token, calls_url: &str, admitted: &Admitted) -> Answer {
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Body<'a> {
+        success: bool,
+        ephemeral_token: &'a str,
+        session_id: Option<&'a str>,
+        expires_at: u64,
+        model: Option<&'a str>,
+        voice: Option<&'a str>,
+        calls_url: &'a str,
+        message: &'static str,
+        value: &'a str,
+        #[serde(rename = "expires_at")]
+        openai_expires_at: u64,
+    }
+
+    let value = token.value.expose_secret();
+    let body = Body {
+        success: true,
+        ephemeral_token: value,
+        session_id: token.session_id.as_deref(),
+        expires_at: token.expires_at,
+        model: token.model.as_deref().or(admitted.session.model.as_deref()),
+        voice: token.voice.as_deref().or(admitted.session.voice.as_deref()),
+        calls_url,
+        message: "Ephemeral token created successfully",
+        value,
+        openai_expires_at: token.expires_at,
+    };
+    let mut answer = Answer::json(StatusCode::OK, &body);
+    answer.headers.extend(rate_limit::headers(&admitted.quota));
+    answer
+}

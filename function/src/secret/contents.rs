@@ -1,0 +1,139 @@
+//! The contents of the secret: API key, identifier key, block list.
+
+use ring::hmac;
+use secrecy::{ExposeSecret, SecretSlice, SecretString};
+use serde::Deserialize;
+
+use crate::net::clock::Moment;
+
+/// The contents of a secret that is usable.
+#[derive(Debug)]
+pub struct Secret {
+    /// The OpenAI API key: visible ASCII, as a header takes it.
+    pub api_key: SecretString,
+    /// The key of the HMAC that makes safety identifiers.
+    pub identifier_key: SecretSlice<u8>,
+    /// The safety identifiers of the callers that the operator has blocked.
+    blocked: Vec<String>,
+    pub read: Moment,
+}
+
+impl Secret {
+    /// Whether the operator has blocked the caller with this safety identifier. The list is in the secret, so it is as
+    /// fresh as the key and costs neither a request nor a permission.
+    pub fn blocks(&self, safety_identifier: &str) -> bool {
+        self.blocked.iter().any(|blocked| blocked.trim().eq_ignore_ascii_case(safety_identifier))
+    }
+}
+
+/// Why a secret cannot be used: a clause that never quotes it.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Unusable(pub &'static str);
+
+/// Reads the secret's text: a JSON object with `OPENAI_API_KEY` and, optionally, `SAFETY_IDENTIFIER_KEY` and a list of
+/// `BLOCKED_CALLERS`, or just the key.
+pub fn parse(secret: &SecretString) -> Result<Secret, Unusable> {
+    #[derive(Deserialize)]
+    struct Fields {
+        #[serde(rename = "OPENAI_API_KEY")]
+        api_key: Option<String>,
+        #[serde(rename = "SAFETY_IDENTIFIER_KEY")]
+        identifier_key: Option<String>,
+        #[serde(rename = "BLOCKED_CALLERS")]
+        blocked: Option<Vec<String>>,
+    }
+
+    if !secret.expose_secret().trim_start().starts_with('{') {
+        return from_keys(secret.expose_secret(), None);
+    }
+    // serde's own words may quote the secret, so they are left out.
+    let fields: Fields = serde_json::from_str(secret.expose_secret())
+        .map_err(|_| Unusable("it begins with {, but is not a JSON object with text fields and lists of text"))?;
+    let api_key = fields.api_key.ok_or(Unusable("its JSON has no field OPENAI_API_KEY"))?;
+    let (api_key, identifier_key) = (SecretString::from(api_key), fields.identifier_key.map(SecretString::from));
+    let read = from_keys(api_key.expose_secret(), identifier_key.as_ref().map(ExposeSecret::expose_secret))?;
+    Ok(Secret { blocked: fields.blocked.unwrap_or_default(), ..read })
+}
+
+/// A secret without a block list. Without `identifier_key`, that is derived from the API key.
+pub fn from_keys(api_key: &str, identifier_key: Option<&str>) -> Result<Secret, Unusable> {
+    let text = api_key.trim();
+    if text.is_empty() {
+        return Err(Unusable("the key is empty"));
+    }
+    // This tells a placeholder that is a sentence from a key.
+    if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(Unusable("what stands in the key's place has spaces or characters that no key has"));
+    }
+    let identifier_key = match identifier_key.map(str::trim).filter(|key| !key.is_empty()) {
+        Some(key) => key.as_bytes().to_vec(),
+        // Derived from the API key: as secret, but another value.
+        None => {
+            let key = hmac::Key::new(hmac::HMAC_SHA256, text.as_bytes());
+            hmac::sign(&key, b"token-mint safety identifier").as_ref().to_vec()
+        }
+    };
+    Ok(Secret { api_key: text.into(), identifier_key: identifier_key.into(), blocked: Vec::new(), read: Moment::now() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(secret: &str) -> Result<(String, String), String> {
+        let parsed = parse(&SecretString::from(secret)).map_err(|error| error.to_string())?;
+        let identifier_key = String::from_utf8_lossy(parsed.identifier_key.expose_secret()).into_owned();
+        Ok((parsed.api_key.expose_secret().to_owned(), identifier_key))
+    }
+
+    #[test]
+    fn a_secret_is_json_or_just_the_key() {
+        assert_eq!(read(r#"{"OPENAI_API_KEY": " sk-a\n", "SAFETY_IDENTIFIER_KEY": " b ", "note": 1}"#), {
+            Ok(("sk-a".to_owned(), "b".to_owned()))
+        });
+        assert_eq!(read(" sk-a\r\n").unwrap().0, "sk-a");
+        assert_eq!(read("\n{\"OPENAI_API_KEY\": \"sk-a\"}").unwrap().0, "sk-a");
+    }
+
+    #[test]
+    fn a_missing_identifier_key_is_derived_from_the_api_key() {
+        let derived = read("sk-a").unwrap().1;
+        assert_eq!(derived, read(r#"{"OPENAI_API_KEY": "sk-a", "SAFETY_IDENTIFIER_KEY": ""}"#).unwrap().1);
+        assert_ne!(derived, read("sk-b").unwrap().1);
+        assert_ne!(derived, "sk-a");
+    }
+
+    #[test]
+    fn an_unusable_secret_is_refused_and_never_quoted() {
+        for (secret, sentence) in [
+            ("", "the key is empty"),
+            (" \n", "the key is empty"),
+            (r#"{"OPENAI_API_KEY": " "}"#, "the key is empty"),
+            (r#"{"SAFETY_IDENTIFIER_KEY": "hunter2"}"#, "its JSON has no field OPENAI_API_KEY"),
+            (r#"{"OPENAI_API_KEY": "not set yet: run make key"}"#, "has spaces"),
+            ("sk-hunter2\nsk-b", "has spaces"),
+            ("sk-hunter2\u{e9}", "has spaces or characters"),
+            (r#"{"OPENAI_API_KEY": "sk-hunter2""#, "but is not a JSON object"),
+            (r#"{"OPENAI_API_KEY": "sk-hunter2", "BLOCKED_CALLERS": "all"}"#, "lists of text"),
+            (r#"{"OPENAI_API_KEY": 5}"#, "but is not a JSON object"),
+        ] {
+            let error = read(secret).expect_err(secret);
+            assert!(error.contains(sentence), "{secret}: {error}");
+            assert!(!error.contains("hunter2"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_caller_is_blocked_if_the_list_has_it() {
+        let list = r#"{"OPENAI_API_KEY": "sk-a", "BLOCKED_CALLERS": ["0a1b", " 2C3D\n"]}"#;
+        let parsed = parse(&list.into()).unwrap();
+        assert_eq!(
+            ["0a1b", "2c3d", "0a1", "", "0a1b2c3d"].map(|caller| parsed.blocks(caller)),
+            [true, true, false, false, false]
+        );
+        for none in ["sk-a", r#"{"OPENAI_API_KEY": "sk-a", "BLOCKED_CALLERS": null}"#] {
+            assert!(!parse(&none.into()).unwrap().blocks("0a1b"));
+        }
+    }
+}
