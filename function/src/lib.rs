@@ -4,7 +4,7 @@
 //! Imports go one way, from [`handler`] down: [`api`] turns an event into a request, [`admission`] checks it, its route in
 //! `routes` answers it with the help of [`profile`], [`secret`] and [`openai`], `api::refusal` turns every failure into an
 //! answer, and `record` writes one line about it. `admission` and the modules below it do not depend on the form of a
-//! request; below [`openai`], [`secret`] and [`aws`] there are only connections and time ([`net`]).
+//! request; below [`openai`] there are a profile's kind and [`net`], below [`secret`] and [`aws`] only [`net`].
 //!
 //! A module is public only if the program, the demo, the fuzzer or the tests of the whole path need it.
 

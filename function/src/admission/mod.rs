@@ -120,7 +120,7 @@ impl Admission {
             profile = session.profile,
             model = session.model,
             bodyBytes = application.body.len(),
-            "the request is admitted"
+            "the request is valid"
         );
 
         let secret = timeout_at(deadline, self.secret.current()).await.map_err(|_| AdmissionError::SecretTooLate)?;

@@ -3,7 +3,7 @@
 /// The parts of a request that matter here.
 #[derive(Debug)]
 pub struct HttpRequest {
-    /// The method in upper case, for example `POST`.
+    /// The method as it was sent, for example `POST`.
     pub method: String,
     /// The path below the gateway's stage or base path, such as `/token`. `None`: the event has none, as a test that a
     /// person wrote at the Lambda console.

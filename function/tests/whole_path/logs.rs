@@ -167,7 +167,7 @@ async fn debug_follows_a_request_through_profile_key_caller_quota_and_each_attem
     let records = records(&log);
     let [first, second] = [0, 1].map(|at| debug_lines(&log, records[at]["requestId"].as_str().unwrap()));
     let messages: Vec<_> = first.iter().map(|(message, _)| message.as_str()).collect();
-    let before = ["the request is admitted", "the key is at hand", "the caller is identified"];
+    let before = ["the request is valid", "the key is at hand", "the caller is identified"];
     let asked = ["the quota was asked", "the quota was asked", "asking OpenAI", "OpenAI answered"];
     let again = ["the attempt failed", "pausing before the next attempt", "asking OpenAI", "OpenAI answered"];
     assert_eq!(messages, [&before[..], &asked, &again].concat());
