@@ -31,7 +31,7 @@ override ADDRESS := $(value ADDRESS)
 override CALLER := $(value CALLER)
 export SUBJECT ADDRESS CALLER
 
-# Seconds for which `make fuzz` feeds each of its three targets, and within which the crowd of `make capacity` comes.
+# Seconds for which `make fuzz` feeds each of its three targets, and within which the load of `make capacity` arrives.
 SECONDS ?= 300
 capacity: SECONDS = 60
 
@@ -44,7 +44,7 @@ TRAINEES ?= 10000
 FLAGS ?=
 
 SAM := PATH="$(CURDIR)/.venv/tools/bin:$$PATH" SAM_CLI_TELEMETRY=0 sam
-OPERATE := .venv/tools/bin/python infra/operate.py
+OPERATE := .venv/tools/bin/python -m operate
 TOOLS := .venv/tools/ready
 # Before a long build, which would find the same mistakes some minutes later.
 PROFILES := cargo run --quiet --locked --package token-mint-profile-check -- function/profiles.json
@@ -52,7 +52,7 @@ DENY := target/tools/cargo-deny@0.20.2
 # Not cargo-shear, which asks for a newer compiler than the project does.
 MACHETE := target/tools/cargo-machete@0.9.2
 # OpenAI's browser SDK, where there is an npm to install it.
-SDK := $(if $(shell command -v npm),function/tests/sdk/node_modules/.package-lock.json)
+SDK := $(if $(shell command -v npm),tests/sdk/node_modules/.package-lock.json)
 # Says before a long step how long it takes: $(call first,FILE THAT IT MAKES,SENTENCE).
 first = [ -e $(1) ] || echo '$(2)'
 # macOS has no `timeout`.
@@ -114,7 +114,7 @@ python-tests: needs-rust,python,curl,git $(TOOLS) .venv/ministack/ready .venv/ch
 	cargo build --locked --release --package token-mint
 	cargo build --locked --package openai-simulator
 	cargo build --locked --package token-mint --example demo --features calls
-	.venv/tools/bin/pytest -p no:cacheprovider function/tests
+	.venv/tools/bin/pytest
 
 lock: needs-python .venv/lock/ready ## resolve the Python packages again, after a change to requirements/*.in
 	requirements/lock
@@ -124,11 +124,11 @@ toolchain: needs-curl ## install Rust if it is missing, as on a build machine
 		sh -s -- -y --profile minimal --component clippy --component rustfmt
 
 invoke: needs-rust,python,docker $(TOOLS) ## run the function in Docker on an event, with a simulated OpenAI (EVENT=file)
-	@PARAMETERS="$(PARAMETERS)" infra/local invoke MintFunction --event $(EVENT) $(FLAGS)
+	@PARAMETERS="$(PARAMETERS)" operate/sam-local invoke MintFunction --event $(EVENT) $(FLAGS)
 
 # SAM knows no authorizer that checks sign-ins, and stumbles over one that may not be there.
 local-api: needs-rust,python,docker $(TOOLS) ## run the API in Docker, with a simulated OpenAI (PORT=8080)
-	@PARAMETERS="$(PARAMETERS)" infra/local start-api --port $(PORT) --warm-containers EAGER --disable-authorizer $(FLAGS)
+	@PARAMETERS="$(PARAMETERS)" operate/sam-local start-api --port $(PORT) --warm-containers EAGER --disable-authorizer $(FLAGS)
 
 build: needs-rust,python $(TOOLS) ## build the function and the templates as they will be deployed
 	@# SAM cannot hand on --locked, so a lock file that does not fit is told here.
@@ -172,11 +172,11 @@ resume: needs-python $(TOOLS) ## undo pause
 
 # These two need no more than Python: what they read is in this repository.
 cost: needs-python3 ## estimate the cost of a month and of a bad day (MINTS=1000000 UPSTREAM_MS=400, PARAMETERS="…", WRITE=yes: into docs/cost.md)
-	@python3 infra/cost.py --mints $(MINTS) --upstream-ms $(UPSTREAM_MS) $(if $(filter yes,$(WRITE)),--write) \
+	@python3 -m estimate.cost --mints $(MINTS) --upstream-ms $(UPSTREAM_MS) $(if $(filter yes,$(WRITE)),--write) \
 		$(FLAGS) $(PARAMETERS)
 
-capacity: needs-python3 ## estimate how many of a crowd get a token (TRAINEES=10000 SECONDS=60, PARAMETERS="…", WRITE=yes: into docs/capacity.md)
-	@python3 infra/capacity.py --trainees $(TRAINEES) --seconds $(SECONDS) --upstream-ms $(UPSTREAM_MS) \
+capacity: needs-python3 ## estimate how many of a peak load get a token (TRAINEES=10000 SECONDS=60, PARAMETERS="…", WRITE=yes: into docs/capacity.md)
+	@python3 -m estimate.capacity --trainees $(TRAINEES) --seconds $(SECONDS) --upstream-ms $(UPSTREAM_MS) \
 		$(if $(filter yes,$(WRITE)),--write) $(FLAGS) $(PARAMETERS)
 
 delete: needs-python $(TOOLS) ## delete the stack, its secret and its logs

@@ -1,18 +1,14 @@
-"""The tables in docs/ that are made from the code: `python3 docs/tables.py` writes them, and a test fails when they differ.
+"""The tables in docs/ that are made from the code: `python3 -m docs.tables` writes them, and a test fails when they differ.
 
 parameters.md has the stack's parameters, from template.yaml, and the function's variables, from function/src/config.rs.
 operating.md has the alarms, from template.yaml.
 """
 
 import json
-import pathlib
 import re
-import sys
 
-ROOT = pathlib.Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "infra"))
-import page  # noqa: E402
-import template  # noqa: E402
+from estimate import markdown, template
+from estimate.template import ROOT
 
 NONE = "–"
 
@@ -88,24 +84,24 @@ def pages():
     """Each page's path, and its whole text as it has to be."""
     yield "docs/parameters.md", f"""# Parameters
 
-Made by `python3 docs/tables.py` from template.yaml and function/src/config.rs: change the texts there.
+Made by `python3 -m docs.tables` from template.yaml and function/src/config.rs: change the texts there.
 
 ## Parameters of the stack
 
 Set them with `make deploy PARAMETERS="Name=value …"`. They persist across deployments; `Name=` resets one to empty. A default of
 “–” is empty.
 
-{page.table(4, ["Parameter", "Default", "Allowed", "Effect"], list(parameters()))}
+{markdown.table(4, ["Parameter", "Default", "Allowed", "Effect"], list(parameters()))}
 
 ## Variables of the function
 
 The stack's parameters set these; you need them only to run the function by itself. An empty variable counts as unset; an
 invalid one stops the program with a message that names it.
 
-{page.table(4, ["Variable", "Default", "Allowed", "Effect"], list(variables()))}
+{markdown.table(4, ["Variable", "Default", "Allowed", "Effect"], list(variables()))}
 """
-    table = page.table(2, ["Alarm", "What it means, and what to do"], list(alarms()))
-    yield "docs/operating.md", page.fill("docs/operating.md", "alarms", table)
+    table = markdown.table(2, ["Alarm", "What it means, and what to do"], list(alarms()))
+    yield "docs/operating.md", markdown.fill("docs/operating.md", "alarms", table)
 
 
 if __name__ == "__main__":

@@ -9,11 +9,10 @@ import json
 import math
 import re
 
-import page
-import template
-from template import ROOT, Refused
+from estimate import markdown, template
+from estimate.template import ROOT, Refused
 
-FACTS = json.loads((ROOT / "infra/prices.json").read_text())
+FACTS = json.loads((ROOT / "estimate/prices.json").read_text())
 DAY = 86_400
 MONTH = 30 * DAY
 
@@ -130,7 +129,7 @@ def month(asked, given):
     rows = [[line.name, line.arithmetic, f"{line.usd():,.2f}", f"{line.usd_beyond_free():,.2f}"] for line in lines]
     sums = [sum(line.usd() for line in lines), sum(line.usd_beyond_free() for line in lines)]
     rows.append(["**Sum**", "", *(f"**{total:,.2f}**" for total in sums)])
-    return page.table(2, ["", "Arithmetic", "USD a month", "less what is always free"], rows)
+    return markdown.table(2, ["", "Arithmetic", "USD a month", "less what is always free"], rows)
 
 
 def worst_day(asked, given):
@@ -142,7 +141,7 @@ def worst_day(asked, given):
         minutes = [tokens * asked.sessions * length for length in lengths]
         numbers = [number for each in minutes for number in (each, each * usd_per_minute())]
         rows.append([who, f"`{name}={given[name]}`", *(f"{number:,.0f}" for number in (tokens, *numbers))])
-    return page.table(2, head, rows)
+    return markdown.table(2, head, rows)
 
 
 def report(asked, given):
@@ -184,4 +183,4 @@ def arguments(words=None):
 
 
 if __name__ == "__main__":
-    page.show(report, arguments(), "docs/cost.md", "cost")
+    markdown.show(report, arguments(), "docs/cost.md", "cost")

@@ -6,15 +6,13 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
 import time
 
 import pytest
 from conftest import DEMO_IS_UP, ROOT, TOOLCHAIN, free_port, post, skip
 from samtranslator.yaml_helper import yaml_parse
 
-sys.path.insert(0, str(ROOT / "docs"))
-import tables  # noqa: E402
+from docs import tables
 
 NAMES = ["README.md", "SECURITY.md", "CONTRIBUTING.md", "CHANGELOG.md"]
 NAMES = [name for name in NAMES if (ROOT / name).exists()] + sorted(f"docs/{file.name}" for file in (ROOT / "docs").glob("*.md"))
@@ -27,13 +25,13 @@ WITH_A_KEY = "read -rs KEY && OPENAI_API_KEY=$KEY make demo"
 
 # The commands that other tests run, by the file that runs them.
 ELSEWHERE = {
-    r'make (build|deploy|key)( PARAMETERS=".+")?': "function/tests/test_stack.py",
-    r"make (invoke|local-api)": "function/tests/test_sam_local.py",
-    r"make (cost|capacity)( [A-Z_]+=\d+){2}": "function/tests/test_cost.py",
-    r"make deploy PARAMETERS=.RateLimit=\d+ BurstLimit=.+": "function/tests/test_cost.py",
+    r'make (build|deploy|key)( PARAMETERS=".+")?': "tests/test_stack.py",
+    r"make (invoke|local-api)": "tests/test_sam_local.py",
+    r"make (cost|capacity)( [A-Z_]+=\d+){2}": "tests/test_cost.py",
+    r"make deploy PARAMETERS=.RateLimit=\d+ BurstLimit=.+": "tests/test_cost.py",
     r"sudo apt-get install .+|curl .* \| sh .+|git clone .+|cd token-mint": ".ci/first-page",
-    r"cargo test .+ --lib config|\.venv/tools/bin/pytest -q -p no:cacheprovider function/tests/test_pins\.py": ".ci/first-page",
-    r"python3 docs/tables\.py": "function/tests/test_docs.py",
+    r"cargo test .+ --lib config|\.venv/tools/bin/pytest -q tests/test_pins\.py": ".ci/first-page",
+    r"python3 -m docs\.tables": "tests/test_docs.py",
 }
 
 
@@ -142,7 +140,7 @@ def test_every_path_that_the_architecture_names_is_there():
     names = set(re.findall(r"`([\w.-]+/[\w./-]*|\w+\.(?:rs|py|yaml|toml|json))`", page.replace(later, "")))
     crates = [ROOT / "function/src", ROOT / "simulator/src"]
     folders = [ROOT, ROOT / "function", ROOT / "bench", *crates]
-    folders += [folder for folder in crates[0].iterdir() if folder.is_dir()]
+    folders += [folder for folder in [*crates[0].iterdir(), ROOT / "infra", ROOT / "estimate"] if folder.is_dir()]
     assert len(names) > 40
     assert not [name for name in names if not any((folder / name).exists() for folder in folders)]
     for name in re.findall(r"`([\w./]+)`", later):
@@ -163,7 +161,7 @@ def test_the_pages_and_the_makefile_name_the_same_targets():
 
 def test_the_tables_that_are_made_from_the_code_are_new():
     for path, text in tables.pages():
-        assert (ROOT / path).read_text() == text, "run `python3 docs/tables.py`"
+        assert (ROOT / path).read_text() == text, "run `python3 -m docs.tables`"
 
 
 def test_the_tables_of_parameters_and_alarms_are_the_template_s():

@@ -14,7 +14,7 @@ import boto3
 import pytest
 import samcli
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
+ROOT = pathlib.Path(__file__).resolve().parents[1]
 TARGET = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
 
 # What a program needs to find its tools, and nothing that configures it.

@@ -1,7 +1,7 @@
-"""How many of a crowd get a token, and which limit turns the others away: `make capacity`.
+"""How many of a load get a token, and which limit turns the others away: `make capacity`.
 
 The limits are those of template.yaml and of prices.json, the function's own times those of bench/results.json. What is
-assumed is a flag with a default, and the output says it. The simulation itself is crowd.py.
+assumed is a flag with a default, and the output says it. The simulation itself is load.py.
 """
 
 import argparse
@@ -9,10 +9,9 @@ import collections
 import dataclasses
 import math
 
-import page
-import template
-from cost import limit, measured, positive
-from crowd import UNLIMITED, Crowd, Limits, Run, binding
+from estimate import markdown, template
+from estimate.cost import limit, measured, positive
+from estimate.load import UNLIMITED, Load, Limits, Run, binding
 
 # What a limit's refusal is for the caller, and what the limit is.
 REFUSED = {
@@ -27,9 +26,9 @@ REFUSED = {
 }
 
 
-def crowd(asked, given, sharp):
+def load(asked, given, sharp):
     times = measured(template.has_quotas(given))
-    return Crowd(
+    return Load(
         trainees=asked.trainees,
         seconds=asked.seconds,
         sharp=sharp,
@@ -63,8 +62,8 @@ def ample(number, step):
 
 
 def settings(asked, given):
-    """The parameters that let this crowd in, however sharp it is."""
-    arrivals = [arrival for arrival, _, _ in crowd(asked, given, True).draw()]
+    """The parameters that let this load in, however sharp it is."""
+    arrivals = [arrival for arrival, _, _ in load(asked, given, True).draw()]
     second = max(collections.Counter(map(int, arrivals)).values())
     minute = max(collections.Counter(int(arrival / 60) for arrival in arrivals).values())
     wanted = {
@@ -82,13 +81,13 @@ def settings(asked, given):
 def requests(asked, given):
     """What to ask AWS and OpenAI for: instances at once, and requests per minute."""
     roomy = dataclasses.replace(limits(asked, given), concurrency=UNLIMITED, openai=UNLIMITED)
-    run = Run(crowd(asked, given, True), roomy)
+    run = Run(load(asked, given, True), roomy)
     minute = max(run.tries.values()) * 60
     return max(ample(run.peak, 100), asked.concurrency), max(ample(minute, 1000), asked.openai_per_minute)
 
 
 def column(run):
-    """What became of the crowd, one number a row."""
+    """What became of the load, one number a row."""
     peaks = [max(counter.values(), default=0) for counter in (run.reads, run.writes, run.tries)]
     ended = [run.ended[name] for name in ("token", *REFUSED)]
     return [*ended, run.peak, run.colds, *peaks, run.wait(0.5), run.wait(0.99)]
@@ -98,7 +97,7 @@ def table(asked, given, sharp):
     """As deployed, and with the remedies."""
     enough = {**given, **settings(asked, given)}
     concurrency, openai = requests(asked, enough)
-    people, raised = crowd(asked, given, sharp), limits(asked, enough)
+    people, raised = load(asked, given, sharp), limits(asked, enough)
     more = dataclasses.replace(raised, concurrency=concurrency, openai=openai)
     patient = dataclasses.replace(people, spread=asked.spread)
     runs = [Run(people, limits(asked, given)), Run(people, raised), Run(patient, raised), Run(people, more)]
@@ -110,11 +109,11 @@ def table(asked, given, sharp):
     # A limit that never binds is not worth a row.
     rows = [row for row in rows if set(row[1:]) != {"0"} or not row[0].startswith(("429", "503"))]
     head = ["as deployed", "parameters set", f"set, and the page waits up to {asked.spread} s", "set, and more asked for"]
-    return page.table(1, ["", *head], rows)
+    return markdown.table(1, ["", *head], rows)
 
 
 def order(asked, given, sharp):
-    found = binding(crowd(asked, given, sharp), limits(asked, given))
+    found = binding(load(asked, given, sharp), limits(asked, given))
     ordinals = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth")
     said = ",\n".join(f"{ordinal} {REFUSED[name][1]} ({many:,} refused)" for ordinal, (name, many) in zip(ordinals, found))
     return f"What binds, each with those before it out of the way:\n{said}." if said else "No limit binds."
@@ -163,4 +162,4 @@ def arguments(words=None):
 
 
 if __name__ == "__main__":
-    page.show(report, arguments(), "docs/capacity.md", "capacity")
+    markdown.show(report, arguments(), "docs/capacity.md", "capacity")

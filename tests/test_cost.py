@@ -6,22 +6,16 @@ import json
 import re
 import shlex
 import subprocess
-import sys
 
 import pytest
 from conftest import ROOT, TOOLCHAIN
 from samtranslator.yaml_helper import yaml_parse
 
-sys.path.insert(0, str(ROOT / "infra"))
-import capacity  # noqa: E402
-import cost  # noqa: E402
-import crowd  # noqa: E402
-import page  # noqa: E402
-import template  # noqa: E402
+from estimate import capacity, cost, load, markdown, template
 
-EVENLY = crowd.Crowd(3000, 20, False, 0.4, 0.002, 0.003, 0.005, 0.2, 300)
+EVENLY = load.Load(3000, 20, False, 0.4, 0.002, 0.003, 0.005, 0.2, 300)
 SHARPLY = dataclasses.replace(EVENLY, sharp=True)
-ROOMY = crowd.Limits(**{field.name: crowd.UNLIMITED for field in dataclasses.fields(crowd.Limits)})
+ROOMY = load.Limits(**{field.name: load.UNLIMITED for field in dataclasses.fields(load.Limits)})
 AS_DEPLOYED = capacity.limits(capacity.arguments([]), template.parameters())
 
 
@@ -182,7 +176,7 @@ def test_the_pages_show_what_the_programs_print(command, file, name):
     ran = subprocess.run(command.split(), capture_output=True, text=True, timeout=60, cwd=ROOT, env=TOOLCHAIN)
     assert ran.returncode == 0, ran.stderr
     again = f"{command.split(' ')[0]} {name} WRITE=yes"
-    assert page.fill(file, name, ran.stdout.rstrip("\n")) == (ROOT / file).read_text(), f"run `{again}`"
+    assert markdown.fill(file, name, ran.stdout.rstrip("\n")) == (ROOT / file).read_text(), f"run `{again}`"
 
 
 def test_the_capacity_page_names_what_there_is():
@@ -193,30 +187,30 @@ def test_the_capacity_page_names_what_there_is():
     assert given and set(given) <= set(template.parameters())
     codes = {code for answer, _ in capacity.REFUSED.values() for code in re.findall("`(.*)`", answer)}
     assert codes <= set(re.findall(r'"([a-z_]+)"', (ROOT / "function/src/api/refusal.rs").read_text()))
-    assert set(capacity.REFUSED) | {"burst", "own"} == {field.name for field in dataclasses.fields(crowd.Limits)}
+    assert set(capacity.REFUSED) | {"burst", "own"} == {field.name for field in dataclasses.fields(load.Limits)}
 
 
 @pytest.mark.parametrize("people", [EVENLY, SHARPLY])
 def test_everyone_ends_once_and_no_more_tokens_go_out_than_the_day_has(people):
     few = dataclasses.replace(ROOMY, partition_writes=50, starts=20, openai=600, daily=1000)
     for limits in (AS_DEPLOYED, few):
-        run = crowd.Run(people, limits)
+        run = load.Run(people, limits)
         assert sum(run.ended.values()) == people.trainees
         assert run.ended["token"] == len(run.waits) <= limits.daily
         assert run.busy == 0 and run.peak <= limits.concurrency and run.colds == len(run.idle)
-    assert crowd.Run(people, dataclasses.replace(ROOMY, daily=1000)).ended == {"token": 1000, "daily": 2000}
-    everyone = crowd.Run(people, ROOMY)
+    assert load.Run(people, dataclasses.replace(ROOMY, daily=1000)).ended == {"token": 1000, "daily": 2000}
+    everyone = load.Run(people, ROOMY)
     assert everyone.ended == {"token": people.trainees}
     assert sum(everyone.writes.values()) == 2 * people.trainees and sum(everyone.reads.values()) == everyone.colds
-    assert not crowd.Run(people, dataclasses.replace(ROOMY, own=0, daily=0)).writes
-    assert crowd.Run(people, AS_DEPLOYED).ended == crowd.Run(people, AS_DEPLOYED).ended, "the same seed, the same crowd"
+    assert not load.Run(people, dataclasses.replace(ROOMY, own=0, daily=0)).writes
+    assert load.Run(people, AS_DEPLOYED).ended == load.Run(people, AS_DEPLOYED).ended, "the same seed, the same load"
 
 
 @pytest.mark.parametrize("people", [EVENLY, SHARPLY])
 @pytest.mark.parametrize("name", ["concurrency", "starts", "rate", "openai", "partition_writes", "table_writes"])
 def test_more_of_anything_never_yields_fewer_tokens(people, name):
-    steps = [dataclasses.replace(ROOMY, **{name: many}) for many in (1, 10, 50, 200, 1000, 5000, crowd.UNLIMITED)]
-    tokens = [crowd.Run(people, dataclasses.replace(step, burst=1)).ended["token"] for step in steps]
+    steps = [dataclasses.replace(ROOMY, **{name: many}) for many in (1, 10, 50, 200, 1000, 5000, load.UNLIMITED)]
+    tokens = [load.Run(people, dataclasses.replace(step, burst=1)).ended["token"] for step in steps]
     assert tokens == sorted(tokens) and tokens[0] < tokens[-1], tokens
 
 
@@ -230,28 +224,28 @@ def test_each_limit_lets_through_what_it_says():
         ({"partition_writes": 20}, 20 + 400),
         ({"table_writes": 20, "own": 0}, 20 + 400),
     ):
-        got = crowd.Run(endless, dataclasses.replace(ROOMY, **changed)).ended["token"]
+        got = load.Run(endless, dataclasses.replace(ROOMY, **changed)).ended["token"]
         assert tokens * 0.95 <= got <= tokens * 1.05, (changed, got)
-    assert crowd.Run(endless, dataclasses.replace(ROOMY, concurrency=40)).peak == 40
-    busy = crowd.Run(EVENLY, dataclasses.replace(ROOMY, partition_writes=20))
+    assert load.Run(endless, dataclasses.replace(ROOMY, concurrency=40)).peak == 40
+    busy = load.Run(EVENLY, dataclasses.replace(ROOMY, partition_writes=20))
     assert sum(busy.writes.values()) >= 2 * 3000 + busy.ended["partition_writes"], "a busy table is asked once more"
 
 
 def test_the_limit_that_refuses_most_binds_first():
     tight = dataclasses.replace(ROOMY, rate=100, burst=100, daily=1500)
-    (first, many), (second, rest) = crowd.binding(EVENLY, tight)
+    (first, many), (second, rest) = load.binding(EVENLY, tight)
     assert (first, second, rest) == ("rate", "daily", 1500)
     assert abs(many - (3000 - 100 - 20 * 100)) < 20, "what a bucket of 100 and 100 a second let through in 20 seconds"
-    assert crowd.binding(EVENLY, ROOMY) == []
+    assert load.binding(EVENLY, ROOMY) == []
 
 
-def test_the_parameters_to_set_let_the_crowd_in():
+def test_the_parameters_to_set_let_the_load_in():
     asked = capacity.arguments(["--trainees", "3000", "--seconds", "20"])
     given = template.parameters(["ReservedConcurrency=5"])
     enough = {**given, **capacity.settings(asked, given)}
     assert enough["ReservedConcurrency"] == "" and int(enough["DailyMintLimit"]) >= 3000
     for sharp in (False, True):
-        ended = crowd.Run(capacity.crowd(asked, enough, sharp), capacity.limits(asked, enough)).ended
+        ended = load.Run(capacity.load(asked, enough, sharp), capacity.limits(asked, enough)).ended
         assert not {"rate", "daily"} & set(ended), "what a parameter can refuse"
     assert "DailyMintLimit" not in capacity.settings(asked, template.parameters(["DailyMintLimit=0"])), "off stays off"
 
@@ -260,7 +254,7 @@ def test_make_hands_on_what_it_is_given():
     def words(*command):
         ran = subprocess.run(["make", "-n", *command], capture_output=True, text=True, cwd=ROOT, env=TOOLCHAIN)
         said = shlex.split(ran.stdout.replace("\\\n", ""))
-        return said[said.index(f"infra/{command[0]}.py") + 1 :]
+        return said[said.index(f"estimate.{command[0]}") + 1 :]
 
     asked = cost.arguments(words("cost", "MINTS=5", "UPSTREAM_MS=7", "FLAGS=--codes 2", "PARAMETERS=A=1 B=2"))
     assert (asked.mints, asked.upstream_ms, asked.codes, asked.parameters) == (5, 7, 2, ["A=1", "B=2"])

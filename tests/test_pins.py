@@ -13,12 +13,12 @@ SCRIPTS = [
     ROOT / "bench/run",
     ROOT / "bench/peers/install",
     ROOT / "function/fuzz/run",
-    ROOT / "infra/local",
+    ROOT / "operate/sam-local",
     ROOT / "requirements/lock",
     ROOT / "infra/buildspec.yml",
     *(ROOT / ".ci").iterdir(),
 ]
-NODE = [ROOT / "bench/peers/node", ROOT / "function/tests/sdk"]
+NODE = [ROOT / "bench/peers/node", ROOT / "tests/sdk"]
 COMMANDS = [
     line
     for script in SCRIPTS

@@ -13,7 +13,7 @@ import re
 
 import pytest
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
+ROOT = pathlib.Path(__file__).resolve().parents[1]
 
 # Crates without a circle. Add a crate here once its circles are open.
 CRATES = ["function/src", "simulator/src"]

@@ -850,7 +850,7 @@ def readme_page(mint, visit, origin, tmp_path):
             f"<link rel=icon href=data:,><script type=importmap>{imports}</script><script>{given}</script>"
         )
         (folder / "lines.js").write_text("\n".join([*scripts, after]))
-        (folder / "node_modules").symlink_to(ROOT / "function/tests/sdk/node_modules")
+        (folder / "node_modules").symlink_to(ROOT / "tests/sdk/node_modules")
         page_s = origin(folder)
         address, _ = mint(ALLOWED_ORIGINS=page_s, **environment)
         logged, uncaught, strangers = [], [], []
@@ -896,9 +896,9 @@ def test_the_readme_s_lines_connect_as_they_are(readme_page):
 
 
 def sdk():
-    if not (ROOT / "function/tests/sdk/node_modules/.package-lock.json").exists():
+    if not (ROOT / "tests/sdk/node_modules/.package-lock.json").exists():
         skip("OpenAI's SDK needs npm")
-    version = json.loads((ROOT / "function/tests/sdk/package.json").read_text())["dependencies"]["@openai/agents-realtime"]
+    version = json.loads((ROOT / "tests/sdk/package.json").read_text())["dependencies"]["@openai/agents-realtime"]
     assert f"here version {version}:" in (ROOT / "docs/api.md").read_text()
 
 

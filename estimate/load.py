@@ -1,4 +1,4 @@
-"""A crowd that asks for tokens at once, and every limit on its way, simulated event by event.
+"""A load that asks for tokens at once, and every limit on its way, simulated event by event.
 
 Time is in seconds. What is random is drawn for each trainee ahead, from a seed, so that runs with other limits
 differ in nothing else.
@@ -10,7 +10,7 @@ import heapq
 import itertools
 import random
 
-# More than any crowd.
+# More than any load.
 UNLIMITED = 10**9
 
 # How function/src/aws/dynamodb.rs and openai/error.rs pause before they ask again, in seconds: once, and twice.
@@ -21,7 +21,7 @@ OPENAI_REFUSAL = 0.05
 
 
 @dataclasses.dataclass(frozen=True)
-class Crowd:
+class Load:
     """Who asks when, and how long each part of an answer takes."""
 
     trainees: int
@@ -83,10 +83,10 @@ class Bucket:
 
 
 class Run:
-    """One crowd against one set of limits, and what became of everyone."""
+    """One load against one set of limits, and what became of everyone."""
 
-    def __init__(self, crowd, limits):
-        self.crowd, self.limits = crowd, limits
+    def __init__(self, load, limits):
+        self.load, self.limits = load, limits
         self.ended = collections.Counter()
         self.waits = []
         self.busy = self.peak = self.colds = self.taken = 0
@@ -98,7 +98,7 @@ class Run:
         self.table = Bucket(limits.table_writes, limits.table_writes)
         self.partition = Bucket(limits.partition_writes, limits.partition_writes)
         self.openai = Bucket(limits.openai / 60, limits.openai / 60)
-        self.drawn = crowd.draw()
+        self.drawn = load.draw()
         for who, (arrival, _, _) in enumerate(self.drawn):
             self.later(arrival, self.arrive, who)
         while self.events:
@@ -122,18 +122,18 @@ class Run:
         self.peak = max(self.peak, self.busy)
         if not self.idle:
             self.colds += 1
-            return self.later(now + self.crowd.start, self.begin, who)
+            return self.later(now + self.load.start, self.begin, who)
         read = self.idle.pop()
-        if now - read >= self.crowd.key_ttl:  # behind the request, with the old key still serving
+        if now - read >= self.load.key_ttl:  # behind the request, with the old key still serving
             self.reads[int(now)] += 1
             read = now
-        self.later(now + self.crowd.own, self.count, who, read)
+        self.later(now + self.load.own, self.count, who, read)
 
     def begin(self, now, who):
         self.reads[int(now)] += 1
         if not self.secret.take(now):
             return self.release(now, "secret_reads", now)
-        self.later(now + self.crowd.first, self.count, who, now)
+        self.later(now + self.load.first, self.count, who, now)
 
     def count(self, now, who, read, again=True):
         """Takes one from the trainee's own quota, which none of them exceeds."""
@@ -141,7 +141,7 @@ class Run:
             return self.count_all(now, who, read)
         self.writes[int(now)] += 1
         if self.table.take(now):
-            return self.later(now + self.crowd.update, self.count_all, who, read)
+            return self.later(now + self.load.update, self.count_all, who, read)
         if again:
             return self.later(now + self.pause(who, TABLE_PAUSE), self.count, who, read, False)
         self.release(now, "table_writes", read)
@@ -157,9 +157,9 @@ class Run:
         if full:
             return self.release(now, full, read)
         if self.taken >= self.limits.daily:
-            return self.later(now + self.crowd.update, self.release, "daily", read)
+            return self.later(now + self.load.update, self.release, "daily", read)
         self.taken += 1
-        self.later(now + self.crowd.update, self.ask, who, read)
+        self.later(now + self.load.update, self.ask, who, read)
 
     def ask(self, now, who, read, tries=0):
         self.tries[int(now)] += 1
@@ -187,10 +187,10 @@ class Run:
         return 1000 * waits[min(len(waits) - 1, int(share * len(waits)))] if waits else 0
 
 
-def binding(crowd, limits):
+def binding(load, limits):
     """Which limits bind: the one that refuses most, then, with that one out of the way, the next; and how many each."""
     found = []
-    while refused := {name: many for name, many in Run(crowd, limits).ended.items() if name != "token"}:
+    while refused := {name: many for name, many in Run(load, limits).ended.items() if name != "token"}:
         worst = max(refused, key=refused.get)
         found.append((worst, refused[worst]))
         limits = dataclasses.replace(limits, **{worst: UNLIMITED})

@@ -3,7 +3,7 @@
 import re
 import sys
 
-from template import ROOT, Refused, parameters
+from estimate.template import ROOT, Refused, parameters
 
 
 def table(texts, head, rows):
