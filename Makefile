@@ -141,10 +141,10 @@ build: needs-rust,python $(TOOLS) ## build the function and the templates as the
 deploy: needs-python $(TOOLS) ## deploy what was built (ENV=prod, PARAMETERS="Name=value …")
 	$(SAM) deploy --config-env $(ENV) --stack-name $(STACK) --s3-prefix $(STACK) $(overrides) \
 		$(if $(DEPLOY_ROLE_ARN),--role-arn $(DEPLOY_ROLE_ARN)) $(if $(CI),--no-confirm-changeset) $(FLAGS)
-	@$(OPERATE) settle
+	@$(OPERATE) publish-if-changed
 
 key: needs-python $(TOOLS) ## set the OpenAI key: asks for it, or reads standard input (PROVE=no: without a test mint)
-	@$(OPERATE) key $(if $(filter no,$(PROVE)),--no-proof)
+	@$(OPERATE) key $(if $(filter no,$(PROVE)),--unchecked)
 
 caller: needs-python $(TOOLS) ## print the identifier of a caller in the log and at OpenAI (SUBJECT=… or ADDRESS=…)
 	@$(OPERATE) caller

@@ -178,7 +178,7 @@ def test_saved_queries_are_the_stack_s_own_and_named_where_people_are_sent_to_th
     assert all(query["LogGroupNames"] == [{"Ref": "FunctionLogs"}] for query in queries)
     sent = re.findall(r"saved\s+query\s+(\w+\s+\w+)", SOURCE)
     assert {" ".join(name.split()) for name in sent} == {"top callers"}
-    assert "saved query {stack.name}/one caller." in (ROOT / "operate/__main__.py").read_text()
+    assert "saved query {stack.name}/one caller." in (ROOT / "operate/callers.py").read_text()
 
 
 def test_an_alarm_tells_the_woken_person_what_to_do_and_reaches_them():
