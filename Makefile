@@ -48,6 +48,7 @@ OPERATE := .venv/tools/bin/python -m operate
 TOOLS := .venv/tools/ready
 # Before a long build, which would find the same mistakes some minutes later.
 PROFILES := cargo run --quiet --locked --package token-mint-profile-check -- function/profiles.json
+LINT := .venv/lint/bin
 DENY := target/tools/cargo-deny@0.20.2
 # Not cargo-shear, which asks for a newer compiler than the project does.
 MACHETE := target/tools/cargo-machete@0.9.2
@@ -58,7 +59,7 @@ first = [ -e $(1) ] || echo '$(2)'
 # macOS has no `timeout`.
 MINUTE := $(if $(shell command -v timeout),timeout 60)
 
-.PHONY: help demo test begin supply-chain lint rust-tests fuzz fuzz-briefly bench bench-guard python-tests lock toolchain invoke local-api build deploy key caller block unblock logs update-code rollback pause resume delete cost capacity
+.PHONY: help demo check test begin supply-chain lint-briefly lint rust-tests fuzz fuzz-briefly bench bench-guard python-tests lock toolchain invoke local-api build deploy key caller block unblock logs update-code rollback pause resume delete cost capacity
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -88,9 +89,18 @@ supply-chain: needs-rust $(DENY)/ready $(MACHETE)/ready ## check dependencies: l
 		$(DENY)/bin/cargo-deny --locked check --deny warnings advisories; \
 	else echo "skipped: RustSec's advisories cannot be fetched: $$({ grep . <<<"$$said" || echo no answer; } | tail -n 1)"; fi
 
-lint: needs-rust,lint ## check formatting, lints and documentation, without a warning
+check: needs-rust,lint,python,git lint-briefly ## check formatting, lints, unit and whole-path tests: under a minute once all is built
+	cargo test --locked --package token-mint --package openai-realtime --package token-mint-profile-check
+
+lint-briefly: needs-rust,lint,python,git .venv/lint/ready
 	cargo fmt --check
+	$(LINT)/ruff format --check --quiet
+	$(LINT)/ruff check --quiet
+	$(LINT)/shellcheck $$(git grep -l '^#!/usr/bin/env bash$$')
+	$(LINT)/check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/*.yml
 	cargo clippy --locked --workspace --all-targets --features token-mint-fuzz/programs,token-mint/calls -- --deny warnings
+
+lint: lint-briefly ## check formatting, lints and documentation, without a warning
 	cargo clippy --locked --package openai-simulator --no-default-features --all-targets -- --deny warnings
 	RUSTDOCFLAGS='--deny warnings' cargo doc --locked --workspace --no-deps --quiet
 
@@ -119,9 +129,9 @@ python-tests: needs-rust,python,curl,git $(TOOLS) .venv/ministack/ready .venv/ch
 lock: needs-python .venv/lock/ready ## resolve the Python packages again, after a change to requirements/*.in
 	requirements/lock
 
-toolchain: needs-curl ## install Rust if it is missing, as on a build machine
+toolchain: needs-curl ## install rustup if there is no cargo, as on a build machine; it fetches the Rust of rust-toolchain.toml
 	command -v cargo >/dev/null || curl --fail --silent --show-error --proto '=https' https://sh.rustup.rs | \
-		sh -s -- -y --profile minimal --component clippy --component rustfmt
+		sh -s -- -y --default-toolchain none
 
 invoke: needs-rust,python,docker $(TOOLS) ## run the function in Docker on an event, with a simulated OpenAI (EVENT=file)
 	@PARAMETERS="$(PARAMETERS)" operate/sam-local invoke MintFunction --event $(EVENT) $(FLAGS)

@@ -31,6 +31,7 @@ ELSEWHERE = {
     r"make deploy PARAMETERS=.RateLimit=\d+ BurstLimit=.+": "tests/test_cost.py",
     r"sudo apt-get install .+|curl .* \| sh .+|git clone .+|cd token-mint": ".ci/first-page",
     r"cargo test .+ --lib config|\.venv/tools/bin/pytest -q tests/test_pins\.py": ".ci/first-page",
+    r"make check": ".ci/first-page",
     r"python3 -m docs\.tables": "tests/test_docs.py",
 }
 

@@ -402,6 +402,6 @@ def test_the_toolchain_is_installed_where_there_is_none_and_left_alone_where_the
         )
         return ran.stdout.strip()
 
-    assert toolchain(str(tmp_path)) == "installs -y --profile minimal --component clippy --component rustfmt"
+    assert toolchain(str(tmp_path)) == "installs -y --default-toolchain none"
     (tmp_path / "cargo").symlink_to(shutil.which("cargo"))
     assert toolchain(str(tmp_path)) == ""

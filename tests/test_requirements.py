@@ -19,7 +19,8 @@ RUST, PYTHON = ["Rust 1.94.1 or later: there is no cargo", "a C compiler (cc)"],
 NEEDS = {
     "demo": RUST,
     "test": [*RUST, "a C++ compiler (c++)", *PYTHON, "curl", "git"],
-    "lint": RUST,
+    "check": [*RUST, *PYTHON, "git"],
+    "lint": [*RUST, *PYTHON, "git"],
     "rust-tests": [*RUST, *PYTHON],
     "fuzz": [*RUST, "a C++ compiler (c++)"],
     "python-tests": [*RUST, *PYTHON, "curl", "git"],
@@ -75,7 +76,7 @@ def test_a_target_names_all_that_is_missing_at_once(bare, target):
 def test_a_rust_that_is_too_old_is_named_with_its_version(bare, version, fits):
     ran = bare("requirements/check", "rust", cargo=f"cargo {version}", cc="")
     assert (ran.returncode == 0) == fits
-    assert fits or f"Rust 1.94.1 or later: cargo is {version}" in ran.stderr and "rustup update" in ran.stderr
+    assert fits or f"Rust 1.94.1 or later: cargo is {version}" in ran.stderr and "Install Rust with rustup:" in ran.stderr
 
 
 @pytest.mark.parametrize("version, fits", [("3.9.2", False), ("3.10.13", False), ("3.11.2", True), ("3.14.0rc1", True)])
@@ -83,6 +84,11 @@ def test_a_python_that_is_too_old_is_named_with_its_version(bare, version, fits)
     ran = bare("requirements/check", "python", python3=version)
     assert (ran.returncode == 0) == fits
     assert fits or f"Python 3.11 or later: python3 on the PATH is {version}" in ran.stderr
+
+
+def test_the_error_of_a_cargo_that_does_not_run_is_shown(bare):
+    ran = bare("requirements/check", "rust", cargo="no toolchain is installed >&2; exit 1", cc="")
+    assert ran.returncode and "no toolchain is installed" in ran.stderr and "cargo does not run" in ran.stderr
 
 
 def test_make_alone_lists_the_commands(bare):
