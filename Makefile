@@ -17,8 +17,11 @@ ENV ?= default
 STACK ?= $(shell sed -n '/^\[$(ENV)\.deploy/,/^$$/s/^stack_name = "\(.*\)"/\1/p' samconfig.toml)
 export STACK
 
-# Template parameters in place of samconfig.toml's, as Name=value Name=value; Name= empties one, which SAM wants quoted.
+# Template parameters, as Name=value Name=value; Name= empties one, which SAM wants quoted. A value may hold any character, so
+# they also go through the environment, for `make deploy` and `make set`.
 PARAMETERS ?=
+override PARAMETERS := $(value PARAMETERS)
+export PARAMETERS
 overrides = $(if $(PARAMETERS),--parameter-overrides $(patsubst %=,%=\"\",$(PARAMETERS)))
 
 # The event of `make invoke`.
@@ -30,6 +33,9 @@ override SUBJECT := $(value SUBJECT)
 override ADDRESS := $(value ADDRESS)
 override CALLER := $(value CALLER)
 export SUBJECT ADDRESS CALLER
+
+# The version that `make rollback` makes live, and the role that CloudFormation deploys with.
+export TO DEPLOY_ROLE_ARN
 
 # Seconds for which `make fuzz` feeds each of its three targets, and within which the load of `make capacity` arrives.
 SECONDS ?= 300
@@ -59,7 +65,7 @@ first = [ -e $(1) ] || echo '$(2)'
 # macOS has no `timeout`.
 MINUTE := $(if $(shell command -v timeout),timeout 60)
 
-.PHONY: help demo check test begin supply-chain lint-briefly lint rust-tests fuzz fuzz-briefly bench bench-guard python-tests lock toolchain invoke local-api build deploy key caller block unblock logs update-code rollback pause resume delete cost capacity
+.PHONY: help demo check test begin supply-chain lint-briefly lint rust-tests fuzz fuzz-briefly bench bench-guard python-tests lock toolchain invoke local-api build deploy set key caller block unblock logs versions update-code rollback pause resume delete cost capacity
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -148,10 +154,11 @@ build: needs-rust,python $(TOOLS) ## build the function and the templates as the
 	@# SAM keeps cargo's progress to itself.
 	@while sleep 5 >/dev/null 2>&1; do printf . >&2; done & trap "kill $$!" EXIT; $(SAM) build --config-env $(ENV) $(overrides) $(FLAGS)
 
-deploy: needs-python $(TOOLS) ## deploy what was built (ENV=prod, PARAMETERS="Name=value …")
-	$(SAM) deploy --config-env $(ENV) --stack-name $(STACK) --s3-prefix $(STACK) $(overrides) \
-		$(if $(DEPLOY_ROLE_ARN),--role-arn $(DEPLOY_ROLE_ARN)) $(if $(CI),--no-confirm-changeset) $(FLAGS)
-	@$(OPERATE) publish-if-changed
+deploy: needs-python $(TOOLS) ## deploy the build, and keep the stack's parameters (ENV=prod, PARAMETERS="Name=value …")
+	@$(OPERATE) deploy --environment $(ENV) -- $(FLAGS)
+
+set: needs-python $(TOOLS) ## change parameters of the deployed stack, without a build (PARAMETERS="Name=value …")
+	@$(OPERATE) set-parameters
 
 key: needs-python $(TOOLS) ## set the OpenAI key: asks for it, or reads standard input (PROVE=no: without a test mint)
 	@$(OPERATE) key $(if $(filter no,$(PROVE)),--unchecked)
@@ -168,10 +175,13 @@ unblock: needs-python $(TOOLS) ## undo block
 logs: needs-python $(TOOLS) ## follow the function's log (FOLLOW=no: print what there is and stop)
 	$(SAM) logs --stack-name $(STACK) --name MintFunction $(if $(filter no,$(FOLLOW)),,--tail) $(FLAGS)
 
-update-code: needs-python $(TOOLS) ## publish what was built and make it live, without CloudFormation
-	@$(OPERATE) update-code .aws-sam/build/MintFunction/bootstrap
+versions: needs-python $(TOOLS) ## list the published versions, what each replaced, and which are live
+	@$(OPERATE) versions
 
-rollback: needs-python $(TOOLS) ## go back to the version before the live one
+update-code: needs-python $(TOOLS) ## publish the build and make it live, without CloudFormation
+	@$(OPERATE) update-code
+
+rollback: needs-python $(TOOLS) ## make the version live that the live one replaced, and stop a deployment in progress (TO=version)
 	@$(OPERATE) rollback
 
 pause: needs-python $(TOOLS) ## stop all minting within seconds

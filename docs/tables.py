@@ -1,7 +1,7 @@
 """The tables in docs/ that are made from the code: `python3 -m docs.tables` writes them, and a test fails when they differ.
 
 parameters.md has the stack's parameters, from template.yaml, and the function's variables, from function/src/config.rs.
-operating.md has the alarms, from template.yaml.
+operating.md has the alarms, from template.yaml, and the permissions of the commands, from operate/permissions.py.
 """
 
 import json
@@ -9,6 +9,7 @@ import re
 
 from estimate import markdown, template
 from estimate.template import ROOT
+from operate.permissions import ACTIONS
 
 NONE = "–"
 
@@ -88,8 +89,8 @@ Made by `python3 -m docs.tables` from template.yaml and function/src/config.rs: 
 
 ## Parameters of the stack
 
-Set them with `make deploy PARAMETERS="Name=value …"`. They persist across deployments; `Name=` resets one to empty. A default of
-“–” is empty.
+Set them with `make set PARAMETERS="Name=value …"`, or with `make deploy` and a new build. They persist across deployments;
+`Name=` resets one to empty. A default of “–” is empty.
 
 {markdown.table(4, ["Parameter", "Default", "Allowed", "Effect"], list(parameters()))}
 
@@ -102,6 +103,9 @@ invalid one stops the program with a message that names it.
 """
     table = markdown.table(2, ["Alarm", "What it means, and what to do"], list(alarms()))
     yield "docs/operating.md", markdown.fill("docs/operating.md", "alarms", table)
+    rows = [[f"`make {name}`", ", ".join(f"`{action}`" for action in sorted(set(actions)))] for name, actions in ACTIONS.items()]
+    table = markdown.table(2, ["Command", "Actions"], rows)
+    yield "docs/operating.md", markdown.fill("docs/operating.md", "permissions", table)
 
 
 if __name__ == "__main__":

@@ -128,7 +128,7 @@ def report(asked, given):
     return f"""{asked.trainees:,} trainees within {asked.seconds} seconds. The parameters to set:
 
 ```sh
-make deploy PARAMETERS="{words}"
+make set PARAMETERS="{words}"
 ```
 
 To ask for: {concurrency:,} concurrent executions of AWS, and {openai:,} requests a minute of OpenAI.

@@ -1,7 +1,7 @@
-"""Commands for a deployed stack: its OpenAI key, its callers, its versions, and pauses. `make help` lists them.
+"""Commands for a stack: its deployment, parameters, versions, OpenAI key and callers, and pauses. `make help` lists them.
 
-All commands use the AWS SDK with the operator's own credentials. The variable STACK names the stack, and SUBJECT, ADDRESS or
-CALLER names a caller.
+All commands use the AWS SDK with the operator's own credentials. The variable STACK names the stack, PARAMETERS
+contains values of its parameters, TO names a version, and SUBJECT, ADDRESS or CALLER names a caller.
 """
 
 import argparse
@@ -11,13 +11,16 @@ import sys
 import botocore.exceptions
 
 from operate.callers import block, caller, unblock
+from operate.deploy import deploy, set_parameters
 from operate.error import CommandError
 from operate.key import key
 from operate.pause import pause, resume
+from operate.rollback import rollback
 from operate.stack import Stack
-from operate.versions import publish_if_changed, rollback, update_code
+from operate.update_code import update_code
+from operate.versions import versions
 
-COMMANDS = [key, caller, block, unblock, publish_if_changed, update_code, rollback, pause, resume]
+COMMANDS = [deploy, set_parameters, key, caller, block, unblock, versions, update_code, rollback, pause, resume]
 
 
 def arguments(words=None):
@@ -28,8 +31,9 @@ def arguments(words=None):
         added.set_defaults(run=command)
         if command is key:
             added.add_argument("--unchecked", action="store_true", help="store the key without minting a test token")
-        if command is update_code:
-            added.add_argument("bootstrap", help="path of the built function")
+        if command is deploy:
+            added.add_argument("--environment", default="default", help="environment in samconfig.toml")
+            added.add_argument("flags", nargs="*", help="further options for the SAM CLI, after --")
     return parser.parse_args(words)
 
 
@@ -39,7 +43,7 @@ def main():
     if not stack:
         sys.exit("No stack is named. Set STACK, for example STACK=token-mint.")
     try:
-        asked.run(Stack(stack), asked)
+        asked.run(Stack(stack, may_be_missing=asked.run is deploy), asked)
     except CommandError as error:
         sys.exit(str(error))
     except (botocore.exceptions.BotoCoreError, botocore.exceptions.ClientError) as error:

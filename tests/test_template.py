@@ -357,6 +357,7 @@ def test_samconfig_builds_and_deploys_without_flags(environment):
     deploy = config["deploy"]["parameters"]
     assert deploy["stack_name"] and deploy["resolve_s3"] is True
     given = dict(pair.split("=") for pair in deploy["parameter_overrides"].split())
+    assert given.pop("Revision") == given.pop("ReplacedVersion") == '""', "or a bare `sam deploy` publishes no changed code"
     assert set(given) <= set(TEMPLATE["Parameters"])
     assert config["build"]["parameters"]["parameter_overrides"] == f"Architecture={given['Architecture']}"
     assert "cached" not in json.dumps(config)
