@@ -1,5 +1,7 @@
 """A release: a version with new code or settings becomes live through CloudFormation, from the version that is live now."""
 
+import itertools
+
 from operate import change_set
 from operate.error import CommandError
 from operate.template import REPLACED_VERSION, REVISION, Template
@@ -91,12 +93,20 @@ def next_revision(alias, template, bootstrap, values):
     Lambda publishes no version that equals the last one, and CloudFormation none under a name that it has. So a build that is
     released again, after a failed deployment for example, needs another revision.
     """
-    attempt = 0
-    while True:
-        revision = template.revision(bootstrap, values, attempt)
-        if revision not in alias.revisions or (revision == alias.revision and not alias.moved):
-            return revision
-        attempt += 1
+    if is_live(alias, template, bootstrap, values) and not alias.moved:
+        return alias.revision
+    return next(revision for revision in attempts(template, bootstrap, values) if revision not in alias.revisions)
+
+
+def is_live(alias, template, bootstrap, values):
+    """Whether the live version has this code and these values."""
+    published = itertools.takewhile(alias.revisions.__contains__, attempts(template, bootstrap, values))
+    return alias.revision in published
+
+
+def attempts(template, bootstrap, values):
+    """The revisions that a version with this content may have."""
+    return (template.revision(bootstrap, values, attempt) for attempt in itertools.count())
 
 
 def require_live(stack, revision):

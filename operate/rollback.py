@@ -110,7 +110,10 @@ def stop_deployment(stack):
 def version_of_update(stack):
     """The version that the update in progress has published, or None."""
     for event in events(stack):
-        if event["ResourceType"] == "AWS::Lambda::Version" and event["ResourceStatus"] == "CREATE_COMPLETE":
+        if event["ResourceType"] == "AWS::Lambda::Version" and event["ResourceStatus"] in (
+            "CREATE_COMPLETE",
+            "UPDATE_COMPLETE",
+        ):
             return int(event["PhysicalResourceId"].rpartition(":")[2])
     return None
 

@@ -3,7 +3,7 @@
 from operate import change_set
 from operate.build import Build
 from operate.error import CommandError
-from operate.release import Base, next_revision
+from operate.release import Base, is_live, next_revision
 from operate.versions import archive, record
 
 
@@ -13,9 +13,9 @@ def update_code(stack, _):
     change_set.require_idle(stack)
     base = Base(stack)
     build.require(base.values["Architecture"], "update-code")
-    revision = next_revision(base.alias, base.template, build.bootstrap, base.values)
-    if revision == base.alias.revision:
+    if is_live(base.alias, base.template, build.bootstrap, base.values):
         raise CommandError(f"Version {base.alias.live} already has this build. Nothing was changed.")
+    revision = next_revision(base.alias, base.template, build.bootstrap, base.values)
     try:
         published = publish(stack, base, build, revision)
     except KeyboardInterrupt:

@@ -4,6 +4,7 @@ aws_stand_in.py adds to ministack what these commands depend on: the values of p
 version, and gradual deployments. CodeDeploy's own API is replaced by a small server here."""
 
 import contextlib
+import hashlib
 import http.server
 import json
 import os
@@ -13,17 +14,21 @@ import signal
 import subprocess
 import threading
 import time
+import urllib.request
 
 import boto3
 import pytest
 from botocore.exceptions import ClientError
+from botocore.stub import ANY, Stubber
 from conftest import NO_AWS_ACCOUNT, ROOT, TOOLCHAIN
 from samcli.cli.types import CfnParameterOverridesType
 from samtranslator.translator.transform import transform
 from test_stack import Operator, stand_in, with_nested_stacks  # noqa: F401
 
-from operate import parameters, permissions
+from operate import change_set, parameters, permissions
+from operate.error import CommandError
 from operate.template import Template
+from operate.versions import Alias, bootstrap_of
 
 CANARY = "Canary10Percent5Minutes"
 TEMPLATE = Template((ROOT / "template.yaml").read_text())
@@ -57,11 +62,16 @@ class Releases(Operator):
         return self.client("lambda").get_function_configuration(FunctionName=self.function, Qualifier=str(number))
 
     def live(self):
-        """The live version's number, the code it has, and its variables."""
+        """The live version's number, the program it runs, and its variables."""
         number, weights = self.alias()
         assert not weights
-        found = self.version(number)
-        return number, found["CodeSha256"], found["Environment"]["Variables"]
+        return number, self.program(number), self.version(number)["Environment"]["Variables"]
+
+    def program(self, number):
+        """The hash of a version's program. The zip files of SAM and of update-code differ for the same one."""
+        found = self.client("lambda").get_function(FunctionName=self.function, Qualifier=str(number))
+        with urllib.request.urlopen(found["Code"]["Location"]) as answer:
+            return hashlib.sha256(bootstrap_of(answer.read())).hexdigest()
 
     def replaced(self, number):
         return re.fullmatch(r"revision [0-9a-f]{12}, replaces (\d+|none)", self.version(number)["Description"])[1]
@@ -122,10 +132,11 @@ def releases(stand_in, simulator, architecture, tmp_path, codedeploy):  # noqa: 
 def in_background(operator, *words):
     """A command that runs while the test goes on; it has ended when the block has."""
     command = ["make", "--no-print-directory", *words]
+    # A shell's background jobs ignore this signal, and so would what they start.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     process = subprocess.Popen(
         command, cwd=ROOT, env=operator.environment, stdin=subprocess.DEVNULL, text=True, start_new_session=True,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background jobs ignore it
     )  # fmt: skip
     try:
         yield process
@@ -231,7 +242,7 @@ def test_rollbacks_and_changes_after_them_start_from_the_live_version(releases, 
     number, now, changed = releases.live()
     assert number == 4 and now == code, "the code that was rolled back is not released again"
     assert changed == variables | {"QUOTA_PER_MINUTE": "7"}
-    assert releases.version(3)["CodeSha256"] == code and releases.version(3)["Environment"]["Variables"] == variables
+    assert releases.program(3) == code and releases.version(3)["Environment"]["Variables"] == variables
     assert releases.deployments() == ["AllAtOnce", CANARY]
     assert (releases.replaced(3), releases.replaced(4)) == ("none", "3")
     values = releases.values()
@@ -326,7 +337,7 @@ def test_a_rollback_cancels_an_update_at_once(releases, another_build):
                 said = ""
                 while "live" not in said:
                     said += rollback.stdout.readline()
-                assert releases.alias() == (2, {}), "without waiting for CloudFormation"
+                assert releases.alias() == (2, {}), said
                 # The update ends when ministack comes to its next resource.
                 (releases.folder / moment).unlink()
         assert "Cancelled the update of the stack that was in progress." in said
@@ -489,6 +500,66 @@ def test_an_interrupted_command_says_what_goes_on(releases):
     (releases.folder / "hold").unlink()
     until(lambda: releases.stack()["StackStatus"] == "UPDATE_COMPLETE")
     assert releases.alias() == (2, {})
+
+
+class Stubbed:
+    """A stack whose clients answer as told, and compare each request."""
+
+    name, tags = "token-mint", [{"Key": "team", "Value": "voice"}]
+
+    def __init__(self):
+        session = boto3.Session("test", "test", region_name="eu-west-1")
+        self.cloudformation, self.objects = session.client("cloudformation"), session.client("s3")
+        self.functions = session.client("lambda")
+        clients = (self.cloudformation, self.objects, self.functions)
+        self.stubs = [Stubber(client) for client in clients]
+        for stub in self.stubs:
+            stub.activate()
+
+
+@pytest.mark.parametrize("size", ["short", "long"])
+def test_a_change_set_has_the_whole_template_and_another_update_is_named(size, monkeypatch):
+    monkeypatch.delenv("DEPLOY_ROLE_ARN", raising=False)
+    document = json.loads(json.dumps(TEMPLATE.document, default=str))
+    document["Resources"]["MintFunction"]["Properties"]["CodeUri"] = "s3://bucket/token-mint/code"
+    document["Description"] = "x" * (0 if size == "short" else 20_000)
+    template, values = Template(document), TEMPLATE.defaults() | {"Branch": "a b", "Gone": "no longer in the template"}
+    stack = Stubbed()
+    updates, objects, _ = stack.stubs
+    named = {"StackName": "token-mint", "ChangeSetName": "set-1"}
+    if size == "long":
+        objects.add_response("put_object", {}, {"Bucket": "bucket", "Key": "token-mint/set-1.template", "Body": ANY})
+        source = {"TemplateURL": "https://s3.eu-west-1.amazonaws.com/bucket/token-mint/set-1.template"}
+    else:
+        source = {"TemplateBody": template.text}
+    given = [{"ParameterKey": name, "ParameterValue": values[name]} for name in template.parameters]
+    asked = {"ChangeSetType": "UPDATE", "Capabilities": ["CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"]}
+    updates.add_response("create_change_set", {}, named | source | asked | {"Parameters": given, "Tags": stack.tags})
+    updates.add_response("describe_change_set", {"Status": "CREATE_COMPLETE"}, named)
+    # Another operator's update began in the meantime.
+    updates.add_client_error("execute_change_set", "InvalidChangeSetStatus", expected_params=named)
+    updates.add_response("delete_change_set", {}, named)
+    with pytest.raises(CommandError, match="Another update of the stack is in progress"):
+        change_set.update(stack, template, values, "set-1")
+    for stub in stack.stubs:
+        stub.assert_no_pending_responses()
+
+
+def test_an_alias_that_another_command_changed_is_left_alone():
+    stack = Stubbed()
+    stack.function = "function"
+    alias = Alias.__new__(Alias)
+    alias.stack, alias.revision_id = stack, "read before"
+    stack.stubs[2].add_client_error(
+        "update_alias",
+        "PreconditionFailedException",
+        expected_params={
+            "FunctionName": "function", "Name": "live", "FunctionVersion": "3", "RevisionId": "read before",
+            "RoutingConfig": {"AdditionalVersionWeights": {}},
+        },
+    )  # fmt: skip
+    with pytest.raises(CommandError, match="changed the live version at the same time"):
+        alias.move(3)
 
 
 def test_values_reach_sam_unchanged(tmp_path):
