@@ -9,10 +9,6 @@ mod aws;
 mod candidate;
 mod cgroup;
 mod chart;
-// The one stand-in of Lambda's Runtime API, which the tests of the function talk to as well.
-#[path = "../../function/tests/whole_path/lambda.rs"]
-#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "written for tests, which fail by panicking")]
-mod lambda;
 mod report;
 mod run;
 

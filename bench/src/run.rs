@@ -9,6 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use lambda_stand_in::Lambda;
 use openai_simulator::{Fault, Simulator};
 use tokio::{
     process::{Child, Command},
@@ -19,7 +20,6 @@ use crate::{
     aws::{API_KEY, Aws},
     candidate::Candidate,
     cgroup::Cgroup,
-    lambda::Lambda,
 };
 
 /// Any error, since whoever runs a bench wants its sentence and nothing else.

@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use lambda_stand_in::Lambda;
 use openai_simulator::Simulator;
 use serde_json::{Map, Value, json};
 use tokio::{
@@ -13,8 +14,6 @@ use tokio::{
     process::{Child, Command},
     task::JoinHandle,
 };
-
-use crate::lambda::Lambda;
 
 /// Starts with `sk-`, as the simulator wants it.
 pub const API_KEY: &str = "sk-proj-5ecretKeyOfTheTests";

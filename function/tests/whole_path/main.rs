@@ -9,7 +9,6 @@ mod any_event;
 mod frozen;
 mod function;
 mod keys;
-mod lambda;
 mod logs;
 mod profiles;
 mod quotas;
