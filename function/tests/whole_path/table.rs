@@ -33,7 +33,7 @@ use tokio::{
 
 pub const TABLE: &str = "quotas";
 
-/// The credentials that the function signs with, and where it finds a table.
+/// The function's variables: the table, its endpoint, and the credentials for the signature.
 pub fn environment(endpoint: &str) -> Vec<(&str, &str)> {
     vec![
         ("QUOTA_TABLE", TABLE),
@@ -45,7 +45,7 @@ pub fn environment(endpoint: &str) -> Vec<(&str, &str)> {
     ]
 }
 
-/// The program of ministack. `None` if it is not installed: the test is then to pass without a check, and prints why.
+/// The program of ministack. `None` if it is not installed: the reason is printed, and the test passes without a check.
 ///
 /// # Panics
 /// If it is not installed and `CI` is `true`.
@@ -74,7 +74,7 @@ impl DynamoDb {
     pub async fn start() -> Option<Self> {
         let database = Self::launch(ministack()?).await;
         database
-            .ask(
+            .call(
                 "CreateTable",
                 json!({
                     "TableName": TABLE,
@@ -115,14 +115,14 @@ impl DynamoDb {
         Self { url, http, _process: process }
     }
 
-    /// All items, by their key.
+    /// All items, sorted by their key.
     pub async fn items(&self) -> Vec<Value> {
-        let mut items = self.ask("Scan", json!({"TableName": TABLE})).await["Items"].as_array().unwrap().clone();
+        let mut items = self.call("Scan", json!({"TableName": TABLE})).await["Items"].as_array().unwrap().clone();
         items.sort_by_key(|item| item["id"]["S"].as_str().unwrap().to_owned());
         items
     }
 
-    async fn ask(&self, operation: &str, body: Value) -> Value {
+    async fn call(&self, operation: &str, body: Value) -> Value {
         let request = self
             .http
             .post(&self.url)
@@ -136,20 +136,20 @@ impl DynamoDb {
     }
 }
 
-/// What the stub does with an update.
+/// The behaviour of the stub.
 #[derive(Clone, Copy)]
 pub enum Store {
-    /// Makes it: the counters are all 1.
+    /// Makes the update: all counters are 1.
     Counts,
-    /// The caller has none left.
-    CallerIsOut,
-    /// Everyone has none left.
-    EveryoneIsOut,
+    /// The caller's quota is used up.
+    CallerLimitReached,
+    /// The limit of all callers is used up.
+    DailyLimitReached,
     Refuses(StatusCode, &'static str),
-    /// Answers so once, and counts then.
+    /// Refuses once, then counts.
     RefusesOnce(StatusCode, &'static str),
     Hangs,
-    Senseless,
+    Malformed,
 }
 
 #[derive(Clone)]
@@ -175,7 +175,7 @@ impl Stub {
         stub
     }
 
-    pub fn now(&self, store: Store) {
+    pub fn set(&self, store: Store) {
         *self.store.lock().unwrap() = store;
     }
 
@@ -198,25 +198,25 @@ async fn update_item(State(stub): State<Stub>, headers: HeaderMap, body: Bytes) 
     let store = *stub.store.lock().unwrap();
     let everyone = asked["Key"]["id"]["S"].as_str().unwrap().starts_with("everyone/");
     let (status, body) = match store {
-        Store::CallerIsOut if !everyone => full(&asked),
-        Store::EveryoneIsOut if everyone => full(&asked),
-        Store::Counts | Store::CallerIsOut | Store::EveryoneIsOut => {
+        Store::CallerLimitReached if !everyone => full(&asked),
+        Store::DailyLimitReached if everyone => full(&asked),
+        Store::Counts | Store::CallerLimitReached | Store::DailyLimitReached => {
             let names = asked["ExpressionAttributeNames"].as_object().unwrap().values();
             let counters = names.map(|name| (name.as_str().unwrap().to_owned(), json!({"N": "1"})));
             (StatusCode::OK, json!({"Attributes": Value::from_iter(counters)}))
         }
         Store::Refuses(status, code) => (status, refusal(code)),
         Store::RefusesOnce(status, code) => {
-            stub.now(Store::Counts);
+            stub.set(Store::Counts);
             (status, refusal(code))
         }
         Store::Hangs => std::future::pending().await,
-        Store::Senseless => (StatusCode::OK, json!("<html>")),
+        Store::Malformed => (StatusCode::OK, json!("<html>")),
     };
     (status, [(header::CONTENT_TYPE, "application/x-amz-json-1.0")], body.to_string()).into_response()
 }
 
-/// What DynamoDB answers where the condition does not hold.
+/// DynamoDB's answer if the condition does not hold.
 fn full(asked: &Value) -> (StatusCode, Value) {
     let names = asked["ExpressionAttributeNames"].as_object().unwrap().values();
     let counters = names.map(|name| (name.as_str().unwrap().to_owned(), json!({"N": "1000000"})));
