@@ -1,4 +1,4 @@
-"""What README and docs show of the bench is what its last run measured."""
+"""The numbers of the bench in README and docs are those of its last run."""
 
 import json
 import re
@@ -13,7 +13,7 @@ PEERS = ["lambda_http hello", "Python, requests.post", "Python, kept session", "
 
 
 def test_the_picture_is_drawn_from_the_numbers():
-    assert set(RESULTS["candidates"]) == {*OURS, *PEERS}, "a run that is kept has left no one out"
+    assert set(RESULTS["candidates"]) == {*OURS, *PEERS}, "a kept run includes every candidate"
     for name, row in RESULTS["candidates"].items():
         assert PICTURE.count(f">{name}</text>") == 3
         for shown in ("cold_cpu_ms", "mint_cpu_ms", "first_ms_at_128"):
@@ -23,7 +23,7 @@ def test_the_picture_is_drawn_from_the_numbers():
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/architecture.md"])
-def test_the_numbers_of_the_pages_are_the_bench_s(page):
+def test_the_pages_show_the_numbers_of_the_results(page):
     told = re.findall(r"<!-- (?:([^:>]+): )?(\w+_ms\w*) -->([\d.]+) ms", (ROOT / page).read_text())
     assert len(told) >= 3
     for name, what, number in told:
