@@ -124,7 +124,9 @@ fn listen_error(port: u16, error: &io::Error) -> String {
             format!("Port {port} is in use. Stop the program that uses it, or run `make demo PORT={other}`.")
         }
         ErrorKind::PermissionDenied => {
-            format!("No permission to listen on port {port}: ports below 1024 require root. Run `make demo PORT={other}`.")
+            format!(
+                "No permission to listen on port {port}: ports below 1024 require root. Run `make demo PORT={other}`."
+            )
         }
         _ => format!("Cannot listen on port {port} of 127.0.0.1: {error}."),
     }
