@@ -52,8 +52,8 @@ LINT := .venv/lint/bin
 DENY := target/tools/cargo-deny@0.20.2
 # Not cargo-shear, which asks for a newer compiler than the project does.
 MACHETE := target/tools/cargo-machete@0.9.2
-# OpenAI's browser SDK, where there is an npm to install it.
-SDK := $(if $(shell command -v npm),tests/sdk/node_modules/.package-lock.json)
+# npm packages of the tests, if this machine has npm: OpenAI's browser SDK, and the checker of the JavaScript.
+NODE_MODULES := $(if $(shell command -v npm),tests/node/node_modules/.package-lock.json)
 # Says before a long step how long it takes: $(call first,FILE THAT IT MAKES,SENTENCE).
 first = [ -e $(1) ] || echo '$(2)'
 # macOS has no `timeout`.
@@ -120,7 +120,7 @@ bench: needs-rust,python $(TOOLS) ## measure cold start, CPU and memory beside t
 bench-guard: needs-rust
 	bench/run --guard
 
-python-tests: needs-rust,python,curl,git $(TOOLS) .venv/ministack/ready .venv/checkov/ready .venv/lock/ready $(SDK) ## test the release binary in Lambda's emulator, the stack, OpenAI's SDKs, the demo in a browser, the docs
+python-tests: needs-rust,python,curl,git $(TOOLS) .venv/ministack/ready .venv/checkov/ready .venv/lock/ready $(NODE_MODULES) ## test the release binary in Lambda's emulator, the stack, OpenAI's SDKs, the demo in a browser, the JavaScript, the docs
 	cargo build --locked --release --package token-mint
 	cargo build --locked --package openai-simulator
 	cargo build --locked --package token-mint --example demo --features calls

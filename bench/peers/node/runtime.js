@@ -21,7 +21,7 @@ function report(error) {
 }
 
 // Imported here because loading it reads the key, which may fail.
-const { handler } = await import('./handler.js').catch(async (error) => {
+const { handler } = await import('./handler.js').catch(async error => {
   await call('POST', 'init/error', report(error));
   throw error;
 });
@@ -29,8 +29,8 @@ const { handler } = await import('./handler.js').catch(async (error) => {
 for (;;) {
   const { id, event } = await call('GET', 'invocation/next');
   const [outcome, body] = await handler(JSON.parse(event), { awsRequestId: id }).then(
-    (answer) => ['response', JSON.stringify(answer)],
-    (error) => ['error', report(error)],
+    answer => ['response', JSON.stringify(answer)],
+    error => ['error', report(error)],
   );
   await call('POST', `invocation/${id}/${outcome}`, body);
 }
