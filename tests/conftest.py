@@ -19,9 +19,7 @@ TARGET = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
 
 # The variables with which a program finds its tools, and none that configure it.
 TOOLCHAIN = {
-    name: value
-    for name, value in os.environ.items()
-    if name in ("PATH", "HOME") or name.startswith(("CARGO_", "RUSTUP_"))
+    name: value for name, value in os.environ.items() if name in ("PATH", "HOME") or name.startswith(("CARGO_", "RUSTUP_"))
 }
 
 # Invalid keys, so that no command can reach a real account.

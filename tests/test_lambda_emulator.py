@@ -54,7 +54,7 @@ def test_a_missing_secret_is_a_refusal_and_not_a_crash(aws, in_lambda, simulator
 
 @pytest.mark.parametrize("event", [b"{}", b"null", b'{"key1": "value1"}', b'{"httpMethod": "GET"}'])
 def test_an_event_without_a_request_is_refused_without_a_function_error(in_lambda, simulator, event):
-    program, invoke = in_lambda(OPENAI_BASE_URL=f"{simulator}/v1", OPENAI_API_KEY="sk-test")
+    _, invoke = in_lambda(OPENAI_BASE_URL=f"{simulator}/v1", OPENAI_API_KEY="sk-test")
     answer = json.loads(invoke(event))
     assert answer["statusCode"] in (400, 405), answer
     assert "errorType" not in answer

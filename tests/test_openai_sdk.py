@@ -143,7 +143,7 @@ def test_models_have_their_shutdown_date(client):
 def strictly_typed():
     """Checks that a request has only the fields of the SDK's type, at every level."""
     for found in pkgutil.walk_packages(openai.types.realtime.__path__, "openai.types.realtime."):
-        for name, kind in vars(importlib.import_module(found.name)).items():
+        for kind in vars(importlib.import_module(found.name)).values():
             if typing_extensions.is_typeddict(kind):
                 kind.__pydantic_config__ = ConfigDict(extra="forbid")
     of_kind = {"realtime": ClientSecretCreateParams, "transcription": ClientSecretCreateParams,
@@ -153,8 +153,9 @@ def strictly_typed():
 
 def test_the_types_of_the_sdk_accept_requests_and_answers(start, simulator, strictly_typed):
     port = free_port()
-    start([TARGET / "debug/examples/demo"], "demo", PORT=str(port), OPENAI_API_KEY="sk-test",
-          OPENAI_BASE_URL=f"{simulator}/v1").wait_for_text("Stop with Ctrl-C.")
+    start(
+        [TARGET / "debug/examples/demo"], "demo", PORT=str(port), OPENAI_API_KEY="sk-test", OPENAI_BASE_URL=f"{simulator}/v1"
+    ).wait_for_text("Stop with Ctrl-C.")
     profiles = json.loads((ROOT / "function/profiles.json").read_text())
     asked = [{}, {"voice": "cedar"}, *({"profile": name} for name in profiles)]
     asked += [
@@ -165,9 +166,12 @@ def test_the_types_of_the_sdk_accept_requests_and_answers(start, simulator, stri
     ]
     for body in asked:
         assert post(f"http://127.0.0.1:{port}/token", json.dumps(body).encode())[0] == 200, body
-    sent = [(request["path"], request["body"]) for request in json.loads(post(f"{simulator}/simulator/requests", None, method="GET")[2])]
+    sent = [
+        (request["path"], request["body"])
+        for request in json.loads(post(f"{simulator}/simulator/requests", None, method="GET")[2])
+    ]
     assert len(sent) == len(asked) > 20
-    for body, (path, request) in zip(asked, sent):
+    for body, (path, request) in zip(asked, sent, strict=True):
         strictly_typed[profiles[body.get("profile", "default")]["kind"]].validate_python(request, strict=True)
         # Sent as plain JSON, and answered in the form that the SDK expects.
         status, _, answer = post(

@@ -76,9 +76,7 @@ def test_every_npm_package_has_one_version_and_its_hash(node):
 
 
 def test_npm_uses_the_lock_file_and_runs_no_install_scripts():
-    installs = [
-        command for command in COMMANDS if re.search(r"\bnpm (add|ci|exec|i|install|update|x)\b|\bnpx\b", command)
-    ]
+    installs = [command for command in COMMANDS if re.search(r"\bnpm (add|ci|exec|i|install|update|x)\b|\bnpx\b", command)]
     assert installs
     for install in installs:
         assert "npm ci --ignore-scripts" in install, install

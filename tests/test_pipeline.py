@@ -151,9 +151,7 @@ def test_the_build_deploys_under_the_deployment_role_only():
     for statement in changing:
         if "transform/Serverless-2016-10-31" not in statement["Resource"]["Fn::Sub"]:
             assert statement["Resource"]["Fn::Sub"].endswith(":stack/${StackName}/*")
-            assert statement["Condition"] == {
-                "ArnEquals": {"cloudformation:RoleArn": {"Fn::GetAtt": ["DeployRole", "Arn"]}}
-            }
+            assert statement["Condition"] == {"ArnEquals": {"cloudformation:RoleArn": {"Fn::GetAtt": ["DeployRole", "Arn"]}}}
     assert len(changing) == 2
     # Actions that would bypass the change set, and so its condition.
     assert not actions("BuildRole") & {f"cloudformation:{verb}Stack" for verb in ("Create", "Update", "Delete")}
@@ -243,7 +241,7 @@ def test_each_bare_star_has_a_reason():
 
 
 def test_only_one_service_may_assume_each_role():
-    for role, service in zip(ROLES, ["codebuild.amazonaws.com", "cloudformation.amazonaws.com"]):
+    for role, service in zip(ROLES, ["codebuild.amazonaws.com", "cloudformation.amazonaws.com"], strict=True):
         [trust] = resources()[role]["Properties"]["AssumeRolePolicyDocument"]["Statement"]
         assert (trust["Principal"], trust["Action"]) == ({"Service": service}, "sts:AssumeRole")
 
@@ -359,7 +357,9 @@ def test_a_push_is_tested_built_and_deployed_in_this_order(codebuild):
     assert succeeded
     folder = f"at={codebuild.source}"
     variables = "stack=token-mint role=arn:aws:iam::123456789012:role/deploy ci=true"
-    assert calls == [f"{target} {variables} {folder}" for target in ("toolchain", "supply-chain", "lint", "rust-tests", "build", "deploy")]
+    assert calls == [
+        f"{target} {variables} {folder}" for target in ("toolchain", "supply-chain", "lint", "rust-tests", "build", "deploy")
+    ]
 
 
 @pytest.mark.parametrize("failing", ["toolchain", "supply-chain", "lint", "rust-tests", "build"])

@@ -48,9 +48,9 @@ def test_a_broken_file_fails_the_build_with_every_message(build):
     code, said = build(json.dumps(profiles), *cargo)
     assert code != 0 and "token-mint" in said
     for sentence in [
-        "error: token-mint@0.1.0: profiles.json: profile \"default\": \"/voice\" was a field of OpenAI's beta API.",
-        "profile \"de-escalation\": the field \"voice\" writes to \"audio/output/voice\", which does not begin with a slash.",
-        "warning: token-mint@0.1.0: profiles.json: profile \"de-escalation\": \"/model\" is \"gpt-realtime-next\"",
+        'error: token-mint@0.1.0: profiles.json: profile "default": "/voice" was a field of OpenAI\'s beta API.',
+        'profile "de-escalation": the field "voice" writes to "audio/output/voice", which does not begin with a slash.',
+        'warning: token-mint@0.1.0: profiles.json: profile "de-escalation": "/model" is "gpt-realtime-next"',
     ]:
         assert sentence in said, said
 

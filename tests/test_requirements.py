@@ -76,7 +76,7 @@ def test_a_target_names_all_missing_tools_at_once(bare, target):
 def test_an_old_rust_is_named_with_its_version(bare, version, fits):
     ran = bare("requirements/check", "rust", cargo=f"cargo {version}", cc="")
     assert (ran.returncode == 0) == fits
-    assert fits or f"Rust 1.94.1 or later: cargo is {version}" in ran.stderr and "Install Rust with rustup:" in ran.stderr
+    assert fits or (f"Rust 1.94.1 or later: cargo is {version}" in ran.stderr and "Install Rust with rustup:" in ran.stderr)
 
 
 @pytest.mark.parametrize("version, fits", [("3.9.2", False), ("3.10.13", False), ("3.11.2", True), ("3.14.0rc1", True)])

@@ -78,4 +78,4 @@ def test_make_local_api_answers_as_the_deployed_api(image, start):
 def test_without_docker_the_message_names_the_alternative(target, tmp_path):
     ran = run("make", target, DOCKER_HOST=f"unix://{tmp_path}/nothing")
     assert ran.returncode == 2
-    assert "a running Docker engine that you may use: start Docker, or use `make demo`, which needs none" in ran.stderr
+    assert "a running Docker engine that you may use: start Docker, or use `make demo`, which does not need it" in ran.stderr

@@ -4,14 +4,16 @@ ministack creates every type of resource in a deployment with these parameters. 
 (replaced below) and saved queries (left out). It does not support or enforce CodeDeploy, CodeConnections, permissions,
 throttling and reserved concurrency: test_template.py and test_pipeline.py check these in the templates."""
 
-import hmac
 import base64
+import fcntl
+import hmac
 import json
 import os
 import pty
 import re
 import shutil
 import subprocess
+import termios
 import time
 
 import boto3
@@ -125,7 +127,9 @@ class Operator:
             "roles": self.client("iam").list_roles()["Roles"],
             "tables": self.client("dynamodb").list_tables()["TableNames"],
         }
-        return {kind: [each for each in found if "token-mint" in json.dumps(each, default=str)] for kind, found in listed.items()}
+        return {
+            kind: [each for each in found if "token-mint" in json.dumps(each, default=str)] for kind, found in listed.items()
+        }
 
 
 def test_the_built_binary_runs_on_amazon_linux(built):
@@ -137,7 +141,9 @@ def test_the_built_binary_runs_on_amazon_linux(built):
 
     assert 0 < max(map(int, re.findall(r"GLIBC_2\.(\d+)", read("--version-info")))) <= 34
     libraries = set(re.findall(r"\(NEEDED\).*\[(.*)\]", read("--dynamic")))
-    assert {"libc.so.6"} <= libraries <= {"libc.so.6", "libm.so.6", "ld-linux-aarch64.so.1"}, "each further library makes the start slower"
+    assert {"libc.so.6"} <= libraries <= {"libc.so.6", "libm.so.6", "ld-linux-aarch64.so.1"}, (
+        "each further library makes the start slower"
+    )
 
 
 def test_the_life_cycle_of_a_stack(stand_in, simulator, in_lambda, architecture):
@@ -241,9 +247,7 @@ def test_the_nested_stacks_are_created(with_nested_stacks, simulator, architectu
         if resource["ResourceType"] == "AWS::CloudFormation::Stack"
     ]
     made = [
-        resource
-        for stack in nested
-        for resource in cloudformation.describe_stack_resources(StackName=stack)["StackResources"]
+        resource for stack in nested for resource in cloudformation.describe_stack_resources(StackName=stack)["StackResources"]
     ]
     assert [resource["ResourceType"] for resource in made] == ["AWS::CloudWatch::Dashboard"], "no pipeline by default"
     assert all(resource["PhysicalResourceId"] for resource in made)
@@ -354,7 +358,7 @@ def test_a_blocked_caller_is_refused_until_they_are_unblocked(stand_in, simulato
     def mint_until(wanted):
         """The first answers may follow the earlier secret: an instance reads it again in the background."""
         answers = []
-        while not answers or answers[-1] != wanted and len(answers) < 20:
+        while not answers or (answers[-1] != wanted and len(answers) < 20):
             _, status, body = operator.mint()
             answers.append((status, body.get("code")))
         return answers[-1]
@@ -456,7 +460,8 @@ def test_the_key_is_entered_without_an_echo(stand_in, simulator, architecture):
     process = subprocess.Popen(
         ["make", "--no-print-directory", "key"],
         stdin=other_end, stdout=other_end, stderr=other_end, cwd=ROOT, env=operator.environment, start_new_session=True,
-        preexec_fn=lambda: __import__("fcntl").ioctl(0, __import__("termios").TIOCSCTTY, 0),
+        # The key is read from the controlling terminal.
+        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),  # noqa: PLW1509
     )  # fmt: skip
     os.close(other_end)
     shown = b""

@@ -83,7 +83,7 @@ class Crate:
                 seen |= set(circle)
                 ties = [
                     f"{self._name(one)} imports {', '.join(sorted(self.imports[one][other]))} from {self._name(other)}"
-                    for one, other in zip(circle, [*circle[1:], circle[0]])
+                    for one, other in zip(circle, [*circle[1:], circle[0]], strict=True)
                 ]
                 sentences.append("; ".join(ties))
         return sentences

@@ -2,6 +2,7 @@
 
 Permissions, throttling, CORS and gradual deployments are checked here, because the stand-in of AWS does not enforce them."""
 
+import itertools
 import json
 import re
 import subprocess
@@ -56,7 +57,7 @@ def test_checkov_reports_no_findings_beyond_the_explained_exceptions():
 
 def test_the_template_sets_exactly_the_variables_of_the_function():
     config = (ROOT / "function/src/config.rs").read_text()
-    read = {name for name in re.findall(r'^const ([A-Z_]+): &str = "\1";', config, re.MULTILINE)}
+    read = set(re.findall(r'^const ([A-Z_]+): &str = "\1";', config, re.MULTILINE))
     set_ = set(RESOURCES["MintFunction"]["Properties"]["Environment"]["Variables"])
     assert set_ == {name for name in read if not name.startswith("AWS_LAMBDA_")}
 
@@ -89,7 +90,9 @@ def records(in_lambda, simulator, aws):
     invoke(event)
     minted, refused = [json.loads(line) for line in program.log.read_text().splitlines() if line.startswith('{"_aws"')]
     assert (minted["Code"], refused["Code"]) == ("ok", "openai_rejected_session")
-    assert f'"span":{{"requestId":"{minted["requestId"]}"' in program.log.read_text(), "DEBUG lines have the ID of their request"
+    assert f'"span":{{"requestId":"{minted["requestId"]}"' in program.log.read_text(), (
+        "DEBUG lines have the ID of their request"
+    )
     return minted, refused
 
 
@@ -128,7 +131,7 @@ def metrics_of_the_dashboard():
         for metric in widget["properties"].get("metrics", []):
             if isinstance(metric[0], str):
                 namespace, name, *rest = [part for part in metric if isinstance(part, str)]
-                yield widget["properties"]["title"], (namespace, name), dict(zip(rest[::2], rest[1::2]))
+                yield widget["properties"]["title"], (namespace, name), dict(zip(rest[::2], rest[1::2], strict=True))
             else:
                 search = re.search(r"{(\w+),([\w,]+)} MetricName=\"(\w+)\"", metric[0]["expression"])
                 yield widget["properties"]["title"], (search[1], search[3]), dict.fromkeys(search[2].split(","), None)
@@ -157,7 +160,23 @@ def test_every_saved_query_uses_fields_of_a_record(records):
     assert len(queries) == 4
     [log_widget] = [widget for widget in dashboard()["widgets"] if widget["type"] == "log"]
     queries["dashboard"] = log_widget["properties"]["query"].partition(" | ")[2]
-    language = "filter or fields stats sort limit by as desc asc sum count bin substr ispresent".split()
+    language = [
+        "filter",
+        "or",
+        "fields",
+        "stats",
+        "sort",
+        "limit",
+        "by",
+        "as",
+        "desc",
+        "asc",
+        "sum",
+        "count",
+        "bin",
+        "substr",
+        "ispresent",
+    ]
     fields = {field for record in records for field in record} | {"@timestamp", "span"}
     for name, query in queries.items():
         comment = " ".join(line for line in query.splitlines() if line.startswith("#"))
@@ -166,7 +185,7 @@ def test_every_saved_query_uses_fields_of_a_record(records):
             to_fill_in = value.isupper() and f"in place of {value}" in comment
             assert to_fill_in or value in [record.get(field) for record in records], f"{name} filters for {field} = {value}"
         words = re.findall(r"(?<![\w'])@?[A-Za-z]\w*", re.sub(r"'.*?'", "", code))
-        named = {after for before, after in zip(words, words[1:]) if before == "as"}
+        named = {after for before, after in itertools.pairwise(words) if before == "as"}
         assert {"caller", "message", "requestId", "Code"} & set(words)
         assert set(words) - set(language) - named <= fields, f"{name} uses a field that no record has"
 
@@ -217,8 +236,8 @@ def test_the_function_has_exactly_the_permissions_it_needs():
     role = RESOURCES["MintRole"]["Properties"]
     assert set(role) == {"Description", "AssumeRolePolicyDocument", "Policies"}
     always, sometimes = [], {}
-    for policy in role["Policies"]:
-        condition, policy, otherwise = policy.get("Fn::If", [None, policy, {"Ref": "AWS::NoValue"}])
+    for conditional in role["Policies"]:
+        condition, policy, otherwise = conditional.get("Fn::If", [None, conditional, {"Ref": "AWS::NoValue"}])
         assert otherwise == {"Ref": "AWS::NoValue"}
         granted = sometimes.setdefault(condition, []) if condition else always
         for statement in policy["PolicyDocument"]["Statement"]:
