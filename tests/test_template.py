@@ -74,8 +74,8 @@ def test_every_parameter_and_output_is_described_and_every_parameter_used():
 
 
 @pytest.fixture
-def records(in_lambda, simulator, aws):
-    """Real records of the release binary, with all that it can know: of a mint, and of a refusal by OpenAI."""
+def log(in_lambda, simulator, aws):
+    """All lines that the release binary logs at DEBUG: of a mint, and of a refusal by OpenAI."""
     endpoint, session = aws
     table = {name: RESOURCES["QuotaTable"]["Properties"][name] for name in ("AttributeDefinitions", "KeySchema", "BillingMode")}
     session.client("dynamodb", endpoint_url=endpoint).create_table(TableName="quotas", **table)
@@ -87,10 +87,46 @@ def records(in_lambda, simulator, aws):
     invoke(event)
     post(f"{simulator}/simulator/faults", b'{"fault": "not-found"}')
     invoke(event)
-    minted, refused = [json.loads(line) for line in program.log.read_text().splitlines() if line.startswith('{"_aws"')]
+    return [json.loads(line) for line in program.log.read_text().splitlines() if line.startswith("{")]
+
+
+@pytest.fixture
+def records(log):
+    """Real records, with all that they can contain."""
+    minted, refused = [line for line in log if "_aws" in line]
     assert (minted["Code"], refused["Code"]) == ("ok", "openai_rejected_session")
-    assert f'"span":{{"requestId":"{minted["requestId"]}"' in program.log.read_text(), "DEBUG lines are of a request"
+    spans = [line["span"]["requestId"] for line in log if "span" in line]
+    assert {minted["requestId"], refused["requestId"]} == set(spans), "DEBUG lines are of a request"
     return minted, refused
+
+
+# Lambda's own names, from the most detailed to the least (its API reference, "LoggingConfig").
+APPLICATION_LEVELS = ["TRACE", "DEBUG", "INFO", "WARN", "ERROR", "FATAL"]
+
+
+def level_in_lambda(line):
+    """The level that Lambda takes a line for ("Log-level filtering"): INFO without a valid level and an RFC 3339 timestamp."""
+    stated = str(line.get("level")).upper()
+    stamped = re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)", str(line.get("timestamp")))
+    return stated if stamped and stated in APPLICATION_LEVELS else "INFO"
+
+
+def test_lambda_drops_no_line_that_the_function_logs(log):
+    logging = RESOURCES["MintFunction"]["Properties"]["LoggingConfig"]
+    assert logging["LogFormat"] == "JSON"
+    least = APPLICATION_LEVELS.index(logging.get("ApplicationLogLevel", "INFO"))
+    dropped = [line for line in log if APPLICATION_LEVELS.index(level_in_lambda(line)) < least]
+    assert not dropped, f"Lambda drops {len(dropped)} of {len(log)} lines"
+    assert {level_in_lambda(line) for line in log if "_aws" not in line} >= {"DEBUG"}, "DEBUG lines state their level and time"
+    assert {level_in_lambda(line) for line in log if "_aws" in line} == {"INFO"}
+    for level in TEMPLATE["Parameters"]["LogLevel"]["AllowedValues"]:
+        assert APPLICATION_LEVELS.index(level) >= least, f"LogLevel={level} would show nothing more"
+
+
+def test_lambda_writes_the_platform_lines_that_the_bill_counts():
+    """At WARN there is no platform.start, and a platform.report of failures only; DEBUG adds further lines."""
+    assert RESOURCES["MintFunction"]["Properties"]["LoggingConfig"]["SystemLogLevel"] == "INFO"
+    assert "platform.start and platform.report" in (ROOT / "estimate/cost.py").read_text()
 
 
 def published_by_the_function(records):
