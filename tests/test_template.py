@@ -352,6 +352,20 @@ def test_the_access_log_has_no_address():
     assert not re.search(r"identity|sourceIp|userAgent|ip\b", line, re.IGNORECASE)
 
 
+def test_the_access_log_needs_no_room_in_the_account_s_resource_policy():
+    """AWS, "Avoiding Amazon CloudWatch Logs resource policy size restrictions"; names are at most 512 characters."""
+    destination = RESOURCES["Stage"]["Properties"]["AccessLogSettings"]["DestinationArn"]
+    assert destination == {"Fn::GetAtt": ["AccessLogs", "Arn"]}
+    name = RESOURCES["AccessLogs"]["Properties"]["LogGroupName"]["Fn::Sub"]
+    assert name.startswith("/aws/vendedlogs/")
+    names = {
+        name.replace("${AWS::StackName}", stack).replace("${Api}", api)
+        for stack in ("a" * 128, "token-mint") for api in ("a1b2c3d4e5", "f6a7b8c9d0")
+    }  # fmt: skip
+    assert len(names) == 4, "two stacks, or one that is made again, have names of their own"
+    assert all(re.fullmatch(r"[.\-_/#A-Za-z0-9]{1,512}", name) for name in names)
+
+
 def test_what_holds_data_says_what_becomes_of_it():
     for name, found in RESOURCES.items():
         if found["Type"] in ("AWS::SecretsManager::Secret", "AWS::Logs::LogGroup", "AWS::DynamoDB::Table"):
