@@ -1,10 +1,11 @@
 """The pipeline: its template is sound, its roles are narrow, and its buildspec runs in the order that it should.
 
 Not covered, since none of it runs outside AWS: CodeBuild's image and what is installed in it, its cache, the webhook,
-the connection to the Git host, and whether the roles' permissions are enough for a deployment.
+the connection to the Git host. test_roles.py derives the permissions that a deployment needs.
 """
 
 import fnmatch
+import functools
 import os
 import re
 import shlex
@@ -35,6 +36,7 @@ def test_cfn_lint_finds_nothing():
     assert linted.returncode == 0, linted.stdout + linted.stderr
 
 
+@functools.cache
 def resources():
     return yaml_parse(TEMPLATE.read_text())["Resources"]
 
@@ -117,22 +119,6 @@ def test_no_one_reads_or_changes_a_count(role):
 
 
 @pytest.mark.parametrize("role", ROLES)
-def test_no_one_gives_a_permission(role):
-    """Of all that IAM can do, reading, passing on and taking away."""
-    of_iam = {action for action in actions(role) if action.startswith(("iam:", "sts:"))}
-    assert of_iam <= {
-        "iam:DeleteRole",
-        "iam:DeleteRolePolicy",
-        "iam:DetachRolePolicy",
-        "iam:GetRole",
-        "iam:GetRolePolicy",
-        "iam:ListAttachedRolePolicies",
-        "iam:ListRolePolicies",
-        "iam:PassRole",
-    }
-
-
-@pytest.mark.parametrize("role", ROLES)
 def test_a_role_is_passed_to_one_service_only(role):
     passing = [statement for statement in statements(role) if "iam:PassRole" in listed(statement["Action"])]
     assert passing
@@ -151,9 +137,7 @@ def test_the_build_deploys_under_the_deployment_role_only():
     for statement in changing:
         if "transform/Serverless-2016-10-31" not in statement["Resource"]["Fn::Sub"]:
             assert statement["Resource"]["Fn::Sub"].endswith(":stack/${StackName}/*")
-            assert statement["Condition"] == {
-                "ArnEquals": {"cloudformation:RoleArn": {"Fn::GetAtt": ["DeployRole", "Arn"]}}
-            }
+            assert statement["Condition"] == {"ArnEquals": {"cloudformation:RoleArn": {"Fn::GetAtt": ["DeployRole", "Arn"]}}}
     assert len(changing) == 2
     # What would go past the change set, and so past its condition.
     assert not actions("BuildRole") & {f"cloudformation:{verb}Stack" for verb in ("Create", "Update", "Delete")}
@@ -181,7 +165,7 @@ NAMES = {
     "AWS::Serverless::Application": ("cloudformation:UpdateStack", "cloudformation:{}:stack/{}-{}-1A2B/1-2-3"),
     "AWS::Logs::LogGroup": ("logs:PutRetentionPolicy", "logs:{}:log-group:{}-{}-1A2B"),
     "AWS::CloudWatch::Alarm": ("cloudwatch:PutMetricAlarm", "cloudwatch:{}:alarm:{}-{}-1A2B"),
-    "AWS::SNS::Topic": ("sns:SetTopicAttributes", "sns:{}:{}-{}-1A2B"),
+    "AWS::SNS::Topic": ("sns:Subscribe", "sns:{}:{}-{}-1A2B"),
     "AWS::DynamoDB::Table": ("dynamodb:UpdateTable", "dynamodb:{}:table/{}-{}-1A2B"),
 }
 
@@ -359,7 +343,9 @@ def test_a_push_is_tested_built_and_deployed_in_that_order(codebuild):
     assert succeeded
     where = f"at={codebuild.source}"
     what = "stack=token-mint role=arn:aws:iam::123456789012:role/deploy ci=true"
-    assert calls == [f"{target} {what} {where}" for target in ("toolchain", "supply-chain", "lint", "rust-tests", "build", "deploy")]
+    assert calls == [
+        f"{target} {what} {where}" for target in ("toolchain", "supply-chain", "lint", "rust-tests", "build", "deploy")
+    ]
 
 
 @pytest.mark.parametrize("failing", ["toolchain", "supply-chain", "lint", "rust-tests", "build"])
