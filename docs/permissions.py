@@ -36,9 +36,8 @@ CONFIGURATION = "arn:aws:codedeploy:*:*:deploymentconfig:CodeDeployDefault.*"
 API = "arn:aws:apigateway:*::/apis/{api}"
 TAGS = "arn:aws:apigateway:*::/tags/*%2Fapis%2F{api}*"
 BUILD_ROLE = "arn:aws:iam::*:role/{stack}-PipelineStack-*-BuildRole-*"
-# A connection has an ID of AWS's choice, and goes by the service's new or old name.
+# A connection has an ID of AWS's choice.
 CONNECTION = "arn:aws:codeconnections:*:*:connection/*"
-OLD_CONNECTION = "arn:aws:codestar-connections:*:*:connection/*"
 
 # The ARNs that each type's handlers reach, by the reference's names for kinds of resources, most particular first. {parent} is
 # the name of the stack that the resource is in: the stack's own, or that of a nested one. A kind that is missing here belongs to
@@ -56,7 +55,6 @@ REACH = {
         "project": "arn:aws:codebuild:*:*:project/{stack}",
         "role": BUILD_ROLE,
         "Connection": CONNECTION,
-        "connection": OLD_CONNECTION,
     },
     "AWS::CodeDeploy::Application": {"application": APPLICATION},
     "AWS::CodeDeploy::DeploymentGroup": {
@@ -112,6 +110,17 @@ WITHOUT_HANDLERS = {
         "update": ["codebuild:UpdateProject", "codebuild:UpdateWebhook", "iam:PassRole"],
         "delete": ["codebuild:DeleteProject", "codebuild:DeleteWebhook"],
     }
+}
+
+# Permissions that a deployment needs and that no handler names, by action: the resource, and the reason.
+TRANSFORM = "arn:aws:cloudformation:*:aws:transform/Serverless-2016-10-31"
+BESIDES = {
+    "cloudformation:CreateChangeSet": (TRANSFORM, "SAM's transform counts as a change set of AWS's"),
+    # docs.aws.amazon.com/apigateway/latest/developerguide/http-api-logging.html lists these for an access log.
+    "logs:DeleteLogDelivery": ("*", "API Gateway ends the delivery of the access log"),
+    "logs:GetLogDelivery": ("*", "API Gateway reads the delivery of the access log"),
+    "logs:ListLogDeliveries": ("*", "API Gateway reads the delivery of the access log"),
+    "logs:UpdateLogDelivery": ("*", "API Gateway changes the delivery of the access log"),
 }
 
 # Features that the template does not use, and the permissions that only they need: the reason, the types (and resources) that it

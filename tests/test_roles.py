@@ -6,12 +6,17 @@ docs/permissions.py derives what a deployment needs. Not covered, since no AWS i
 import fnmatch
 import functools
 import json
+import os
+import re
+import shlex
+import subprocess
+import sys
 
 import pytest
-from conftest import ROOT, skip
+from conftest import NO_AWS_ACCOUNT, ROOT, skip
 from test_pipeline import ROLES, actions, listed, statements
 
-from docs import permissions
+from docs import deploy_policy, permissions
 
 # Permissions that a handler needs and that DeployRole does not have on purpose: the reason, the types (and resources), the
 # actions. What these entries leave out is deployed by hand. permissions.UNUSED lists what no deployment needs.
@@ -35,16 +40,6 @@ WITHHELD = [
     ]),
 ]  # fmt: skip
 
-# Permissions of DeployRole that no handler names, each with the reason that it is there.
-BESIDES = {
-    "cloudformation:CreateChangeSet": "SAM's transform counts as a change set of AWS's",
-    # docs.aws.amazon.com/apigateway/latest/developerguide/http-api-logging.html lists these for an access log.
-    "logs:DeleteLogDelivery": "API Gateway ends the delivery of the access log",
-    "logs:GetLogDelivery": "API Gateway reads the delivery of the access log",
-    "logs:ListLogDeliveries": "API Gateway reads the delivery of the access log",
-    "logs:UpdateLogDelivery": "API Gateway changes the delivery of the access log",
-}
-
 # Actions that AWS can restrict to a resource, and that are allowed for all of them.
 UNRESTRICTED = {"cloudwatch:DescribeAlarms": "CloudFormation asks before an alarm exists"}
 
@@ -55,7 +50,7 @@ BOUNDED = {
     "iam:DeleteRolePolicy": "takes away",
     "iam:DetachRolePolicy": "takes away",
     "iam:PassRole": "hands an existing role of the stack to the one service that it is for",
-    "lambda:AddPermission": "lets API Gateway invoke the function, and nobody else",
+    "lambda:AddPermission": "lets only API Gateway invoke the function",
     "lambda:RemovePermission": "takes away",
     "sns:CreateTopic": "CloudFormation creates a topic without a policy",
 }
@@ -164,7 +159,7 @@ def test_a_deployment_has_no_other_permission(needs):
         for action in listed(statement["Action"])
     }
     besides = {action for action in granted if action.lower() not in used}
-    assert besides == set(BESIDES)
+    assert besides == set(permissions.BESIDES)
 
 
 @pytest.mark.parametrize("role", ROLES)
@@ -232,3 +227,147 @@ def test_the_actions_that_could_give_a_permission_are_bounded():
     assert "Deny" not in json.dumps(permissions.read("template.yaml"))
     topic = permissions.PROVIDER_SCHEMA_MANAGER.get_resource_schema("us-east-1", "AWS::SNS::Topic").schema["properties"]
     assert {name for name in topic if "Policy" in name} == {"DataProtectionPolicy", "ArchivePolicy"}
+
+
+# --- deployments by hand ----------------------------------------------------------------------------------------------
+
+
+def references(node):
+    """The names of parameters, resources and conditions in a part of a template."""
+    if isinstance(node, list):
+        return set().union(*map(references, node)) if node else set()
+    if not isinstance(node, dict):
+        return set()
+    found = set()
+    for key, value in node.items():
+        if key in ("Ref", "Condition") and isinstance(value, str):
+            found.add(value)
+        elif key == "Fn::If":
+            found |= {value[0]} | references(value[1:])
+        elif key == "Fn::Sub":
+            found |= set(re.findall(r"\$\{(\w+)\}", value if isinstance(value, str) else value[0]))
+        else:
+            found |= references(value)
+    return found
+
+
+def iam(resources):
+    return {name: resource for name, resource in resources.items() if resource["Type"].startswith("AWS::IAM::")}
+
+
+def parameters_that_change_roles():
+    """The parameters on which a role or a policy depends, through conditions, through the pipeline's or in SAM's transform."""
+    template, pipeline = permissions.read("template.yaml"), permissions.read("infra/pipeline.yaml")
+    stack = template["Resources"]["PipelineStack"]
+    of_pipeline = references(list(iam(pipeline["Resources"]).values())) & set(stack["Properties"]["Parameters"])
+    found = references(list(iam(template["Resources"]).values()))
+    found |= {stack["Condition"]} | references([stack["Properties"]["Parameters"][name] for name in of_pipeline])
+    while found & set(template["Conditions"]):
+        conditions = found & set(template["Conditions"])
+        found = (found - conditions) | references([template["Conditions"][name] for name in conditions])
+    found &= set(template["Parameters"])
+    for name, parameter in template["Parameters"].items():
+        made = [iam(permissions.transformed(**{name: value})) for value in parameter.get("AllowedValues", [])]
+        if any(one != made[0] for one in made):
+            found.add(name)
+    return found
+
+
+def test_the_page_names_the_parameters_that_need_another_role():
+    page = (ROOT / "docs/operating.md").read_text()
+    section = page.split("## Deploying on push\n")[1].split("\n## ")[0]
+    assert set(re.findall(r"^- `(\w+)`", section, re.MULTILINE)) == parameters_that_change_roles()
+    [command] = re.findall(r"^make deploy .+$", section, re.MULTILINE)
+    [arn] = re.findall(r"DEPLOY_ROLE_ARN=(\S+)", command)
+    arguments = [word for word in shlex.split(command) if word != "make"]
+    ran = subprocess.run(["make", "--dry-run", *arguments], cwd=ROOT, capture_output=True, text=True)
+    assert f"--role-arn {arn}" in ran.stdout and "--parameter-overrides Tracing=Active" in ran.stdout
+    assert may(dict(deploy_policy.policies())["roles"], "iam:PassRole", arn)
+    for name in ("function", "data", "roles", "pipeline"):
+        assert f"`{name}`" in section
+
+
+# --- the policies for people ------------------------------------------------------------------------------------------
+
+
+def may(found, action, arn):
+    """Whether statements allow an action, their conditions aside."""
+    return any(
+        action.lower() in {name.lower() for name in statement["Action"]}
+        and any(fnmatch.fnmatchcase(arn, resource) for resource in statement["Resource"])
+        for statement in found
+    )
+
+
+def test_the_policies_for_people_are_new():
+    written = {path: path.read_text() for path in deploy_policy.FOLDER.glob("*")}
+    assert written == dict(deploy_policy.documents()), "run `.venv/tools/bin/python -m docs.deploy_policy`"
+
+
+def test_a_policy_for_people_fits_and_is_linked():
+    page = (ROOT / "docs/operating.md").read_text()
+    for path, text in deploy_policy.documents():
+        assert len(re.sub(r"\s", "", text)) <= deploy_policy.LIMIT, path.name
+        assert f"(policies/{path.name})" in page
+
+
+@pytest.mark.parametrize("stack", ["token-mint", "token-mint-prod"])
+def test_a_deployment_by_hand_may_do_all_that_cloudformation_needs(needs, stack):
+    found = [
+        one for name, policy in deploy_policy.policies() if name in ("function", "data", "roles", "pipeline") for one in policy
+    ]
+    checked = 0
+    for need, _ in needs:
+        if need.resource is not None and not need.unused:
+            arn = sample(need.resource).replace("token-mint", stack)
+            assert may(found, need.action, arn), f"{need.action} on {arn}"
+            checked += 1
+    assert checked > 400
+    # So a deployment by hand can do at least what a push can.
+    by_hand = {action.lower() for statement in found for action in statement["Action"]}
+    assert {action for _, actions, _ in grants() for action in actions} <= by_hand
+
+
+def test_the_policies_for_people_reach_names_of_this_project_only():
+    known = re.compile(
+        r"token-mint\*|aws-sam-cli-managed-default|:secret:Secret-|:connection/\*|::/(apis|tags)|CodeDeployDefault|transform/Serverless"
+    )
+    for name, policy in deploy_policy.policies():
+        for statement in policy:
+            for action in statement["Action"]:
+                assert permissions.kinds(action) is not None, f"{name}: AWS knows no {action}"
+                if "*" in statement["Resource"]:
+                    listing = action in UNRESTRICTED or action in deploy_policy.CONSOLE
+                    assert permissions.kinds(action) == [] or listing, f"{name}: {action} can be restricted"
+            assert all(resource == "*" or known.search(resource) for resource in statement["Resource"])
+
+
+def test_cfn_lint_accepts_the_policies_for_people(tmp_path):
+    resources = {
+        path.stem.capitalize(): {"Type": "AWS::IAM::ManagedPolicy", "Properties": {"PolicyDocument": json.loads(text)}}
+        for path, text in deploy_policy.documents()
+    }
+    # The tagging actions of API Gateway, which AWS does not list; the test above checks the others.
+    resources["Function"]["Metadata"] = {"cfn-lint": {"config": {"ignore_checks": ["W3037"]}}}
+    template = tmp_path / "policies.json"
+    template.write_text(json.dumps({"Resources": resources}))
+    linted = subprocess.run(
+        [f"{sys.prefix}/bin/cfn-lint", template], env=os.environ | NO_AWS_ACCOUNT, capture_output=True, text=True
+    )
+    assert linted.returncode == 0, linted.stdout + linted.stderr
+
+
+def test_the_calls_of_the_operators_commands_are_found():
+    found = dict(deploy_policy.policies())["operate"]
+    granted = {action for statement in found for action in statement["Action"]}
+    for service, method in [
+        ("secretsmanager", "PutSecretValue"),
+        ("secretsmanager", "GetSecretValue"),
+        ("lambda", "PutFunctionConcurrency"),
+        ("lambda", "UpdateFunctionCode"),
+        ("lambda", "ListVersionsByFunction"),
+        ("lambda", "UpdateAlias"),
+        ("cloudformation", "DescribeStacks"),
+    ]:
+        assert f"{service}:{method}" in granted
+    assert "logs:FilterLogEvents" in granted
