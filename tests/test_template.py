@@ -8,6 +8,7 @@ import subprocess
 import tomllib
 
 import pytest
+from alarms import Alarm
 from conftest import NO_AWS_ACCOUNT, ROOT, TOOLCHAIN, post
 from samtranslator.parser.parser import Parser
 from samtranslator.sdk.parameter import SamParameterValues
@@ -226,7 +227,8 @@ def test_an_alarm_tells_the_woken_person_what_to_do_and_reaches_them():
         assert re.search(r"\b(run|raise|open|ask|make a new one|pay)\b", told, re.IGNORECASE), f"{name}: {told}"
         assert set(re.findall(r"\bmake ([a-z-]+)", told)) - {"a"} <= targets, name
         tell = [{"Fn::If": ["HasAlarmEmail", {"Ref": "AlarmTopic"}, {"Ref": "AWS::NoValue"}]}]
-        assert alarm["AlarmActions"] == alarm["OKActions"] == tell
+        on = "InsufficientDataActions" if name == "NoMintsAlarm" else "AlarmActions"
+        assert {action: alarm[action] for action in alarm if action.endswith("Actions")} == {on: tell, "OKActions": tell}
     shown = RESOURCES["DashboardStack"]["Properties"]["Parameters"]["AlarmArns"]["Fn::Join"][1]
     there = []
     for name, alarm in RESOURCES.items():
@@ -234,6 +236,118 @@ def test_an_alarm_tells_the_woken_person_what_to_do_and_reaches_them():
             arn = {"Fn::GetAtt": [name, "Arn"]}
             there.append({"Fn::If": [alarm["Condition"], arn, {"Ref": "AWS::NoValue"}]} if "Condition" in alarm else arn)
     assert sorted(shown, key=str) == sorted(there, key=str), "the dashboard shows all that are there"
+
+
+QUIET = 30
+GIVEN = {name: parameter["Default"] for name, parameter in TEMPLATE["Parameters"].items()} | {"QuietMinutesAlarm": QUIET}
+ALARMS = {
+    name: Alarm(found["Properties"], GIVEN) for name, found in RESOURCES.items() if found["Type"] == "AWS::CloudWatch::Alarm"
+}
+# Codes of refusals with an alarm of their own, which end when somebody acts.
+LASTING = {alarm: code for alarm in ALARMS for name, *code in ALARMS[alarm].metrics() if name == "Requests" and code != ["ok"]}
+del LASTING["QuotaRefusalsAlarm"]
+
+
+@pytest.mark.parametrize("name", ALARMS)
+def test_a_new_stack_wakes_nobody(name):
+    sent = ALARMS[name].sent({metric: [[]] * 1500 for metric in ALARMS[name].metrics()})
+    assert {state for _, state in sent} <= {"OK"}, "the state of a minute without data"
+
+
+@pytest.mark.parametrize("name", sorted(set(ALARMS) - {"ApiErrorsAlarm", "LatencyAlarm", "NoMintsAlarm"}))
+def test_an_alarm_on_one_metric_goes_off_above_its_threshold_only(name):
+    alarm = ALARMS[name]
+    [metric] = alarm.metrics()
+    least = int(alarm.threshold) + 1
+    calm = [[], [1] * (least - 1), []]
+    assert not [state for _, state in alarm.sent({metric: calm * 20}) if state == "ALARM"]
+    assert (3, "ALARM") in alarm.sent({metric: [*calm, [1] * least, *calm]}), "within the minute"
+
+
+@pytest.mark.parametrize("name", [*LASTING, "ThrottlesAlarm"])
+def test_a_lasting_fault_of_a_quiet_stack_mails_once(name):
+    """With one request in ten minutes, each of them refused."""
+    [metric] = ALARMS[name].metrics()
+    refused = [[1], *[[]] * 9] * 12
+    sent = ALARMS[name].sent({metric: [[]] * 5 + refused + [[]] * 30})
+    assert [state for _, state in sent] == ["OK", "ALARM", "OK"], sent
+    ended = sent[-1][0]
+    assert ended - (5 + 110) == 15, "a quarter of an hour after the last one"
+
+
+def test_an_alarm_that_rolls_back_ends_soon_enough_for_the_deployment_that_repairs_it():
+    for alarm in RESOURCES["MintFunction"]["Properties"]["DeploymentPreference"]["Alarms"]:
+        assert ALARMS[alarm["Ref"]].period * ALARMS[alarm["Ref"]].periods <= 5
+
+
+def test_5xx_are_compared_with_all_requests():
+    sent = ALARMS["ApiErrorsAlarm"].sent
+    requests, none = [[1] * 20] * 30, [[0] * 20] * 30
+    two = [[1] * 2 + [0] * 18] * 30
+    assert not [state for _, state in sent({("Count",): requests, ("5xx",): none}) if state == "ALARM"]
+    # Whether API Gateway publishes a zero or nothing.
+    assert not [state for _, state in sent({("Count",): requests, ("5xx",): [[]] * 30}) if state == "ALARM"]
+    assert not [state for _, state in sent({("Count",): [[]] * 30, ("5xx",): [[]] * 30}) if state == "ALARM"]
+    assert not [state for _, state in sent({("Count",): requests, ("5xx",): [*two[:1], *none[:29]]}) if state == "ALARM"]
+    assert not [state for _, state in sent({("Count",): requests, ("5xx",): [[1] + [0] * 19] * 30}) if state == "ALARM"]
+    assert (1, "ALARM") in sent({("Count",): requests, ("5xx",): two})
+
+
+SLOW, FAST = GIVEN["LatencyAlarmMilliseconds"] + 1, 500
+
+
+def latencies(per_minute, slow_of, minutes=20):
+    """The same requests each minute. Of slow_of requests, one is slow, evenly; none if that is 0."""
+    asked = [SLOW if slow_of and one % slow_of == slow_of - 1 else FAST for one in range(per_minute * minutes)]
+    return {("Latency",): [asked[minute * per_minute :][:per_minute] for minute in range(minutes)]}
+
+
+@pytest.mark.parametrize(
+    ("per_minute", "slow_of", "goes_off_by"),
+    [
+        (3, 0, None), (3, 1, 0), (3, 2, 1), (3, 5, 4), (3, 15, None),
+        # A canary's tenth of all requests, all of them slow. From 6 a minute on, it is seen within its first 5 minutes.
+        (5, 10, 5), (6, 10, 4), (10, 10, 2), (60, 10, 0),
+        (60, 50, 2), (60, 200, None), (600, 0, None), (600, 50, 0), (600, 200, None), (12_000, 50, 0), (12_000, 101, None),
+    ],
+)  # fmt: skip
+def test_slow_answers_are_noticed_on_a_quiet_stack_and_on_a_busy_one(per_minute, slow_of, goes_off_by):
+    went_off = [minute for minute, state in ALARMS["LatencyAlarm"].sent(latencies(per_minute, slow_of)) if state == "ALARM"]
+    assert went_off[:1] == ([] if goes_off_by is None else [goes_off_by])
+
+
+def test_the_alarm_on_latency_says_what_it_does():
+    alarm = ALARMS["LatencyAlarm"]
+
+    def goes_off(slow, answers):
+        return "ALARM" in [state for _, state in alarm.sent({("Latency",): [[SLOW] * slow + [FAST] * (answers - slow)]})]
+
+    for answers in (3, 7, 15, 100, 299):
+        least = next(slow for slow in range(1, answers + 1) if goes_off(slow, answers))
+        assert f"at least {least}, took longer" in alarm.properties["AlarmDescription"]
+    percent = next(percent for percent in range(1, 100) if goes_off(percent * 1000 + 1, 100_000))
+    assert not goes_off(percent * 1000, 100_000)
+    assert f"more than {percent} % of all answers" in alarm.properties["AlarmDescription"]
+    assert f"Within {alarm.period * alarm.periods} minutes" in alarm.properties["AlarmDescription"]
+    exactly = {("Latency",): [[GIVEN["LatencyAlarmMilliseconds"]] * 100]}
+    assert alarm.sent(exactly) == [(0, "OK")], "as long as the parameter is not longer"
+    [share] = [stat["Stat"] for stat in alarm.stats.values() if stat["Stat"] != "SampleCount"]
+    upper = int(re.search(r":(\d+)\)", share["Fn::Sub"])[1])
+    assert upper >= 2 * RESOURCES["TokenIntegration"]["Properties"]["TimeoutInMillis"], "no answer takes longer"
+
+
+def test_silence_wakes_somebody_but_not_before_the_first_token():
+    def sent(minutes):
+        return ALARMS["NoMintsAlarm"].sent({("Requests", "ok"): minutes, ("Mints",): minutes})
+
+    silence = [[]] * 24 * 60
+    # Refused requests publish a zero under Mints and nothing under the code of a token.
+    refused = ALARMS["NoMintsAlarm"].sent({("Requests", "ok"): silence, ("Mints",): [[0]] * len(silence)})
+    assert refused == [], "no token was ever issued"
+    assert sent([*silence, [1]]) == [(len(silence), "OK")], "the first token"
+    [first, quiet, again] = sent([[1], *silence, [1]])
+    assert (first, again) == ((0, "OK"), (len(silence) + 1, "OK")) and quiet == (QUIET, "INSUFFICIENT_DATA")
+    assert sent([[1], *[[]] * (QUIET - 1)] * 10) == [(0, "OK")], "busy enough"
 
 
 def test_the_table_is_there_whatever_the_limits_are():
