@@ -59,7 +59,7 @@ class Alarm:
     def datapoint(self, scenario, end):
         """The value of the period that ends before this minute; None if a metric has no data in it."""
         found = {}
-        for name, metric in zip(self.stats, self.metrics()):
+        for name, metric in zip(self.stats, self.metrics(), strict=True):
             minutes = scenario.get(metric, [])[max(0, end - self.period) : max(0, end)]
             found[name] = statistic(self.value(self.stats[name]["Stat"]), [one for minute in minutes for one in minute])
         if None in found.values():

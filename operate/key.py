@@ -1,0 +1,76 @@
+"""The OpenAI key: checked with a test token, then stored in the secret."""
+
+import getpass
+import json
+import sys
+import urllib.error
+import urllib.request
+
+from operate import secret
+from operate.error import CommandError
+
+OPENAI = "https://api.openai.com/v1"
+
+
+def key(stack, asked):
+    """Store the OpenAI key, which is read without echo or from standard input, after minting a test token with it."""
+    new = entered()
+    base_url = stack.parameters["OpenAIBaseUrl"]
+    if base_url == OPENAI and not new.startswith("sk-"):
+        raise CommandError("Not an OpenAI key: OpenAI's keys begin with sk-. Nothing was changed.")
+    if not asked.unchecked:
+        mint_test_token(new, base_url)
+        print("OpenAI issued a test token with this key.")
+
+    fields = secret.read(stack)
+    blocked = secret.block_list(fields)
+    identifiers_change = blocked and not secret.identifier_key(fields) and fields.get(secret.KEY_FIELD) != new
+    until = secret.store(stack, fields | {secret.KEY_FIELD: new})
+    print("The key is stored. New instances use it immediately. Running instances read it in the background at their first")
+    print(f"request after {until:%H:%M:%S} and use it from the next request on, or as soon as OpenAI rejects the old key.")
+    if identifiers_change:
+        print(
+            f"The secret has no {secret.IDENTIFIER_KEY_FIELD}, so callers' identifiers are derived from the OpenAI key and have"
+        )
+        print(f"changed with it. The {len(blocked)} entries of {secret.BLOCKED_FIELD} no longer match any caller. Block these")
+        print("callers again with SUBJECT or ADDRESS.")
+
+
+def entered():
+    """The key that the operator typed or piped in, if it has the form of one."""
+    typed = getpass.getpass("OpenAI API key (not shown): ") if sys.stdin.isatty() else sys.stdin.readline()
+    new = typed.strip()
+    if not new:
+        raise CommandError("No key was given. Nothing was changed.")
+    if not all("!" <= letter <= "~" for letter in new) or len(new) < 20:
+        raise CommandError(
+            "Not a valid key: a key has at least 20 letters, digits and signs, and no spaces. Nothing was changed."
+        )
+    return new
+
+
+def mint_test_token(new, base_url):
+    """Mints one short-lived token and discards it. This costs nothing."""
+    body = {"expires_after": {"anchor": "created_at", "seconds": 10}, "session": {"type": "realtime"}}
+    request = urllib.request.Request(
+        f"{base_url.rstrip('/')}/realtime/client_secrets",
+        json.dumps(body).encode(),
+        {"Authorization": f"Bearer {new}", "Content-Type": "application/json"},
+    )
+    remedy = "Nothing was changed. To store the key without this check, run `make key PROVE=no`."
+    try:
+        # Redirects are not followed: they would send the key to another host.
+        opener = urllib.request.build_opener(NoRedirect, urllib.request.ProxyHandler({}))
+        with opener.open(request, timeout=20) as answer:
+            token = json.load(answer)["value"]
+    except urllib.error.HTTPError as error:
+        raise CommandError(f"OpenAI answered {error.code} to this key. {remedy}") from None
+    except (OSError, ValueError, KeyError, TypeError):
+        raise CommandError(f"OpenAI could not be reached at {base_url}. {remedy}") from None
+    if not str(token).startswith("ek_"):
+        raise CommandError(f"The answer of {base_url} did not contain a valid token. {remedy}")
+
+
+class NoRedirect(urllib.request.HTTPRedirectHandler):
+    def redirect_request(self, *_):
+        return None
