@@ -2,6 +2,7 @@
 
 Permissions, throttling, CORS and gradual deployments are checked here, because the stand-in of AWS does not enforce them."""
 
+import hashlib
 import itertools
 import json
 import re
@@ -365,6 +366,44 @@ def test_silence_wakes_somebody_but_not_before_the_first_token():
     [first, quiet, again] = sent([[1], *silence, [1]])
     assert (first, again) == ((0, "OK"), (len(silence) + 1, "OK")) and quiet == (QUIET, "INSUFFICIENT_DATA")
     assert sent([[1], *[[]] * (QUIET - 1)] * 10) == [(0, "OK")], "busy enough"
+
+
+def test_no_edit_overwrites_the_key():
+    """With any change of this property, CloudFormation writes a new value: a placeholder, another identifier key, no block list.
+
+    Do not adjust the hash: the key of every stack that is updated would be lost. This logical name and this type belong to it.
+    """
+    secret = RESOURCES["Secret"]
+    assert secret["Type"] == "AWS::SecretsManager::Secret"
+    # A name would make a change of it a replacement, and a literal value would be in the template.
+    assert set(secret["Properties"]) == {"Description", "GenerateSecretString"}
+    generated = json.dumps(secret["Properties"]["GenerateSecretString"], sort_keys=True)
+    pinned = "f275fe717888bc11bb687de89848b13404f93bab9f0e6be2d8cb1d6032eda6ca"
+    assert hashlib.sha256(generated.encode()).hexdigest() == pinned
+
+
+def test_the_stack_policy_refuses_updates_of_the_secret_and_of_nothing_else():
+    """As CloudFormation evaluates it ("Prevent updates to stack resources"): denied by default, and an explicit Deny wins."""
+    statements = json.loads((ROOT / "infra/stack-policy.json").read_text())["Statement"]
+
+    def refused(name):
+        effects = [one["Effect"] for one in statements if one["Resource"] in ("*", f"LogicalResourceId/{name}")]
+        assert all((one["Action"], one["Principal"]) == ("Update:*", "*") for one in statements)
+        return effects == [] or "Deny" in effects
+
+    assert [name for name in RESOURCES if refused(name)] == ["Secret"]
+
+
+def test_limits_that_aws_reports_in_mid_deployment_are_documented():
+    parameters, operating = TEMPLATE["Parameters"], (ROOT / "docs/operating.md").read_text()
+    longest = yaml_parse((ROOT / "infra/pipeline.yaml").read_text())["Parameters"]["StackName"]["MaxLength"]
+    texts = re.findall(r"^\| (?:Deploy on push|.*StackName failed).*$", operating, re.MULTILINE)
+    for text in (parameters["ConnectionArn"]["Description"], *texts):
+        assert re.search(rf"must (then )?have {longest} characters at most", text), text
+    assert len(texts) == 2
+    assert "100 must stay unreserved" in parameters["ReservedConcurrency"]["Description"]
+    # The error's text, so that a search for it leads here.
+    assert "decreases account's UnreservedConcurrentExecution below its minimum value of [100]" in operating
 
 
 def test_the_quota_table_exists_for_all_limits():
