@@ -17,7 +17,7 @@ MAXIMUM_BYTES = 65_536
 
 def read(stack):
     """The secret's fields. A secret in plain text is the OpenAI key alone, as it is for the function."""
-    text = stack.secrets.get_secret_value(SecretId=stack.outputs["SecretArn"]).get("SecretString")
+    text = stack.secrets.get_secret_value(SecretId=stack.secret).get("SecretString")
     if text is None:
         raise CommandError("The secret is binary, and the function cannot read it. Store text in it in the AWS console.")
     if not text.lstrip().startswith("{"):
@@ -36,7 +36,7 @@ def store(stack, fields):
             f"The secret would exceed the {MAXIMUM_BYTES} bytes that Secrets Manager accepts. Nothing was changed. "
             f"The secret lists {len(block_list(fields))} blocked callers: remove some with `make unblock`."
         )
-    stack.secrets.put_secret_value(SecretId=stack.outputs["SecretArn"], SecretString=text)
+    stack.secrets.put_secret_value(SecretId=stack.secret, SecretString=text)
     return datetime.datetime.now() + datetime.timedelta(seconds=int(stack.parameters["KeyTtlSeconds"]))
 
 
