@@ -1,8 +1,11 @@
 """The operator's commands, without a deployment: against a small stack in ministack, or without AWS."""
 
+import concurrent.futures
 import json
 import os
+import random
 import re
+import shutil
 import subprocess
 import sys
 import types
@@ -13,9 +16,10 @@ import pytest
 from botocore.stub import Stubber
 from conftest import NO_AWS_ACCOUNT, ROOT, TOOLCHAIN
 
-from operate import account, environment, sam, stack
+from operate import account, environment, sam, secret, stack
 from operate.error import CommandError
 
+KEY = "sk-proj-0123456789-of-the-tests"
 SAMCONFIG = (ROOT / "samconfig.toml").read_text()
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
 
@@ -75,6 +79,154 @@ class Operator:
 @pytest.fixture
 def operator(aws, tmp_path):
     return Operator(*aws, tmp_path)
+
+
+# --- the secret -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def machines(tmp_path):
+    """Copies of the package, one for each of several machines. Commands of one copy wait for each other; those of two do not."""
+
+    def machines(number):
+        folders = [tmp_path / f"machine-{each}" for each in range(number)]
+        for folder in folders:
+            shutil.copytree(ROOT / "operate", folder / "operate", ignore=shutil.ignore_patterns("__pycache__"))
+        return folders
+
+    return machines
+
+
+def test_concurrent_blocks_from_different_machines_are_all_stored(operator, machines):
+    identifiers = [f"{number:064x}" for number in range(20)]
+    with concurrent.futures.ThreadPoolExecutor(20) as pool:
+        ran = list(
+            pool.map(
+                lambda identifier, package: operator.run("block", CALLER=identifier, package=package), identifiers, machines(20)
+            )
+        )
+    assert [one.returncode for one in ran] == [0] * 20, ran
+    assert sorted(operator.secret()["BLOCKED_CALLERS"]) == identifiers
+    assert operator.labels() == ["AWSCURRENT", "AWSPREVIOUS"], "the temporary labels are removed"
+
+
+def test_concurrent_commands_of_one_checkout_create_one_version_each(operator):
+    def count():
+        listed = operator.client("secretsmanager").list_secret_version_ids(SecretId="secret", IncludeDeprecated=True)
+        return len(listed["Versions"])
+
+    before = count()
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        ran = list(pool.map(lambda number: operator.run("block", CALLER=f"{number:064x}"), range(8)))
+    assert [one.returncode for one in ran] == [0] * 8, ran
+    assert count() - before == 8
+
+
+def test_a_key_stored_beside_a_block_is_kept(operator, machines):
+    one, other = machines(2)
+    for number in range(6):
+        operator.set_secret({"OPENAI_API_KEY": "old", "SAFETY_IDENTIFIER_KEY": "random"})
+        key, identifier = f"{KEY}-{number}", f"{number:064x}"
+        with concurrent.futures.ThreadPoolExecutor(2) as pool:
+            stored = pool.submit(operator.run, "key", "--unchecked", stdin=key, package=one)
+            blocked = pool.submit(operator.run, "block", CALLER=identifier, package=other)
+        assert (stored.result().returncode, blocked.result().returncode) == (0, 0)
+        fields = operator.secret()
+        assert (fields["OPENAI_API_KEY"], fields["BLOCKED_CALLERS"]) == (key, [identifier])
+
+
+class Secrets:
+    """A Secrets Manager that changes the secret at chosen moments, as another command would."""
+
+    def __init__(self, fields):
+        self.versions, self.labels = {}, {}
+        self.fields = fields
+        self.before_move = self.after_move = lambda: None
+        self.set(fields)
+
+    def set(self, fields):
+        """Another command's change."""
+        version = str(random.random())
+        self.versions[version] = json.dumps(fields)
+        self.move(version)
+
+    def move(self, version):
+        if "AWSCURRENT" in self.labels:
+            self.labels["AWSPREVIOUS"] = self.labels["AWSCURRENT"]
+        self.labels["AWSCURRENT"] = version
+
+    def current(self):
+        return json.loads(self.versions[self.labels["AWSCURRENT"]])
+
+    def get_secret_value(self, SecretId, VersionId=None):
+        version = VersionId or self.labels["AWSCURRENT"]
+        labels = [label for label, at in self.labels.items() if at == version]
+        return {"VersionId": version, "SecretString": self.versions[version], "VersionStages": labels}
+
+    def put_secret_value(self, SecretId, ClientRequestToken, SecretString, VersionStages):
+        self.versions[ClientRequestToken] = SecretString
+        self.labels |= dict.fromkeys(VersionStages, ClientRequestToken)
+
+    def update_secret_version_stage(self, SecretId, VersionStage, RemoveFromVersionId, MoveToVersionId=None):
+        if VersionStage == "AWSCURRENT":
+            before, self.before_move = self.before_move, lambda: None
+            before()
+        if self.labels.get(VersionStage) != RemoveFromVersionId:
+            raise refusal("UpdateSecretVersionStage", "InvalidParameterException", "The label is attached to another version.")
+        if MoveToVersionId:
+            self.move(MoveToVersionId)
+            after, self.after_move = self.after_move, lambda: None
+            after()
+        else:
+            del self.labels[VersionStage]
+
+
+def refusal(operation, code, message="Reason."):
+    return botocore.exceptions.ClientError({"Error": {"Code": code, "Message": message}}, operation)
+
+
+def test_a_change_is_applied_again_if_the_secret_changes_before_it_is_stored(monkeypatch):
+    monkeypatch.setattr(secret.time, "sleep", lambda _: None)
+    secrets = Secrets({"n": 1})
+    secrets.before_move = lambda: secrets.set({"n": 1, "other": "kept"})
+    of = types.SimpleNamespace(secrets=secrets, secret="arn")
+    before, after = secret.change(of, lambda fields: fields | {"n": fields["n"] + 1})
+    assert (before, after) == ({"n": 1, "other": "kept"}, {"n": 2, "other": "kept"}) and secrets.current() == after
+    assert set(secrets.labels) == {"AWSCURRENT", "AWSPREVIOUS"}
+
+
+@pytest.mark.parametrize("changed_again", [False, True])
+def test_a_change_whose_answer_was_lost_is_not_applied_twice(monkeypatch, changed_again):
+    secrets = Secrets({"n": 1})
+
+    def repeat():
+        """The SDK sends the request again, and AWS refuses the repetition."""
+        if changed_again:
+            secrets.set(secrets.current() | {"other": "kept"})
+        raise refusal("UpdateSecretVersionStage", "InvalidParameterException")
+
+    secrets.after_move = repeat
+    of = types.SimpleNamespace(secrets=secrets, secret="arn")
+    secret.change(of, lambda fields: fields | {"n": fields["n"] + 1})
+    assert secrets.current()["n"] == 2 and ("other" in secrets.current()) is changed_again
+
+
+def test_a_secret_that_never_stops_changing_ends_the_command(monkeypatch):
+    monkeypatch.setattr(secret.time, "sleep", lambda _: None)
+    monkeypatch.setattr(secret, "RETRY_SECONDS", 0)
+    secrets = Secrets({})
+    monkeypatch.setattr(
+        secrets, "update_secret_version_stage", lambda **_: (_ for _ in ()).throw(refusal("U", "InvalidParameterException"))
+    )
+    with pytest.raises(CommandError, match=r"Nothing was changed\. Run the command again\."):
+        secret.change(types.SimpleNamespace(secrets=secrets, secret="arn"), lambda fields: fields)
+
+
+def test_the_quota_of_versions_is_explained(monkeypatch):
+    secrets = Secrets({})
+    monkeypatch.setattr(secrets, "put_secret_value", lambda **_: (_ for _ in ()).throw(refusal("P", "LimitExceededException")))
+    with pytest.raises(CommandError, match="about 100 in 24 hours"):
+        secret.change(types.SimpleNamespace(secrets=secrets, secret="arn"), lambda fields: fields)
 
 
 # --- the environment, the Region and the credentials ------------------------------------------------------------------
@@ -353,3 +505,17 @@ def test_errors_of_the_sdk_are_messages_with_the_next_step():
         (botocore.exceptions.WaiterError(name="x", reason="y", last_response={}), "run the command again"),
     ]:
         assert message in account.explanation(error)
+
+
+def test_the_documented_permissions_are_those_that_the_commands_use():
+    """docs/operating.md lists them for each command; all together are compared with the calls in the code."""
+    code = "\n".join(file.read_text() for file in (ROOT / "operate").glob("*.py"))
+    calls = {("lambda", name) for name in re.findall(r"functions\.(\w+)\(", code)}
+    calls |= {("lambda", name) for name in re.findall(r"""functions\.get_paginator\("(\w+)"\)""", code)}
+    calls |= {("secretsmanager", name) for name in re.findall(r"secrets\.(\w+)\(", code)}
+    calls |= {("cloudformation", name) for name in re.findall(r"\.(describe_stacks)\(", code)}
+    assert 'get_waiter("function_updated_v2")' in code
+    calls = calls - {("lambda", "get_waiter"), ("lambda", "get_paginator")} | {("lambda", "get_function")}
+    used = {f"{service}:{''.join(word.capitalize() for word in name.split('_'))}" for service, name in calls}
+    page = (ROOT / "docs/operating.md").read_text()
+    assert set(re.findall(r"`((?:cloudformation|lambda|secretsmanager):\w+)`", page)) == used
