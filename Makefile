@@ -54,8 +54,8 @@ LINT := .venv/lint/bin
 DENY := target/tools/cargo-deny@0.20.2
 # Not cargo-shear, which requires a newer compiler than the project.
 MACHETE := target/tools/cargo-machete@0.9.2
-# OpenAI's browser SDK, if npm is installed.
-SDK := $(if $(shell command -v npm),tests/sdk/node_modules/.package-lock.json)
+# npm packages of the tests, if npm is installed: OpenAI's browser SDK, and the checker of the JavaScript.
+NODE_MODULES := $(if $(shell command -v npm),tests/node/node_modules/.package-lock.json)
 # Prints the duration of a long step before its first run: $(call first,FILE THAT THE STEP CREATES,SENTENCE).
 first = [ -e $(1) ] || echo '$(2)'
 # macOS has no `timeout` command.
@@ -89,7 +89,7 @@ begin: needs-rust
 
 supply-chain: needs-rust $(DENY)/ready $(MACHETE)/ready ## check dependencies: licences, versions, bans, sources, unused crates, known vulnerabilities
 	$(DENY)/bin/cargo-deny --locked check --deny warnings bans licenses sources
-	$(MACHETE)/bin/cargo-machete bench function realtime simulator
+	$(MACHETE)/bin/cargo-machete bench function lambda-stand-in realtime simulator
 	@# The only check that may be skipped in CI: its database changes daily, and only GitHub provides it.
 	@if said=$$($(MINUTE) $(DENY)/bin/cargo-deny --locked fetch db 2>&1); then \
 		$(DENY)/bin/cargo-deny --locked check --deny warnings advisories; \
@@ -126,7 +126,7 @@ bench: needs-rust,python $(TOOLS) ## measure cold start, CPU and memory beside t
 bench-guard: needs-rust
 	bench/run --guard
 
-python-tests: needs-rust,python,curl,git $(TOOLS) .venv/ministack/ready .venv/checkov/ready .venv/lock/ready $(SDK) ## test the release binary in Lambda's emulator, the stack, OpenAI's SDKs, the demo in a browser, and the docs
+python-tests: needs-rust,python,curl,git $(TOOLS) .venv/ministack/ready .venv/checkov/ready .venv/lock/ready $(NODE_MODULES) ## test the release binary in Lambda's emulator, the stack, OpenAI's SDKs, the demo in a browser, the JavaScript, and the docs
 	cargo build --locked --release --package token-mint
 	cargo build --locked --package openai-simulator
 	cargo build --locked --package token-mint --example demo --features calls

@@ -18,7 +18,7 @@ SCRIPTS = [
     ROOT / "infra/buildspec.yml",
     *(ROOT / ".ci").iterdir(),
 ]
-NODE = [ROOT / "bench/peers/node", ROOT / "tests/sdk"]
+NODE = [ROOT / "bench/peers/node", ROOT / "tests/node"]
 COMMANDS = [
     line
     for script in SCRIPTS
@@ -62,7 +62,7 @@ def test_cargo_uses_the_lock_file():
         assert "--locked" in command.split(), command
 
 
-@pytest.mark.parametrize("node", NODE, ids=lambda folder: folder.name)
+@pytest.mark.parametrize("node", NODE, ids=lambda folder: str(folder.relative_to(ROOT)))
 def test_every_npm_package_has_one_version_and_its_hash(node):
     asked = json.loads((node / "package.json").read_text())
     for version in (asked["dependencies"] | asked.get("devDependencies", {})).values():

@@ -75,8 +75,8 @@ def test_parameters_and_outputs_are_described_and_parameters_are_used():
 
 
 @pytest.fixture
-def records(in_lambda, simulator, aws):
-    """Real records of the release binary, with all fields: of a mint, and of a refusal by OpenAI."""
+def log(in_lambda, simulator, aws):
+    """All lines that the release binary logs at DEBUG: of a mint, and of a refusal by OpenAI."""
     endpoint, session = aws
     table = {name: RESOURCES["QuotaTable"]["Properties"][name] for name in ("AttributeDefinitions", "KeySchema", "BillingMode")}
     session.client("dynamodb", endpoint_url=endpoint).create_table(TableName="quotas", **table)
@@ -88,12 +88,46 @@ def records(in_lambda, simulator, aws):
     invoke(event)
     post(f"{simulator}/simulator/faults", b'{"fault": "not-found"}')
     invoke(event)
-    minted, refused = [json.loads(line) for line in program.log.read_text().splitlines() if line.startswith('{"_aws"')]
+    return [json.loads(line) for line in program.log.read_text().splitlines() if line.startswith("{")]
+
+
+@pytest.fixture
+def records(log):
+    """Real records, with all that they can contain."""
+    minted, refused = [line for line in log if "_aws" in line]
     assert (minted["Code"], refused["Code"]) == ("ok", "openai_rejected_session")
-    assert f'"span":{{"requestId":"{minted["requestId"]}"' in program.log.read_text(), (
-        "DEBUG lines have the ID of their request"
-    )
+    spans = [line["span"]["requestId"] for line in log if "span" in line]
+    assert {minted["requestId"], refused["requestId"]} == set(spans), "DEBUG lines are of a request"
     return minted, refused
+
+
+# Lambda's own names, from the most detailed to the least (its API reference, "LoggingConfig").
+APPLICATION_LEVELS = ["TRACE", "DEBUG", "INFO", "WARN", "ERROR", "FATAL"]
+
+
+def level_in_lambda(line):
+    """The level that Lambda takes a line for ("Log-level filtering"): INFO without a valid level and an RFC 3339 timestamp."""
+    stated = str(line.get("level")).upper()
+    stamped = re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)", str(line.get("timestamp")))
+    return stated if stamped and stated in APPLICATION_LEVELS else "INFO"
+
+
+def test_lambda_drops_no_line_that_the_function_logs(log):
+    logging = RESOURCES["MintFunction"]["Properties"]["LoggingConfig"]
+    assert logging["LogFormat"] == "JSON"
+    least = APPLICATION_LEVELS.index(logging.get("ApplicationLogLevel", "INFO"))
+    dropped = [line for line in log if APPLICATION_LEVELS.index(level_in_lambda(line)) < least]
+    assert not dropped, f"Lambda drops {len(dropped)} of {len(log)} lines"
+    assert {level_in_lambda(line) for line in log if "_aws" not in line} >= {"DEBUG"}, "DEBUG lines state their level and time"
+    assert {level_in_lambda(line) for line in log if "_aws" in line} == {"INFO"}
+    for level in TEMPLATE["Parameters"]["LogLevel"]["AllowedValues"]:
+        assert APPLICATION_LEVELS.index(level) >= least, f"LogLevel={level} would show nothing more"
+
+
+def test_lambda_writes_the_platform_lines_that_the_bill_counts():
+    """At WARN there is no platform.start, and a platform.report of failures only; DEBUG adds further lines."""
+    assert RESOURCES["MintFunction"]["Properties"]["LoggingConfig"]["SystemLogLevel"] == "INFO"
+    assert "platform.start and platform.report" in (ROOT / "estimate/cost.py").read_text()
 
 
 def published_by_the_function(records):
@@ -333,6 +367,20 @@ def test_the_access_log_contains_no_address():
     line = RESOURCES["Stage"]["Properties"]["AccessLogSettings"]["Format"]
     assert {"requestId", "status", "latency", "integrationRequestId"} <= set(json.loads(line))
     assert not re.search(r"identity|sourceIp|userAgent|ip\b", line, re.IGNORECASE)
+
+
+def test_the_access_log_needs_no_room_in_the_resource_policy():
+    """AWS, "Avoiding Amazon CloudWatch Logs resource policy size restrictions"; names are at most 512 characters."""
+    destination = RESOURCES["Stage"]["Properties"]["AccessLogSettings"]["DestinationArn"]
+    assert destination == {"Fn::GetAtt": ["AccessLogs", "Arn"]}
+    name = RESOURCES["AccessLogs"]["Properties"]["LogGroupName"]["Fn::Sub"]
+    assert name.startswith("/aws/vendedlogs/")
+    names = {
+        name.replace("${AWS::StackName}", stack).replace("${Api}", api)
+        for stack in ("a" * 128, "token-mint") for api in ("a1b2c3d4e5", "f6a7b8c9d0")
+    }  # fmt: skip
+    assert len(names) == 4, "two stacks, or one that is made again, have names of their own"
+    assert all(re.fullmatch(r"[.\-_/#A-Za-z0-9]{1,512}", name) for name in names)
 
 
 def test_resources_with_data_have_a_deletion_policy():
