@@ -13,10 +13,9 @@ export PATH := $(HOME)/.cargo/bin:$(PATH)
 PORT ?= 8080
 export PORT
 
-# The environment in samconfig.toml, and the stack that it names.
+# The environment in samconfig.toml. It names the stack, unless STACK names another.
 ENV ?= default
-STACK ?= $(shell sed -n '/^\[$(ENV)\.deploy/,/^$$/s/^stack_name = "\(.*\)"/\1/p' samconfig.toml)
-export STACK
+export ENV
 
 # Template parameters that replace those in samconfig.toml, as Name=value Name=value. Name= resets one to empty, which SAM
 # requires in quotes.
@@ -45,8 +44,9 @@ TRAINEES ?= 10000
 # Further options for the SAM CLI, or for `make cost` and `make capacity`, whose --help lists them.
 FLAGS ?=
 
-SAM := PATH="$(CURDIR)/.venv/tools/bin:$$PATH" SAM_CLI_TELEMETRY=0 sam
 OPERATE := .venv/tools/bin/python -m operate
+# With the stack, Region and profile of the other commands.
+SAM := $(OPERATE) sam
 TOOLS := .venv/tools/ready
 # Runs before a long build, which would report the same mistakes some minutes later.
 PROFILES := cargo run --quiet --locked --package token-mint-profile-check -- function/profiles.json
@@ -61,7 +61,7 @@ first = [ -e $(1) ] || echo '$(2)'
 # macOS has no `timeout` command.
 MINUTE := $(if $(shell command -v timeout),timeout 60)
 
-.PHONY: help demo check test begin supply-chain lint-briefly lint rust-tests fuzz fuzz-briefly bench bench-guard python-tests lock toolchain invoke local-api build deploy key caller block unblock logs update-code rollback pause resume delete cost capacity
+.PHONY: help environment demo check test begin supply-chain lint-briefly lint rust-tests fuzz fuzz-briefly bench bench-guard python-tests lock toolchain invoke local-api build deploy key caller block unblock logs update-code rollback pause resume delete cost capacity
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -71,6 +71,10 @@ help: ## list the commands
 needs-%:
 	@requirements/check $(subst $(comma), ,$*)
 comma := ,
+
+# Checks ENV and STACK before the first step.
+environment: needs-python
+	@python3 -m operate.environment
 
 demo: needs-rust ## run the real handler against a simulated OpenAI, or the real one with OPENAI_API_KEY (PORT=8080, ALLOWED_ORIGINS=origins)
 	@$(call first,target/debug/examples/demo,The first build takes about 2 minutes on two cores and 0.9 GB of disk.)
@@ -144,44 +148,44 @@ invoke: needs-rust,python,docker $(TOOLS) ## run the function in Docker on an ev
 local-api: needs-rust,python,docker $(TOOLS) ## run the API in Docker, with a simulated OpenAI (PORT=8080)
 	@PARAMETERS="$(PARAMETERS)" operate/sam-local start-api --port $(PORT) --warm-containers EAGER --disable-authorizer $(FLAGS)
 
-build: needs-rust,python $(TOOLS) ## build the function and the templates for a deployment
+build: needs-rust,python environment $(TOOLS) ## build the function and the templates for a deployment
 	@# SAM cannot pass --locked on, so an outdated lock file is reported here.
 	@cargo metadata --locked --format-version 1 >/dev/null
 	@$(PROFILES)
 	@$(call first,.aws-sam/build/template.yaml,The first build takes about 3 minutes on two cores.)
 	@# SAM does not show cargo's progress.
-	@while sleep 5 >/dev/null 2>&1; do printf . >&2; done & trap "kill $$!" EXIT; $(SAM) build --config-env $(ENV) $(overrides) $(FLAGS)
+	@while sleep 5 >/dev/null 2>&1; do printf . >&2; done & trap "kill $$!" EXIT; $(SAM) build $(overrides) $(FLAGS)
 
-deploy: needs-python $(TOOLS) ## deploy the build (ENV=prod, PARAMETERS="Name=value …")
-	$(SAM) deploy --config-env $(ENV) --stack-name $(STACK) --s3-prefix $(STACK) $(overrides) \
+deploy: needs-python environment $(TOOLS) ## deploy the build (ENV=prod, PARAMETERS="Name=value …")
+	@$(SAM) deploy $(overrides) \
 		$(if $(DEPLOY_ROLE_ARN),--role-arn $(DEPLOY_ROLE_ARN)) $(if $(CI),--no-confirm-changeset) $(FLAGS)
 	@$(OPERATE) publish-if-changed
 
-key: needs-python $(TOOLS) ## store the OpenAI key, entered or from standard input (PROVE=no: without minting a test token)
+key: needs-python environment $(TOOLS) ## store the OpenAI key, entered or from standard input (PROVE=no: without minting a test token)
 	@$(OPERATE) key $(if $(filter no,$(PROVE)),--unchecked)
 
-caller: needs-python $(TOOLS) ## print a caller's identifier in the log and at OpenAI (SUBJECT=… or ADDRESS=…)
+caller: needs-python environment $(TOOLS) ## print a caller's identifier in the log and at OpenAI (SUBJECT=… or ADDRESS=…)
 	@$(OPERATE) caller
 
-block: needs-python $(TOOLS) ## block one caller (CALLER=identifier, SUBJECT=… or ADDRESS=…)
+block: needs-python environment $(TOOLS) ## block one caller (CALLER=identifier, SUBJECT=… or ADDRESS=…)
 	@$(OPERATE) block
 
-unblock: needs-python $(TOOLS) ## unblock one caller (CALLER=identifier, SUBJECT=… or ADDRESS=…)
+unblock: needs-python environment $(TOOLS) ## unblock one caller (CALLER=identifier, SUBJECT=… or ADDRESS=…)
 	@$(OPERATE) unblock
 
-logs: needs-python $(TOOLS) ## follow the function's log (FOLLOW=no: print recent lines and stop)
-	$(SAM) logs --stack-name $(STACK) --name MintFunction $(if $(filter no,$(FOLLOW)),,--tail) $(FLAGS)
+logs: needs-python environment $(TOOLS) ## follow the function's log (FOLLOW=no: print recent lines and stop)
+	@$(SAM) logs --name MintFunction $(if $(filter no,$(FOLLOW)),,--tail) $(FLAGS)
 
-update-code: needs-python $(TOOLS) ## publish the build and make it live, without CloudFormation
+update-code: needs-python environment $(TOOLS) ## publish the build and make it live, without CloudFormation
 	@$(OPERATE) update-code .aws-sam/build/MintFunction/bootstrap
 
-rollback: needs-python $(TOOLS) ## make the version before the live one live again
+rollback: needs-python environment $(TOOLS) ## make the version before the live one live again
 	@$(OPERATE) rollback
 
-pause: needs-python $(TOOLS) ## stop all minting within seconds
+pause: needs-python environment $(TOOLS) ## stop all minting within seconds
 	@$(OPERATE) pause
 
-resume: needs-python $(TOOLS) ## end a pause
+resume: needs-python environment $(TOOLS) ## end a pause
 	@$(OPERATE) resume
 
 # These two need only Python, and read only files of this repository.
@@ -193,8 +197,8 @@ capacity: needs-python3 ## estimate how many requests of a peak load get a token
 	@python3 -m estimate.capacity --trainees $(TRAINEES) --seconds $(SECONDS) --upstream-ms $(UPSTREAM_MS) \
 		$(if $(filter yes,$(WRITE)),--write) $(FLAGS) $(PARAMETERS)
 
-delete: needs-python $(TOOLS) ## delete the stack, its secret and its logs
-	$(SAM) delete --stack-name $(STACK) $(FLAGS)
+delete: needs-python environment $(TOOLS) ## delete the stack, its secret and its logs
+	@$(SAM) delete $(FLAGS)
 
 # Without optimisation and debug information: a third of the build time, and a second more at run time.
 target/tools/%/ready:

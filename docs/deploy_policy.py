@@ -90,7 +90,8 @@ CONDITIONS = {
     "lambda:AddPermission": {"StringEquals": {"lambda:Principal": "apigateway.amazonaws.com"}},
     **dict.fromkeys(
         ["secretsmanager:DeleteSecret", "secretsmanager:DescribeSecret", "secretsmanager:GetSecretValue",
-         "secretsmanager:PutSecretValue", "secretsmanager:UntagResource", "secretsmanager:UpdateSecret"],
+         "secretsmanager:PutSecretValue", "secretsmanager:UntagResource", "secretsmanager:UpdateSecret",
+         "secretsmanager:UpdateSecretVersionStage"],
         OF_THE_STACK,
     ),
 }  # fmt: skip

@@ -50,7 +50,7 @@ REACH = {
     "AWS::ApiGatewayV2::Stage": {"Stage": f"{API}/stages/*", "Stages": f"{API}/stages", "Tags": TAGS},
     "AWS::CloudFormation::Stack": {"stack": "arn:aws:cloudformation:*:*:stack/{parent}-{name}-*/*"},
     "AWS::CloudWatch::Alarm": {"alarm": "arn:aws:cloudwatch:*:*:alarm:{parent}-{name}-*"},
-    "AWS::CloudWatch::Dashboard": {"dashboard": "arn:aws:cloudwatch::*:dashboard/{stack}"},
+    "AWS::CloudWatch::Dashboard": {"dashboard": "arn:aws:cloudwatch::*:dashboard/{stack}-*"},
     "AWS::CodeBuild::Project": {
         "project": "arn:aws:codebuild:*:*:project/{stack}",
         "role": BUILD_ROLE,

@@ -271,9 +271,40 @@ def test_make_passes_its_variables_on():
     assert vars(capacity.arguments(words("capacity", "WRITE=yes"))) == vars(capacity.arguments(["--write"]))
 
 
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("Foo=1", "template.yaml has no parameter Foo. Write Name=value, for example DailyMintLimit=10000."),
+        ("RateLimit", "RateLimit has no value. Write Name=value, for example DailyMintLimit=10000."),
+        ("RateLimit=many", "RateLimit=many is not valid: must be a whole number from 1 to 10000."),
+        ("RateLimit=0", "RateLimit=0 is not valid: must be a whole number from 1 to 10000."),
+        ("Architecture=x64", "Architecture=x64 is not valid: must be one of: arm64, x86_64."),
+        ("Dashboard=no", "Dashboard=no is not valid: must be one of: yes, (empty)."),
+        ("ReservedConcurrency=0", "ReservedConcurrency=0 is not valid: must be a whole number from 1 to 9999, or empty."),
+        ("Branch=a|b", "Branch=a|b is not valid: must match ^[A-Za-z0-9._/-]+$."),
+    ],
+)
+def test_an_invalid_parameter_is_refused_with_its_rule(word, message):
+    with pytest.raises(template.Refused, match=f"^{re.escape(message)}$"):
+        template.parameters([word])
+
+
+def test_the_rules_of_parameters_are_those_of_the_template():
+    for name, given in yaml_parse((ROOT / "template.yaml").read_text())["Parameters"].items():
+        text = template.blocks("Parameters")[name]
+        for key in ("Default", "MinValue", "MaxValue", "AllowedPattern", "ConstraintDescription", "Description"):
+            assert template.setting(text, key) == (str(given[key]) if key in given else None), (name, key)
+        for value in [
+            given["Default"],
+            *given.get("AllowedValues", []),
+            *(given[key] for key in given if key.endswith("Value")),
+        ]:
+            assert template.broken_rule(text, str(value)) is None, (name, value)
+
+
 @pytest.mark.parametrize("target", ["cost", "capacity"])
-def test_an_invalid_parameter_is_named(target):
-    for wrong in ("Foo=1", "RateLimit", "RateLimit=many"):
-        command = ["make", target, f"PARAMETERS={wrong}"]
-        ran = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=ROOT, env=TOOLCHAIN)
-        assert ran.returncode and wrong.split("=")[0] in ran.stderr and "Traceback" not in ran.stderr
+def test_an_invalid_parameter_ends_make_without_a_traceback(target):
+    command = ["make", target, "PARAMETERS=Architecture=x64"]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=ROOT, env=TOOLCHAIN)
+    assert ran.returncode and not ran.stdout
+    assert "Architecture=x64 is not valid" in ran.stderr and "Traceback" not in ran.stderr

@@ -596,6 +596,46 @@ def test_the_access_log_needs_no_room_in_the_resource_policy():
     assert all(re.fullmatch(r"[.\-_/#A-Za-z0-9]{1,512}", name) for name in names)
 
 
+@pytest.mark.parametrize(
+    ("partition", "region", "console"),
+    [
+        ("aws", "eu-west-1", "console.aws.amazon.com"),
+        ("aws-cn", "cn-north-1", "console.amazonaws.cn"),
+        ("aws-us-gov", "us-gov-west-1", "console.amazonaws-us-gov.com"),
+    ],
+)
+def test_the_dashboard_has_a_name_for_each_region_and_the_url_of_its_partition(partition, region, console):
+    """Dashboards are global to an account, and each partition has its own console."""
+    values = {"AWS::Partition": partition, "AWS::Region": region, "AWS::StackName": "token-mint"}
+
+    def value(node):
+        if not isinstance(node, dict):
+            return node
+        [(function, given)] = node.items()
+        if function == "Ref":
+            return values[given]
+        if function == "Fn::If":
+            left, right = TEMPLATE["Conditions"][given[0]]["Fn::Equals"]
+            return value(given[1] if value(left) == value(right) else given[2])
+        text, more = given if isinstance(given, list) else (given, {})
+        known = values | {name: value(found) for name, found in more.items()}
+        return re.sub(r"\${([\w:]+)}", lambda found: known[found[1]], text)
+
+    name = value(RESOURCES["DashboardStack"]["Properties"]["Parameters"]["DashboardName"])
+    assert name == f"token-mint-{region}"
+    url = value(TEMPLATE["Outputs"]["DashboardUrl"]["Value"])
+    assert url == f"https://{console}/cloudwatch/home?region={region}#dashboards/dashboard/{name}"
+    allowed = [
+        statement["Resource"]["Fn::Sub"]
+        for policy in yaml_parse((ROOT / "infra/pipeline.yaml").read_text())["Resources"]["DeployRole"]["Properties"][
+            "Policies"
+        ]
+        for statement in policy["PolicyDocument"]["Statement"]
+        if "cloudwatch:PutDashboard" in statement["Action"]
+    ]
+    assert [resource.split(":dashboard/")[1] for resource in allowed] == ["${StackName}-${AWS::Region}"]
+
+
 def test_resources_with_data_have_a_deletion_policy():
     for name, found in RESOURCES.items():
         if found["Type"] in ("AWS::SecretsManager::Secret", "AWS::Logs::LogGroup", "AWS::DynamoDB::Table"):
@@ -629,6 +669,20 @@ def test_gradual_deployments_roll_back_on_alarms_and_others_need_no_codedeploy(m
     mapped = {name: entry["Gradual"] for name, entry in TEMPLATE["Mappings"]["Release"].items()}
     assert list(mapped) == TEMPLATE["Parameters"]["DeploymentType"]["AllowedValues"]
     assert mapped == {name: name != "AllAtOnce" for name in mapped}
+
+
+def test_a_pipeline_limits_the_name_of_the_stack_such_that_generated_names_contain_it(monkeypatch):
+    """CloudFormation names a role or function STACK-LOGICAL_ID-SUFFIX, with a suffix of up to 13 characters. Beyond IAM's and
+    Lambda's 64 characters, it shortens the stack's name, and the patterns in the pipeline's permissions would not match."""
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-west-1")
+    named = [
+        name
+        for name, found in transformed("Canary10Percent5Minutes").items()
+        if found["Type"] in ("AWS::IAM::Role", "AWS::Lambda::Function")
+    ]
+    assert "CodeDeployServiceRole" in named
+    limit = yaml_parse((ROOT / "infra/pipeline.yaml").read_text())["Parameters"]["StackName"]["MaxLength"]
+    assert limit == min(64 - len(f"-{name}-") - 13 for name in named)
 
 
 @pytest.mark.parametrize("environment", ["default", "prod"])
