@@ -50,7 +50,7 @@ REACH = {
     "AWS::ApiGatewayV2::Stage": {"Stage": f"{API}/stages/*", "Stages": f"{API}/stages", "Tags": TAGS},
     "AWS::CloudFormation::Stack": {"stack": "arn:aws:cloudformation:*:*:stack/{parent}-{name}-*/*"},
     "AWS::CloudWatch::Alarm": {"alarm": "arn:aws:cloudwatch:*:*:alarm:{parent}-{name}-*"},
-    "AWS::CloudWatch::Dashboard": {"dashboard": "arn:aws:cloudwatch::*:dashboard/{stack}-*"},
+    "AWS::CloudWatch::Dashboard": {"dashboard": "arn:aws:cloudwatch::*:dashboard/{stack}-{region}"},
     "AWS::CodeBuild::Project": {
         "project": "arn:aws:codebuild:*:*:project/{stack}",
         "role": BUILD_ROLE,
@@ -87,7 +87,10 @@ REACH = {
 }
 
 # A resource that is not named by CloudFormation.
-NAMED = {"FailedBuildsAlarm": {"alarm": "arn:aws:cloudwatch:*:*:alarm:{stack}-FailedBuildsAlarm"}}
+NAMED = {
+    "AccessLogs": {"log-group": "arn:aws:logs:*:*:log-group:/aws/vendedlogs/{stack}/*"},
+    "FailedBuildsAlarm": {"alarm": "arn:aws:cloudwatch:*:*:alarm:{stack}-FailedBuildsAlarm"},
+}
 
 # The schema of this type names no permissions. These are CodeBuild's own operations on a project and its webhook, the role that
 # is passed to it, and the connection that the webhook is made through.

@@ -23,7 +23,7 @@ NODE = [ROOT / "bench/peers/node", ROOT / "tests/node"]
 COMMANDS = [
     line
     for script in SCRIPTS
-    for line in script.read_text().replace("\\\n", " ").splitlines()
+    for line in re.sub(r" ## .*", "", script.read_text()).replace("\\\n", " ").splitlines()
     if not line.lstrip().startswith("#")
 ]
 
