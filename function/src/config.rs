@@ -1,7 +1,14 @@
 //! Every variable that the function reads: its name, its range, its meaning.
 
 use std::{
-    env, fmt::Display, net::IpAddr, num::NonZeroU32, ops::RangeInclusive, path::PathBuf, str::FromStr, time::Duration,
+    env,
+    fmt::Display,
+    net::{IpAddr, Ipv4Addr},
+    num::NonZeroU32,
+    ops::RangeInclusive,
+    path::PathBuf,
+    str::FromStr,
+    time::Duration,
 };
 
 use openai_realtime::{TOKEN_TTL_SECONDS as TOKEN_TTL_RANGE, VOICES};
@@ -191,7 +198,8 @@ fn base_url(value: Option<String>) -> Result<Url, ConfigError> {
     // The sentence does not quote the value: a URL may contain a password.
     let refuse = |fault: &str| Err(invalid(OPENAI_BASE_URL, fault, RANGE));
     let text = value.unwrap_or_else(|| "https://api.openai.com/v1".to_owned());
-    let Ok(url) = Url::parse(text.trim_end_matches('/')) else { return refuse("is not a URL") };
+    let text = text.trim_end_matches('/');
+    let Ok(url) = Url::parse(text) else { return refuse("is not a URL") };
     // By the URL standard, the host of https:///v1 is v1.
     if text.contains(":///") {
         return refuse("has no host");
@@ -214,7 +222,35 @@ fn base_url(value: Option<String>) -> Result<Url, ConfigError> {
     if url.query().is_some() || url.fragment().is_some() {
         return refuse("has a query or a fragment");
     }
+    if !is_plain_url(text) {
+        return refuse("has a host, port or path in an unusual form");
+    }
     Ok(url)
+}
+
+/// Whether a URL is written as the template's `OpenAIBaseUrl` allows: no form that the URL standard would silently rewrite,
+/// such as `HTTPS:`, `127.1`, `api.example.com.` or a tab.
+fn is_plain_url(text: &str) -> bool {
+    let Some(rest) = text.strip_prefix("https://").or(text.strip_prefix("http://")) else { return false };
+    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    let (host, port) = match authority.strip_prefix("[::1]") {
+        Some(port) => ("localhost", port),
+        None => authority.split_at(authority.find(':').unwrap_or(authority.len())),
+    };
+    let is_name = host.split('.').all(|label| {
+        !label.is_empty() && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
+    });
+    // By the URL standard, a host whose last label is a number is an IPv4 address.
+    let last = host.rsplit('.').next().unwrap_or_default().to_ascii_lowercase();
+    let hexadecimal = last.strip_prefix("0x").is_some_and(|digits| digits.bytes().all(|byte| byte.is_ascii_hexdigit()));
+    let is_address = !(is_number(&last) || hexadecimal) || host.parse::<Ipv4Addr>().is_ok();
+    let is_port = port.is_empty() || port.strip_prefix(':').is_some_and(is_port);
+    let is_path = path.bytes().all(|byte| byte.is_ascii_graphic() && !b"?#@".contains(&byte));
+    is_name && is_address && is_port && is_path
+}
+
+fn is_port(text: &str) -> bool {
+    !text.starts_with('0') && is_number(text) && text.parse::<u16>().is_ok()
 }
 
 fn model(value: String) -> Result<String, ConfigError> {
@@ -255,9 +291,19 @@ fn whole_number<N: FromStr + PartialOrd + Display>(
     unit: &str,
 ) -> Result<N, ConfigError> {
     let Some(value) = value else { return Ok(default) };
-    match value.parse() {
+    match value.parse().or_else(|_| rounded_up(&value)) {
         Ok(number) if range.contains(&number) => Ok(number),
         _ => Err(invalid(name, quoted_fault(&value), format!("{unit} from {} to {}", range.start(), range.end()))),
+    }
+}
+
+/// CloudFormation accepts any spelling of a number for a parameter of type `Number`, such as `1e3`, `60.0` and `0.5`, and
+/// passes it on unchanged. A fraction is rounded up, because 0 would turn a limit off.
+fn rounded_up<N: FromStr>(value: &str) -> Result<N, N::Err> {
+    match value.parse::<f64>() {
+        // Adding 0 turns -0 into 0.
+        Ok(number) if number >= 0.0 => format!("{:.0}", number.ceil() + 0.0).parse(),
+        _ => value.parse(),
     }
 }
 
@@ -308,7 +354,7 @@ fn is_origin(entry: &str) -> bool {
         }
     };
     let port = match port.strip_prefix(':') {
-        Some(port) => port != default && !port.starts_with('0') && is_number(port) && port.parse::<u16>().is_ok(),
+        Some(port) => port != default && is_port(port),
         None => port.is_empty(),
     };
     host && port
@@ -394,7 +440,7 @@ mod tests {
             sentence("TOKEN_TTL_SECONDS", "9"),
             "TOKEN_TTL_SECONDS is \"9\": expected a whole number of seconds from 10 to 7200"
         );
-        for value in ["7201", "-1", "1h", "3600.5", "99999999999999999999"] {
+        for value in ["7201", "-1", "1h", "7200.5", "-0.5", "NaN", "inf", "1e400", "99999999999999999999"] {
             assert!(sentence("TOKEN_TTL_SECONDS", value).contains(value));
         }
         assert!(sentence("KEY_TTL_SECONDS", "86401").contains("0 to 86400"));
@@ -408,25 +454,18 @@ mod tests {
     }
 
     #[test]
-    fn the_template_accepts_the_numbers_that_the_function_accepts() {
-        let template = include_str!("../../template.yaml");
-        for (parameter, name) in [
-            ("TokenTtlSeconds", "TOKEN_TTL_SECONDS"),
-            ("KeyTtlSeconds", "KEY_TTL_SECONDS"),
-            ("QuotaPerMinute", "QUOTA_PER_MINUTE"),
-            ("QuotaPerDay", "QUOTA_PER_DAY"),
-            ("DailyMintLimit", "DAILY_MINT_LIMIT"),
-        ] {
-            let section = template.split(&format!("\n  {parameter}:\n")).nth(1).unwrap();
-            let bound = |which: &str| -> i64 {
-                let line = section.lines().find_map(|line| line.trim().strip_prefix(which)).unwrap();
-                line.trim().parse().unwrap()
-            };
-            let (least, most) = (bound("MinValue:"), bound("MaxValue:"));
-            for (value, taken) in [(least - 1, false), (least, true), (most, true), (most + 1, false)] {
-                assert_eq!(config(&[(name, &value.to_string())]).is_ok(), taken, "{name}={value}");
-            }
+    fn a_number_is_accepted_in_any_spelling_and_rounded_up() {
+        for (value, seconds) in
+            [("60", 60), ("0060", 60), ("+60", 60), ("60.0", 60), ("6e1", 60), ("59.01", 60), ("7199.5", 7200)]
+        {
+            let config = config(&[("TOKEN_TTL_SECONDS", value)]).unwrap();
+            assert_eq!(config.token_ttl, Duration::from_secs(seconds), "{value}");
         }
+        let of = |value| {
+            let config = config(&[("QUOTA_TABLE", "t"), ("QUOTA_PER_DAY", value)]).unwrap();
+            config.quotas.unwrap().limits.per_day.map(NonZeroU32::get)
+        };
+        assert_eq!((of("0.01"), of("0"), of("-0"), of("0.0")), (Some(1), None, None, None));
     }
 
     #[test]
@@ -450,6 +489,17 @@ mod tests {
             "https://api.openai.com/v1?key=hunter2",
             "https://api.openai.com/v1#x",
             "https:///v1",
+            "HTTPS://api.openai.com/v1",
+            "https:\\\\api.openai.com/v1",
+            "https://api.openai.com./v1",
+            "https://api.ope\tnai.com/v1",
+            "https://b\u{fc}cher.example/v1",
+            "https://api.openai.com:0443/v1",
+            "https://[2001:db8::1]/v1",
+            "https://1.2.3.04/v1",
+            "https://127.1/v1",
+            "https://api.openai.com/v1@",
+            "https://api.openai.com/v 1",
         ] {
             let sentence = sentence("OPENAI_BASE_URL", refused);
             assert!(sentence.starts_with("OPENAI_BASE_URL "), "{sentence}");
