@@ -10,13 +10,15 @@ import heapq
 import itertools
 import random
 
+from estimate.description import RETRIES
+
 # More than any load.
 UNLIMITED = 10**9
 
-# How function/src/aws/dynamodb.rs and openai/error.rs pause before they ask again, in seconds: once, and twice.
-TABLE_PAUSE = (0.0, 0.05)
-OPENAI_PAUSES = ((0.1, 0.2), (0.2, 0.4))
-# What OpenAI takes to say 429: an assumption.
+# The function's pauses before it asks again, each as the shortest and the longest one in seconds. The table is asked twice.
+[TABLE_PAUSE] = RETRIES["dynamodb"]["pauses"]
+OPENAI_PAUSES = RETRIES["openai"]["pauses"]
+# OpenAI's time for a 429, in seconds: an assumption.
 OPENAI_REFUSAL = 0.05
 
 

@@ -21,46 +21,63 @@ use crate::{
     secret::Source,
 };
 
-// The comment of each variable is its row in docs/parameters.md, which `python3 docs/tables.py` writes.
+/// Declares the names of variables. The comment of each is its row in docs/parameters.md.
+macro_rules! variables {
+    ($($(#[doc = $line:literal])+ $name:ident;)+) => {
+        $($(#[doc = $line])+ const $name: &str = stringify!($name);)+
 
-/// The secret in AWS Secrets Manager, by its ARN or name. It contains
-/// `{"OPENAI_API_KEY": "sk-…", "SAFETY_IDENTIFIER_KEY": "…", "BLOCKED_CALLERS": ["…"]}`, or just the key as plain text.
-const OPENAI_SECRET_ARN: &str = "OPENAI_SECRET_ARN";
-/// The key itself, for runs on your own machine. Read only if `OPENAI_SECRET_ARN` is unset.
-const OPENAI_API_KEY: &str = "OPENAI_API_KEY";
-/// Any server with the same API. `http:` on loopback hosts only.
-const OPENAI_BASE_URL: &str = "OPENAI_BASE_URL";
-/// Replaces the default profile's model. Up to 128 letters, digits and `-_.:/`.
-const MODEL: &str = "MODEL";
-/// Replaces the default profile's voice.
-const VOICE: &str = "VOICE";
-/// How long a token can open a session, in seconds, unless its profile sets less.
-const TOKEN_TTL_SECONDS: &str = "TOKEN_TTL_SECONDS";
-/// How long a fetched key is used before it is read again in the background, in seconds; the old one serves
-/// meanwhile.
-const KEY_TTL_SECONDS: &str = "KEY_TTL_SECONDS";
-/// Exact origins, separated by commas. Empty or `*`: not checked. `make demo` also allows its own page, and with your
-/// own key an empty list allows no other.
-const ALLOWED_ORIGINS: &str = "ALLOWED_ORIGINS";
-/// A DynamoDB table with the key `id`, by its name or ARN. Empty: no quotas.
-const QUOTA_TABLE: &str = "QUOTA_TABLE";
-/// Tokens per caller and minute of the clock. 0: not limited.
-const QUOTA_PER_MINUTE: &str = "QUOTA_PER_MINUTE";
-/// Tokens per caller and day of UTC. 0: not limited.
-const QUOTA_PER_DAY: &str = "QUOTA_PER_DAY";
-/// Tokens for all callers together, per day of UTC. 0: not limited.
-const DAILY_MINT_LIMIT: &str = "DAILY_MINT_LIMIT";
-/// A PEM file with additional trusted roots, for OpenAI and AWS.
-const EXTRA_CA_FILE: &str = "EXTRA_CA_FILE";
-/// `ERROR`, `WARN`, `INFO`, `DEBUG` or `TRACE`. No level shows a secret.
-const LOG_LEVEL: &str = "LOG_LEVEL";
+        #[cfg(test)]
+        const COMMENTS: &[(&str, &[&str])] = &[$(($name, &[$($line),+])),+];
+    };
+}
+
+variables! {
+    /// The secret in AWS Secrets Manager, by its ARN or name. It contains
+    /// `{"OPENAI_API_KEY": "sk-…", "SAFETY_IDENTIFIER_KEY": "…", "BLOCKED_CALLERS": ["…"]}`, or just the key as plain text.
+    OPENAI_SECRET_ARN;
+    /// The key itself, for runs on your own machine. Read only if `OPENAI_SECRET_ARN` is unset.
+    OPENAI_API_KEY;
+    /// Any server with the same API. `http:` on loopback hosts only.
+    OPENAI_BASE_URL;
+    /// Replaces the default profile's model. Up to 128 letters, digits and `-_.:/`.
+    MODEL;
+    /// Replaces the default profile's voice.
+    VOICE;
+    /// How long a token can open a session, in seconds, unless its profile sets less.
+    TOKEN_TTL_SECONDS;
+    /// How long a fetched key is used before it is read again in the background, in seconds; the old one serves
+    /// meanwhile.
+    KEY_TTL_SECONDS;
+    /// Exact origins, separated by commas. Empty or `*`: not checked. `make demo` also allows its own page, and with your
+    /// own key an empty list allows no other.
+    ALLOWED_ORIGINS;
+    /// A DynamoDB table with the key `id`, by its name or ARN. Empty: no quotas.
+    QUOTA_TABLE;
+    /// Tokens per caller and minute of the clock. 0: not limited.
+    QUOTA_PER_MINUTE;
+    /// Tokens per caller and day of UTC. 0: not limited.
+    QUOTA_PER_DAY;
+    /// Tokens for all callers together, per day of UTC. 0: not limited.
+    DAILY_MINT_LIMIT;
+    /// A PEM file with additional trusted roots, for OpenAI and AWS.
+    EXTRA_CA_FILE;
+    /// `ERROR`, `WARN`, `INFO`, `DEBUG` or `TRACE`. No level shows a secret.
+    LOG_LEVEL;
+}
+
 /// Set by Lambda itself, as is `AWS_LAMBDA_RUNTIME_API`.
 const AWS_LAMBDA_FUNCTION_NAME: &str = "AWS_LAMBDA_FUNCTION_NAME";
 const AWS_LAMBDA_RUNTIME_API: &str = "AWS_LAMBDA_RUNTIME_API";
 
-const KEY_TTL_RANGE: RangeInclusive<u64> = 0..=86_400;
-const QUOTA_RANGE: RangeInclusive<u32> = 0..=1_000_000;
-const DAILY_LIMIT_RANGE: RangeInclusive<u32> = 0..=1_000_000_000;
+const DEFAULT_BASE_URL: &str = "https://api.openai.com/v1";
+const DEFAULT_LEVEL: Level = Level::INFO;
+const TOKEN_TTL: Number<u64> =
+    Number { name: TOKEN_TTL_SECONDS, unit: "seconds", range: TOKEN_TTL_RANGE, default: 3_600 };
+const KEY_TTL: Number<u64> = Number { name: KEY_TTL_SECONDS, unit: "seconds", range: 0..=86_400, default: 300 };
+const PER_MINUTE: Number<u32> = Number { name: QUOTA_PER_MINUTE, unit: "tokens", range: 0..=1_000_000, default: 10 };
+const PER_DAY: Number<u32> = Number { name: QUOTA_PER_DAY, unit: "tokens", range: 0..=1_000_000, default: 200 };
+const ALL_CALLERS_PER_DAY: Number<u32> =
+    Number { name: DAILY_MINT_LIMIT, unit: "tokens", range: 0..=1_000_000_000, default: 5_000 };
 /// The rule of the template's `AllowedOrigins`, too. A test of the template keeps the two equal.
 const ORIGINS: &str = "* alone, or a list of origins exactly as browsers send them, separated by commas: http:// or \
                        https://, a host in lower case, and a port if it is not the default; no path and no slash at \
@@ -136,20 +153,15 @@ impl Config {
             base_url: base_url(read(OPENAI_BASE_URL))?,
             model: read(MODEL).map(model).transpose()?,
             voice: read(VOICE).as_deref().map(voice).transpose()?,
-            token_ttl: seconds(TOKEN_TTL_SECONDS, read(TOKEN_TTL_SECONDS), TOKEN_TTL_RANGE, 3_600)?,
-            key_ttl: seconds(KEY_TTL_SECONDS, read(KEY_TTL_SECONDS), KEY_TTL_RANGE, 300)?,
+            token_ttl: Duration::from_secs(TOKEN_TTL.parse(read(TOKEN_TTL.name))?),
+            key_ttl: Duration::from_secs(KEY_TTL.parse(read(KEY_TTL.name))?),
             allowed_origins: origins(read(ALLOWED_ORIGINS).as_deref())?,
             quotas: quotas(
                 read(QUOTA_TABLE),
                 Limits {
-                    per_minute: token_limit(QUOTA_PER_MINUTE, read(QUOTA_PER_MINUTE), QUOTA_RANGE, 10)?,
-                    per_day: token_limit(QUOTA_PER_DAY, read(QUOTA_PER_DAY), QUOTA_RANGE, 200)?,
-                    all_callers_per_day: token_limit(
-                        DAILY_MINT_LIMIT,
-                        read(DAILY_MINT_LIMIT),
-                        DAILY_LIMIT_RANGE,
-                        5_000,
-                    )?,
+                    per_minute: NonZeroU32::new(PER_MINUTE.parse(read(PER_MINUTE.name))?),
+                    per_day: NonZeroU32::new(PER_DAY.parse(read(PER_DAY.name))?),
+                    all_callers_per_day: NonZeroU32::new(ALL_CALLERS_PER_DAY.parse(read(ALL_CALLERS_PER_DAY.name))?),
                 },
             ),
             extra_ca_file: read(EXTRA_CA_FILE).map(PathBuf::from),
@@ -197,7 +209,7 @@ fn base_url(value: Option<String>) -> Result<Url, ConfigError> {
                          (http: on a loopback host only)";
     // The sentence does not quote the value: a URL may contain a password.
     let refuse = |fault: &str| Err(invalid(OPENAI_BASE_URL, fault, RANGE));
-    let text = value.unwrap_or_else(|| "https://api.openai.com/v1".to_owned());
+    let text = value.unwrap_or_else(|| DEFAULT_BASE_URL.to_owned());
     let text = text.trim_end_matches('/');
     let Ok(url) = Url::parse(text) else { return refuse("is not a URL") };
     // By the URL standard, the host of https:///v1 is v1.
@@ -265,35 +277,25 @@ fn voice(value: &str) -> Result<Voice, ConfigError> {
     Voice::named(value).ok_or_else(|| invalid(VOICE, quoted_fault(value), format!("one of {}", VOICES.join(", "))))
 }
 
-fn seconds(
+/// A variable whose value is a whole number.
+struct Number<N> {
     name: &'static str,
-    value: Option<String>,
-    range: RangeInclusive<u64>,
-    default: u64,
-) -> Result<Duration, ConfigError> {
-    Ok(Duration::from_secs(whole_number(name, value, range, default, "a whole number of seconds")?))
-}
-
-fn token_limit(
-    name: &'static str,
-    value: Option<String>,
-    range: RangeInclusive<u32>,
-    default: u32,
-) -> Result<Option<NonZeroU32>, ConfigError> {
-    Ok(NonZeroU32::new(whole_number(name, value, range, default, "a whole number of tokens")?))
-}
-
-fn whole_number<N: FromStr + PartialOrd + Display>(
-    name: &'static str,
-    value: Option<String>,
+    unit: &'static str,
     range: RangeInclusive<N>,
     default: N,
-    unit: &str,
-) -> Result<N, ConfigError> {
-    let Some(value) = value else { return Ok(default) };
-    match value.parse().or_else(|_| rounded_up(&value)) {
-        Ok(number) if range.contains(&number) => Ok(number),
-        _ => Err(invalid(name, quoted_fault(&value), format!("{unit} from {} to {}", range.start(), range.end()))),
+}
+
+impl<N: Copy + FromStr + PartialOrd + Display> Number<N> {
+    fn parse(&self, value: Option<String>) -> Result<N, ConfigError> {
+        let Self { name, unit, range, default } = self;
+        let Some(value) = value else { return Ok(*default) };
+        match value.parse().or_else(|_| rounded_up(&value)) {
+            Ok(number) if range.contains(&number) => Ok(number),
+            _ => {
+                let (least, most) = (range.start(), range.end());
+                Err(invalid(name, quoted_fault(&value), format!("a whole number of {unit} from {least} to {most}")))
+            }
+        }
     }
 }
 
@@ -378,10 +380,39 @@ fn entry_meant(entry: &str) -> Option<String> {
 }
 
 fn log_level(value: Option<String>) -> Result<Level, ConfigError> {
-    let Some(value) = value else { return Ok(Level::INFO) };
+    let Some(value) = value else { return Ok(DEFAULT_LEVEL) };
     let levels = [Level::ERROR, Level::WARN, Level::INFO, Level::DEBUG, Level::TRACE];
     let level = levels.into_iter().find(|level| level.as_str().eq_ignore_ascii_case(&value));
     level.ok_or_else(|| invalid(LOG_LEVEL, quoted_fault(&value), "ERROR, WARN, INFO, DEBUG or TRACE"))
+}
+
+/// The variables, with their comments, ranges and defaults.
+#[cfg(test)]
+pub(crate) fn describe() -> serde_json::Value {
+    use serde_json::{Value, json};
+
+    fn number<N: Copy + Into<u64>>(number: &Number<N>) -> (&'static str, Value) {
+        let Number { name, range, default, .. } = number;
+        let [least, most, default] = [*range.start(), *range.end(), *default].map(Into::<u64>::into);
+        (name, json!({"range": [least, most], "default": default}))
+    }
+
+    let mut values = std::collections::HashMap::from([
+        number(&TOKEN_TTL),
+        number(&KEY_TTL),
+        number(&PER_MINUTE),
+        number(&PER_DAY),
+        number(&ALL_CALLERS_PER_DAY),
+        (OPENAI_BASE_URL, json!({"range": null, "default": DEFAULT_BASE_URL})),
+        (LOG_LEVEL, json!({"range": null, "default": DEFAULT_LEVEL.as_str()})),
+    ]);
+    let described = COMMENTS.iter().map(|(name, lines)| {
+        let mut value = values.remove(name).unwrap_or(json!({"range": null, "default": null}));
+        value["name"] = (*name).into();
+        value["comment"] = lines.iter().map(|line| line.trim()).collect::<Vec<_>>().join(" ").into();
+        value
+    });
+    described.collect()
 }
 
 #[cfg(test)]
