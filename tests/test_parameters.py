@@ -246,7 +246,7 @@ def test_every_parameter_of_the_function_is_tested():
 @pytest.mark.parametrize("variable", VARIABLES)
 def test_the_template_takes_exactly_the_values_that_the_function_takes(variable):
     name = VARIABLES[variable]
-    # An empty variable counts as unset. An empty text is a parameter's default, or no number, which never arrives.
+    # An empty variable counts as unset, and CloudFormation lets no empty number through.
     values = [value for value in dict.fromkeys(generator(name)(name)) if value.strip() and "\0" not in value]
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
         answers = pool.map(lambda value: said_by_the_function(variable, value), values)
@@ -255,7 +255,7 @@ def test_the_template_takes_exactly_the_values_that_the_function_takes(variable)
     for value, answer in said.items():
         starts = STARTED in answer
         taken += starts
-        # With the value as it is, the function must start; whatever else it starts with is another form of such a value.
+        # The function starts with every value that CloudFormation lets through, and otherwise only with another form of one.
         agrees = cloudformation_takes(name, normal(variable, value)) == starts
         if not agrees or (cloudformation_takes(name, value) and not starts):
             differing.append(f"{value!r}: the function {'starts' if starts else 'does not start'}")

@@ -289,8 +289,8 @@ impl<N: Copy + FromStr + PartialOrd + Display> Number<N> {
     fn parse(&self, value: Option<String>) -> Result<N, ConfigError> {
         let Self { name, unit, range, default } = self;
         let Some(value) = value else { return Ok(*default) };
-        match value.parse().or_else(|_| rounded_up(&value)) {
-            Ok(number) if range.contains(&number) => Ok(number),
+        match next_to(&value) {
+            Some([below, above]) if range.contains(&below) && range.contains(&above) => Ok(above),
             _ => {
                 let (least, most) = (range.start(), range.end());
                 Err(invalid(name, quoted_fault(&value), format!("a whole number of {unit} from {least} to {most}")))
@@ -299,14 +299,18 @@ impl<N: Copy + FromStr + PartialOrd + Display> Number<N> {
     }
 }
 
+/// The whole numbers next to a number, below and above; twice the same if it is whole.
+///
 /// CloudFormation accepts any spelling of a number for a parameter of type `Number`, such as `1e3`, `60.0` and `0.5`, and
-/// passes it on unchanged. A fraction is rounded up, because 0 would turn a limit off.
-fn rounded_up<N: FromStr>(value: &str) -> Result<N, N::Err> {
-    match value.parse::<f64>() {
-        // Adding 0 turns -0 into 0.
-        Ok(number) if number >= 0.0 => format!("{:.0}", number.ceil() + 0.0).parse(),
-        _ => value.parse(),
+/// passes it on unchanged. The function rounds a fraction up, because 0 would turn a limit off.
+fn next_to<N: Copy + FromStr>(value: &str) -> Option<[N; 2]> {
+    if let Ok(number) = value.parse() {
+        return Some([number, number]);
     }
+    let number = value.parse::<f64>().ok().filter(|number| *number >= 0.0)?;
+    // Adding 0 turns -0 into 0.
+    let whole = |number: f64| format!("{:.0}", number + 0.0).parse().ok();
+    Some([whole(number.floor())?, whole(number.ceil())?])
 }
 
 fn quotas(table: Option<String>, limits: Limits) -> Option<QuotaConfig> {
@@ -471,7 +475,7 @@ mod tests {
             sentence("TOKEN_TTL_SECONDS", "9"),
             "TOKEN_TTL_SECONDS is \"9\": expected a whole number of seconds from 10 to 7200"
         );
-        for value in ["7201", "-1", "1h", "7200.5", "-0.5", "NaN", "inf", "1e400", "99999999999999999999"] {
+        for value in ["7201", "-1", "1h", "9.5", "7200.5", "-0.5", "NaN", "inf", "1e400", "99999999999999999999"] {
             assert!(sentence("TOKEN_TTL_SECONDS", value).contains(value));
         }
         assert!(sentence("KEY_TTL_SECONDS", "86401").contains("0 to 86400"));
