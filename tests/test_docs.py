@@ -165,7 +165,7 @@ def test_the_tables_that_are_made_from_the_code_are_new():
         assert (ROOT / path).read_text() == text, "run `python3 -m docs.tables`"
 
 
-def test_the_tables_of_parameters_and_alarms_are_the_template_s():
+def test_the_tables_of_parameters_and_alarms_match_the_template():
     """Read by another parser than the program's own."""
     lines = PAGES["docs/parameters.md"].splitlines()
     for name, given in TEMPLATE["Parameters"].items():
@@ -211,6 +211,6 @@ def test_the_table_of_refusals_is_that_of_the_function():
     assert sorted((int(status), code) for status, code in table) == sorted(REFUSALS)
 
 
-def test_the_readme_s_price_is_that_of_the_page():
+def test_the_readme_has_the_price_of_the_cost_page():
     [month] = re.findall(r"^\| \*\*Sum\*\* \| +\| \*\*([\d.]+)\*\* \|", PAGES["docs/cost.md"], re.MULTILINE)
     assert f" {month} USD a month for a million tokens " in PAGES["README.md"]

@@ -5,7 +5,10 @@ the constraints that the template declares, and from single-character changes ar
 
 CloudFormation is imitated here, by its documentation: it compares AllowedValues exactly, matches the whole value with
 AllowedPattern, and compares a Number with MinValue and MaxValue before it passes the text on unchanged. "Number" is "an
-integer or float"; which spellings count is not documented, so the function accepts all of them."""
+integer or float"; which spellings count is not documented, so the function accepts all of them.
+
+Not generated are hosts of OpenAIBaseUrl with an invalid label in punycode, such as xn--a: a pattern cannot detect these,
+and the function stops with a message."""
 
 import concurrent.futures
 import itertools
