@@ -88,7 +88,7 @@ pub fn backoff(first: Duration, tries: u32) -> Duration {
 /// The shortest and the longest pause after that many tries. Both double with each try.
 pub fn backoff_bounds(first: Duration, tries: u32) -> (Duration, Duration) {
     let most = first.saturating_mul(2_u32.saturating_pow(tries.saturating_sub(1)));
-    (most / 2, most)
+    (most.mul_f64(0.5), most)
 }
 
 /// A policy, with the shortest and the longest pause after each try but the last, in seconds.
