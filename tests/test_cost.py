@@ -11,7 +11,7 @@ import pytest
 from conftest import ROOT, TOOLCHAIN
 from samtranslator.yaml_helper import yaml_parse
 
-from estimate import capacity, cost, load, markdown, template
+from estimate import capacity, cost, description, load, markdown, template
 
 EVENLY = load.Load(3000, 20, False, 0.4, 0.002, 0.003, 0.005, 0.2, 300)
 SHARPLY = dataclasses.replace(EVENLY, sharp=True)
@@ -191,7 +191,7 @@ def test_the_capacity_page_names_existing_targets_parameters_and_codes():
     given = re.findall(r"(\w+)=\S+", " ".join(re.findall(r'PARAMETERS="(.*?)"', text)))
     assert given and set(given) <= set(template.parameters())
     codes = {code for answer, _ in capacity.REFUSED.values() for code in re.findall("`(.*)`", answer)}
-    assert codes <= set(re.findall(r'"([a-z_]+)"', (ROOT / "function/src/api/refusal.rs").read_text()))
+    assert codes <= description.CODES
     assert set(capacity.REFUSED) | {"burst", "own"} == {field.name for field in dataclasses.fields(load.Limits)}
 
 

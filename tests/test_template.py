@@ -19,6 +19,8 @@ from samtranslator.sdk.parameter import SamParameterValues
 from samtranslator.translator.translator import Translator
 from samtranslator.yaml_helper import yaml_parse
 
+from estimate.description import CODES, VARIABLES
+
 TEMPLATE = yaml_parse((ROOT / "template.yaml").read_text())
 RESOURCES = TEMPLATE["Resources"]
 SOURCE = (ROOT / "template.yaml").read_text()
@@ -97,10 +99,7 @@ def test_checkov_reports_no_findings_beyond_the_explained_exceptions():
 
 
 def test_the_template_sets_exactly_the_variables_of_the_function():
-    config = (ROOT / "function/src/config.rs").read_text()
-    read = set(re.findall(r'^const ([A-Z_]+): &str = "\1";', config, re.MULTILINE))
-    set_ = set(RESOURCES["MintFunction"]["Properties"]["Environment"]["Variables"])
-    assert set_ == {name for name in read if not name.startswith("AWS_LAMBDA_")}
+    assert set(RESOURCES["MintFunction"]["Properties"]["Environment"]["Variables"]) == set(VARIABLES)
 
 
 def test_parameters_and_outputs_are_described_and_parameters_are_used():
@@ -214,7 +213,7 @@ def metrics_of_the_dashboard():
 
 def test_every_alarm_and_widget_uses_a_metric_and_dimensions_that_are_published(records):
     published = [*AWS_METRICS.items(), *published_by_the_function(records)]
-    codes = set(re.findall(r'"([a-z_]+)",\s+(?:NO_SESSION|")', (ROOT / "function/src/api/refusal.rs").read_text())) | {"ok"}
+    codes = CODES | {"ok"}
     watched = [*metrics_of_alarms(), *metrics_of_the_dashboard()]
     assert len(watched) > 20
     for place, metric, dimensions in watched:
