@@ -433,9 +433,9 @@ def test_a_translation_uses_its_own_url_and_has_no_turns(start_demo, visit):
     secret = json.loads(made[2])
     token = {"success": True, "value": secret["value"], "expiresAt": secret["expires_at"], "model": session["model"],
              "callsUrl": f"{openai}/v1/realtime/translations/calls"}
-    offered = json.loads(post(f"{address}/profiles", None, method="GET")[2])
-    offered["profiles"] = {"spanish": {"kind": "translation", "fields": []}}
-    page.route("**/profiles", lambda route: route.fulfill(json=offered))
+    answer = json.loads(post(f"{address}/profiles", None, method="GET")[2])
+    answer["profiles"] = {"spanish": {"kind": "translation", "fields": []}}
+    page.route("**/profiles", lambda route: route.fulfill(json=answer))
     page.route("**/token", lambda route: route.fulfill(json=token))
     page.reload()
     connect(page)

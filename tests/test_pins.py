@@ -16,6 +16,7 @@ SCRIPTS = [
     ROOT / "operate/sam-local",
     ROOT / "requirements/lock",
     ROOT / "infra/buildspec.yml",
+    ROOT / "infra/deploy-newest",
     *(ROOT / ".ci").iterdir(),
 ]
 NODE = [ROOT / "bench/peers/node", ROOT / "tests/node"]

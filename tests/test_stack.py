@@ -32,10 +32,12 @@ def with_nested_stacks(built, aws):
     template = built / "template.yaml"
     original = template.read_text()
     changed = yaml_parse(original)
-    alarm = changed["Resources"]["ApiErrorsAlarm"]["Properties"]
-    errors = next(query["MetricStat"] for query in alarm.pop("Metrics") if query["Id"] == "errors")
-    alarm |= errors["Metric"] | {"Period": errors["Period"], "Statistic": errors["Stat"]}
     resources = changed["Resources"]
+    for name in ("ApiErrorsAlarm", "LatencyAlarm"):
+        alarm = resources[name]["Properties"]
+        watched = [query["MetricStat"] for query in alarm.pop("Metrics") if "MetricStat" in query]
+        one = next(stat for stat in watched if stat["Stat"] in ("Sum", "SampleCount"))
+        alarm.update(one["Metric"], Period=one["Period"], Statistic=one["Stat"])
     queries = [name for name, found in resources.items() if found["Type"] == "AWS::Logs::QueryDefinition"]
     assert len(queries) == 4
     for name in queries:
