@@ -81,8 +81,8 @@ def explanation_of_answer(operation, Code="", Message="", **_):
         )
     if Code in DENIED:
         return (
-            f"AWS denied {operation}: {Message} Sign in with a role that has this permission. docs/operating.md lists the "
-            "permissions of each command."
+            f"AWS denied {operation}: {Message} Sign in with a role that has this permission. docs/operating.md says "
+            "which policies contain it."
         )
     if Code in THROTTLED:
         return f"AWS received too many requests ({operation}). Run the command again in a minute."

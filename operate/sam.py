@@ -18,11 +18,9 @@ def sam(environment, asked):
     """Run a command of the SAM CLI for the stack."""
     command, options = asked.command, asked.options
     for option in options:
-        if option.partition("=")[0] in OTHER_TARGETS:
-            variable = OTHER_TARGETS[option.partition("=")[0]]
-            raise CommandError(
-                f"Set {variable} instead of {option.partition('=')[0]}, so that all commands use the same value."
-            )
+        name = option.partition("=")[0]
+        if name in OTHER_TARGETS:
+            raise CommandError(f"Set {OTHER_TARGETS[name]} instead of {name}, so that all commands use the same value.")
     words = ["sam", command, "--config-env", environment.name]
     variables = os.environ | {"SAM_CLI_TELEMETRY": "0"}
     if command != "build":
