@@ -1,7 +1,7 @@
 """Commands for a stack: its deployment, parameters, versions, OpenAI key and callers, and pauses. `make help` lists them.
 
-All commands use the AWS SDK with the operator's own credentials. The variable STACK names the stack, PARAMETERS
-contains values of its parameters, TO names a version, and SUBJECT, ADDRESS or CALLER names a caller.
+All commands use the AWS SDK with the operator's own credentials. ENV selects the stack in samconfig.toml, or STACK names it.
+PARAMETERS contains values of its parameters, TO names a version, and SUBJECT, ADDRESS or CALLER names a caller.
 """
 
 import argparse
@@ -10,17 +10,19 @@ import sys
 
 import botocore.exceptions
 
+from operate import account, environment
 from operate.callers import block, caller, unblock
 from operate.deploy import deploy, set_parameters
 from operate.error import CommandError
 from operate.key import key
 from operate.pause import pause, resume
 from operate.rollback import rollback
+from operate.sam import sam
 from operate.stack import Stack
 from operate.update_code import update_code
 from operate.versions import versions
 
-COMMANDS = [deploy, set_parameters, key, caller, block, unblock, versions, update_code, rollback, pause, resume]
+COMMANDS = [sam, deploy, set_parameters, key, caller, block, unblock, versions, update_code, rollback, pause, resume]
 
 
 def arguments(words=None):
@@ -29,27 +31,27 @@ def arguments(words=None):
     for command in COMMANDS:
         added = commands.add_parser(command.__name__.replace("_", "-"), help=command.__doc__, description=command.__doc__)
         added.set_defaults(run=command)
+        if command is sam:
+            added.add_argument("command", help="a command of the SAM CLI, such as deploy")
+            added.add_argument("options", nargs=argparse.REMAINDER, help="its options")
         if command is key:
             added.add_argument("--unchecked", action="store_true", help="store the key without minting a test token")
         if command is deploy:
-            added.add_argument("--environment", default="default", help="environment in samconfig.toml")
-            added.add_argument("flags", nargs="*", help="further options for the SAM CLI, after --")
+            added.add_argument("options", nargs=argparse.REMAINDER, help="further options for the SAM CLI")
     return parser.parse_args(words)
 
 
 def main():
     asked = arguments()
-    stack = os.environ.get("STACK")
-    if not stack:
-        sys.exit("No stack is named. Set STACK, for example STACK=token-mint.")
     try:
-        asked.run(Stack(stack, may_be_missing=asked.run is deploy), asked)
+        chosen = environment.resolve(os.environ)
+        asked.run(chosen if asked.run is sam else Stack(chosen, may_be_missing=asked.run is deploy), asked)
     except CommandError as error:
         sys.exit(str(error))
     except (botocore.exceptions.BotoCoreError, botocore.exceptions.ClientError) as error:
-        sys.exit(f"AWS refused: {error}")
+        sys.exit(account.explanation(error))
     except (KeyboardInterrupt, EOFError):
-        sys.exit("\nNothing was changed.")
+        sys.exit("\nThe command was interrupted.")
 
 
 if __name__ == "__main__":

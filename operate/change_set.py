@@ -101,17 +101,6 @@ def upload(stack, bucket, name, content):
     return f"s3://{bucket}/{key}", f"{stack.objects.meta.endpoint_url}/{bucket}/{key}"
 
 
-def events(stack):
-    """The events of the stack's last update, the newest first."""
-    pages = stack.cloudformation.get_paginator("describe_stack_events").paginate(StackName=stack.name)
-    for page in pages:
-        for event in page["StackEvents"]:
-            yield event
-            of_stack = event.get("PhysicalResourceId") == event["StackId"]
-            if of_stack and event["ResourceStatus"] in ("UPDATE_IN_PROGRESS", "CREATE_IN_PROGRESS"):
-                return
-
-
 def wait(stack):
     """Waits for the end of an update, and prints why it failed."""
     try:
@@ -130,7 +119,7 @@ def wait(stack):
         return
     reasons = [
         f"{event['LogicalResourceId']}: {event['ResourceStatusReason']}"
-        for event in events(stack)
+        for event in stack.events()
         if event["ResourceStatus"].endswith("_FAILED") and event.get("ResourceStatusReason")
     ]
     # The newest event comes first, and the first failure causes the others.

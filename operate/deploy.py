@@ -7,7 +7,7 @@ import sys
 import tempfile
 import time
 
-from operate import change_set, parameters
+from operate import change_set, parameters, sam
 from operate.build import Build
 from operate.error import CommandError
 from operate.release import Base, marks, require_live
@@ -18,10 +18,12 @@ from operate.versions import bootstrap_of
 def deploy(stack, asked):
     """Deploy the build, with the values that the stack has now and those in PARAMETERS."""
     build = Build()
+    if any(option.startswith("--parameter-overrides") for option in asked.options):
+        raise CommandError('Give parameters as PARAMETERS="Name=value …", not in FLAGS. Nothing was changed.')
     given = parameters.given(build.template)
     if "Architecture" in given:
         build.require(given["Architecture"], "deploy")
-    configured = parameters.configured(asked.environment)
+    configured = parameters.configured(stack.environment)
     chosen = given | {"Architecture": build.architecture}
     if "FunctionName" in stack.outputs:
         change_set.require_idle(stack)
@@ -33,13 +35,14 @@ def deploy(stack, asked):
     values = build.template.defaults() | configured | kept | chosen
     values = {name: value for name, value in values.items() if name in known and name not in SET_BY_COMMANDS}
 
+    sam.check_length(stack.name, values["ConnectionArn"])
     if base:
         marked = marks(base, build.template, build.bootstrap, values)
         base.explain()
     else:
         marked = {REVISION: build.template.revision(build.bootstrap, values, 0), REPLACED_VERSION: "none"}
     print(f"Build of {build.time:%Y-%m-%d %H:%M} for {build.architecture}, revision {marked[REVISION]}.")
-    warn_of_ignored(configured, values, kept, chosen, asked.environment)
+    warn_of_ignored(configured, values, kept, chosen, stack.environment.name)
     if base and base.needs_step(values):
         print("The deployment is gradual, so it needs two steps.")
         if not change_set.confirmed("Start with the first one?"):
@@ -68,27 +71,21 @@ def warn_of_ignored(configured, values, kept, chosen, environment):
 
 def run_sam(stack, asked, values, folder):
     """Runs `sam deploy`, which deploys the build, with all values of the parameters, which replace those in samconfig.toml."""
-    if any(flag.startswith("--parameter-overrides") for flag in asked.flags):
-        raise CommandError('Give parameters as PARAMETERS="Name=value …", not in FLAGS. Nothing was changed.')
     with tempfile.TemporaryDirectory() as temporary:
         file = pathlib.Path(temporary, "parameters.yaml")
         file.write_text(parameters.for_sam(values))
         role = os.environ.get("DEPLOY_ROLE_ARN")
-        command = [
-            str(pathlib.Path(sys.executable).parent / "sam"),
-            "deploy",
-            *("--config-env", asked.environment),
-            *("--stack-name", stack.name),
+        options = [
             *("--s3-prefix", folder),
-            *("--region", stack.session.region_name),
             *("--parameter-overrides", f"file://{file}"),
             *(["--role-arn", role] if role else []),
             *(["--no-confirm-changeset"] if os.environ.get("CI") else []),
-            *asked.flags,
+            *asked.options,
         ]
         sys.stdout.flush()
+        words, variables = sam.prepared(stack.environment, "deploy", options)
         try:
-            ended = subprocess.run(command, env=os.environ | {"SAM_CLI_TELEMETRY": "0"}).returncode
+            ended = subprocess.run(words, env=variables).returncode
         except KeyboardInterrupt:
             raise CommandError(
                 "\nInterrupted. If the update had begun, CloudFormation continues it. `make versions` shows which version is "
@@ -116,6 +113,7 @@ def set_parameters(stack, _):
     if not changed:
         print("Nothing to change: the stack already has these values.")
         return
+    sam.check_length(stack.name, given.get("ConnectionArn"))
     releases = bool(changed & base.template.versioned())
     values = (live if releases else before) | given
     if releases:

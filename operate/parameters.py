@@ -3,15 +3,11 @@
 import difflib
 import json
 import os
-import pathlib
 import re
 import shlex
-import tomllib
 
 from operate.error import CommandError
 from operate.template import SET_BY_COMMANDS
-
-CONFIGURATION = pathlib.Path("samconfig.toml")
 
 
 def given(template):
@@ -47,13 +43,10 @@ def suggestion(name, template):
 
 def configured(environment):
     """The values in samconfig.toml for deployments of this environment."""
-    if not CONFIGURATION.is_file():
-        return {}
     # Imported here because it takes a tenth of a second, and most commands do not need it.
     from samcli.cli.types import CfnParameterOverridesType
 
-    settings = tomllib.loads(CONFIGURATION.read_text()).get(environment, {}).get("deploy", {}).get("parameters", {})
-    found = CfnParameterOverridesType().convert(settings.get("parameter_overrides", ""), None, None)
+    found = CfnParameterOverridesType().convert(environment.parameters, None, None)
     return {name: value for name, value in found.items() if name not in SET_BY_COMMANDS}
 
 

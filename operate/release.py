@@ -111,9 +111,7 @@ def attempts(template, bootstrap, values):
 
 def require_live(stack, revision):
     """Says which version is live, and fails if it has another revision."""
-    stack.read(may_be_missing=True)
-    if "FunctionName" not in stack.outputs:
-        raise CommandError(f"The stack {stack.name} was not created.")
+    stack.read()
     alias = Alias(stack)
     if alias.revision != revision:
         shown = f"revision {alias.revision}" if alias.revision else "no revision"

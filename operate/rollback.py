@@ -5,7 +5,6 @@ import time
 
 import botocore.exceptions
 
-from operate.change_set import events
 from operate.error import CommandError
 from operate.versions import Alias
 
@@ -109,7 +108,7 @@ def stop_deployment(stack):
 
 def version_of_update(stack):
     """The version that the update in progress has published, or None."""
-    for event in events(stack):
+    for event in stack.events():
         if event["ResourceType"] == "AWS::Lambda::Version" and event["ResourceStatus"] in (
             "CREATE_COMPLETE",
             "UPDATE_COMPLETE",

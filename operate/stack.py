@@ -2,57 +2,69 @@
 
 import functools
 
-import boto3
 import botocore.exceptions
 
+from operate import account
 from operate.error import CommandError
 
 
 class Stack:
-    """Reads the stack with this name from CloudFormation. A first deployment may find none."""
+    """Reads the environment's stack from CloudFormation. Before the first deployment, there may be none."""
 
-    def __init__(self, name, may_be_missing=False):
-        self.name = name
-        self.session = boto3.Session()
-        if not self.session.region_name:
-            raise CommandError("No Region is set. Export AWS_DEFAULT_REGION, such as eu-west-1, or AWS_PROFILE.")
+    def __init__(self, environment, may_be_missing=False):
+        self.environment = environment
+        self.name = environment.stack
+        self.session = account.session(environment)
         self.read(may_be_missing)
 
     def read(self, may_be_missing=False):
         """Reads the outputs and parameters again, as after an update."""
-        try:
-            found = self.cloudformation.describe_stacks(StackName=self.name)["Stacks"][0]
-        except botocore.exceptions.ClientError as error:
-            if error.response["Error"]["Code"] != "ValidationError":
-                raise
-            if not may_be_missing:
-                raise CommandError(
-                    f"There is no stack {self.name} in {self.session.region_name}. Name another with STACK=…"
-                ) from None
-            found = {}
+        found = describe(self.session, self.name)
+        if not found and not may_be_missing:
+            raise CommandError(
+                f"There is no stack {self.name} in {self.session.region_name}. Name another stack with STACK=… or ENV=…, or "
+                "another Region with AWS_REGION, or create the stack with `make deploy`."
+            )
+        found = found or {}
         self.outputs = {output["OutputKey"]: output["OutputValue"] for output in found.get("Outputs", [])}
-        self.parameters = {given["ParameterKey"]: given["ParameterValue"] for given in found.get("Parameters", [])}
+        self.parameters = parameters(found)
         self.tags = found.get("Tags", [])
+        if not may_be_missing and not {"FunctionName", "SecretArn"} <= set(self.outputs):
+            raise CommandError(without_outputs(self.name, found["StackStatus"]))
 
     def status(self):
         """The state in which the stack is now."""
-        return self.cloudformation.describe_stacks(StackName=self.name)["Stacks"][0]["StackStatus"]
+        return describe(self.session, self.name)["StackStatus"]
 
-    @functools.cached_property
-    def cloudformation(self):
-        return self.session.client("cloudformation")
+    def events(self):
+        """The events of the last update, the newest first."""
+        pages = self.cloudformation.get_paginator("describe_stack_events").paginate(StackName=self.name)
+        for page in pages:
+            for event in page["StackEvents"]:
+                yield event
+                of_stack = event.get("PhysicalResourceId") == event["StackId"]
+                if of_stack and event["ResourceStatus"] in ("UPDATE_IN_PROGRESS", "CREATE_IN_PROGRESS"):
+                    return
 
     @property
     def function(self):
         return self.outputs["FunctionName"]
 
+    @property
+    def secret(self):
+        return self.outputs["SecretArn"]
+
     @functools.cached_property
-    def functions(self):
-        return self.session.client("lambda")
+    def cloudformation(self):
+        return self.session.client("cloudformation")
 
     @functools.cached_property
     def deployments(self):
         return self.session.client("codedeploy")
+
+    @functools.cached_property
+    def functions(self):
+        return self.session.client("lambda")
 
     @functools.cached_property
     def objects(self):
@@ -61,3 +73,33 @@ class Stack:
     @property
     def secrets(self):
         return self.session.client("secretsmanager")
+
+
+def describe(session, name):
+    """CloudFormation's description of the stack, or None if there is no such stack."""
+    try:
+        return session.client("cloudformation").describe_stacks(StackName=name)["Stacks"][0]
+    except botocore.exceptions.ClientError as error:
+        if error.response["Error"]["Code"] != "ValidationError":
+            raise
+        return None
+
+
+def parameters(description):
+    return {given["ParameterKey"]: given["ParameterValue"] for given in description.get("Parameters", [])}
+
+
+def without_outputs(name, status):
+    """The message for a stack without a function and a secret."""
+    if status == "REVIEW_IN_PROGRESS":
+        return f"The stack {name} was not created, because its change set was not confirmed. Run `make deploy` and confirm it."
+    if status.startswith(("CREATE_FAILED", "ROLLBACK")):
+        return (
+            f"The stack {name} could not be created ({status}). Its events in the CloudFormation console name the cause. Run "
+            "`make delete`, correct the cause, then run `make deploy`."
+        )
+    if status.endswith("_IN_PROGRESS"):
+        return f"CloudFormation is changing the stack {name} ({status}). Run the command again when it has finished."
+    return (
+        f"The stack {name} ({status}) does not have the outputs of a Token Mint stack. Name another stack with STACK=… or ENV=…"
+    )

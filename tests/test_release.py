@@ -25,7 +25,7 @@ from samcli.cli.types import CfnParameterOverridesType
 from samtranslator.translator.transform import transform
 from test_stack import Operator, stand_in, with_nested_stacks  # noqa: F401
 
-from operate import change_set, parameters, permissions
+from operate import change_set, parameters
 from operate.error import CommandError
 from operate.template import Template
 from operate.versions import Alias, bootstrap_of
@@ -444,6 +444,7 @@ def test_values_in_samconfig_do_not_undo_a_change_of_the_stack(releases, tmp_pat
     folder = tmp_path / "checkout"
     folder.mkdir()
     shutil.copytree(ROOT / ".aws-sam/build", folder / ".aws-sam/build")
+    shutil.copytree(ROOT / "infra", folder / "infra")
     pinned = " ".join(f'{name}=\\"{value}\\"' for name, value in (TEMPLATE.defaults() | releases.parameters).items())
     written = (ROOT / "samconfig.toml").read_text()
     (folder / "samconfig.toml").write_text(
@@ -519,7 +520,8 @@ class Stubbed:
 
 @pytest.mark.parametrize("size", ["short", "long"])
 def test_a_change_set_has_the_whole_template_and_another_update_is_named(size, monkeypatch):
-    monkeypatch.delenv("DEPLOY_ROLE_ARN", raising=False)
+    role = "arn:aws:iam::123456789012:role/token-mint-deploy" if size == "long" else ""
+    monkeypatch.setenv("DEPLOY_ROLE_ARN", role)
     document = json.loads(json.dumps(TEMPLATE.document, default=str))
     document["Resources"]["MintFunction"]["Properties"]["CodeUri"] = "s3://bucket/token-mint/code"
     document["Description"] = "x" * (0 if size == "short" else 20_000)
@@ -534,7 +536,8 @@ def test_a_change_set_has_the_whole_template_and_another_update_is_named(size, m
         source = {"TemplateBody": template.text}
     given = [{"ParameterKey": name, "ParameterValue": values[name]} for name in template.parameters]
     asked = {"ChangeSetType": "UPDATE", "Capabilities": ["CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"]}
-    updates.add_response("create_change_set", {}, named | source | asked | {"Parameters": given, "Tags": stack.tags})
+    asked |= {"Parameters": given, "Tags": stack.tags} | ({"RoleARN": role} if role else {})
+    updates.add_response("create_change_set", {}, named | source | asked)
     updates.add_response("describe_change_set", {"Status": "CREATE_COMPLETE"}, named)
     # Another operator's update began in the meantime.
     updates.add_client_error("execute_change_set", "InvalidChangeSetStatus", expected_params=named)
@@ -571,9 +574,9 @@ def test_values_reach_sam_unchanged(tmp_path):
     assert CfnParameterOverridesType().convert((f"file://{file}",), None, None) == values
 
 
-def translated(**values):
+def translated(document=TEMPLATE.document, **values):
     """The template as AWS transforms it."""
-    document = json.loads(json.dumps(TEMPLATE.document, default=str))
+    document = json.loads(json.dumps(document, default=str))
     document["Resources"]["MintFunction"]["Properties"]["CodeUri"] = "s3://bucket/code"
     # Nested templates would have to be uploaded.
     resources = document["Resources"].items()
@@ -605,6 +608,20 @@ def test_sam_publishes_a_version_for_each_revision(monkeypatch):
     assert bare not in (one, other)
 
 
+def test_the_role_of_codedeploy_is_as_sam_would_create_it(monkeypatch):
+    """So a stack that has SAM's own keeps it unchanged."""
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-west-1")
+    own = translated(DeploymentType=CANARY)["CodeDeployServiceRole"]
+    document = json.loads(json.dumps(TEMPLATE.document, default=str))
+    del document["Resources"]["CodeDeployServiceRole"]
+    del document["Resources"]["MintFunction"]["Properties"]["DeploymentPreference"]["Role"]
+    # A copy of the live version is released at once, which must not delete the role.
+    assert translated()["CodeDeployServiceRole"] == own
+    [policy] = own["Properties"]["ManagedPolicyArns"]
+    own["Properties"]["ManagedPolicyArns"] = [policy["Fn::Sub"].replace("${AWS::Partition}", "aws")]
+    assert translated(document, DeploymentType=CANARY)["CodeDeployServiceRole"] == own
+
+
 def test_a_revision_names_the_content_of_a_version():
     values = TEMPLATE.defaults()
     revision = TEMPLATE.revision(b"code", values, 0)
@@ -619,25 +636,3 @@ def test_a_revision_names_the_content_of_a_version():
     assert len(TEMPLATE.versioned()) == 12
     assert {"Architecture", "Tracing", "AllowedOrigins"} <= TEMPLATE.versioned()
     assert not {"DeploymentType", "ReservedConcurrency", "RateLimit"} & TEMPLATE.versioned()
-
-
-def makefile_targets():
-    return set(re.findall(r"^([a-z-]+):.*## ", (ROOT / "Makefile").read_text(), re.MULTILINE))
-
-
-def test_the_table_of_permissions_names_every_call_of_the_commands():
-    calls = set()
-    source = "\n".join(file.read_text() for file in (ROOT / "operate").glob("*.py"))
-    for service, attribute in [
-        ("cloudformation", "cloudformation"), ("lambda", "functions"), ("codedeploy", "deployments"), ("s3", "objects"),
-        ("secretsmanager", "secrets"),
-    ]:  # fmt: skip
-        client = boto3.Session("test", "test", region_name="eu-west-1").client(service)
-        named = set(re.findall(rf'\.{attribute}\.(?:get_paginator\("(\w+)"|(\w+)\()', source))
-        for name in {one or other for one, other in named} - {"get_paginator", "get_waiter"}:
-            calls.add(f"{service}:{client.meta.method_to_api_mapping[name]}")
-    listed = {action for actions in permissions.ACTIONS.values() for action in actions}
-    assert calls <= listed
-    assert listed - calls == set(permissions.OF_SAM)
-    assert set(permissions.ACTIONS) < makefile_targets()
-    assert len(calls) > 15

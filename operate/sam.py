@@ -1,0 +1,60 @@
+"""The SAM CLI, run for the same stack, Region and profile as the other commands."""
+
+import os
+import pathlib
+import re
+import shlex
+import sys
+
+from operate import account
+from operate.error import CommandError
+
+# These would make SAM and the other commands work on different stacks.
+OTHER_TARGETS = {"--config-env": "ENV", "--stack-name": "STACK", "--region": "AWS_REGION", "--profile": "AWS_PROFILE"}
+PIPELINE = "infra/pipeline.yaml"
+
+
+def sam(environment, asked):
+    """Run a command of the SAM CLI for the stack."""
+    words, variables = prepared(environment, asked.command, asked.options)
+    os.execve(words[0], words, variables)
+
+
+def prepared(environment, command, options):
+    """The words and the environment variables of a command of the SAM CLI, which is printed without its path."""
+    for option in options:
+        name = option.partition("=")[0]
+        if name in OTHER_TARGETS:
+            raise CommandError(f"Set {OTHER_TARGETS[name]} instead of {name}, so that all commands use the same value.")
+    words = [command, "--config-env", environment.name]
+    variables = os.environ | {"SAM_CLI_TELEMETRY": "0"}
+    if command != "build":
+        session = account.session(environment)
+        words += target(environment, session)
+        variables |= {"AWS_REGION": session.region_name, "AWS_DEFAULT_REGION": session.region_name}
+    words += options
+    print(shlex.join(["sam", *words]), file=sys.stderr, flush=True)
+    # SAM itself, and the build tools that it starts, are installed beside this Python.
+    tools = pathlib.Path(sys.executable).parent
+    variables["PATH"] = f"{tools}{os.pathsep}{variables.get('PATH', os.defpath)}"
+    return [str(tools / "sam"), *words], variables
+
+
+def target(environment, session):
+    """SAM's options for the stack. They take precedence over samconfig.toml."""
+    profile = ["--profile", environment.profile] if environment.profile else []
+    return ["--stack-name", environment.stack, "--region", session.region_name, *profile]
+
+
+def check_length(name, connection):
+    """Refuses a stack name that is too long for a pipeline, which would fail only after all other resources exist."""
+    limit = int(re.search(r"MaxLength: (\d+)", pathlib.Path(PIPELINE).read_text())[1])
+    if len(name) <= limit:
+        return
+    if connection:
+        raise CommandError(
+            f"The name {name} has {len(name)} characters. With a pipeline (ConnectionArn), a stack's name may have at most "
+            f"{limit}: CloudFormation shortens longer ones in the names of roles, which the pipeline's permissions name. Set "
+            "STACK to a shorter name, or deploy without a pipeline (ConnectionArn=)."
+        )
+    print(f"Note: {name} has {len(name)} characters. A stack with a pipeline may have at most {limit}.", file=sys.stderr)
