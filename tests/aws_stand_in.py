@@ -2,6 +2,7 @@
 
 - SAM's transform gets the values of the parameters, so that a new Revision is another version.
 - GetFunction returns the code of the version that was asked for.
+- Lambda publishes no version whose code and configuration equal those of the last one.
 - An update of a stack leaves an alias alone that the update does not change.
 - A stack may have an application of CodeDeploy. Its gradual deployments refuse an alias that was moved without
   CloudFormation.
@@ -27,7 +28,9 @@ parameter_values = {}
 translate, apply_transforms = sam.transform, engine._apply_transforms
 get_function, serve_function_code = lambda_svc._get_function, lambda_svc.serve_function_code
 runs_on_worker_thread = stacks._runs_on_worker_thread
-update_alias = provisioners._lambda_alias_update
+update_alias, publish = provisioners._lambda_alias_update, provisioners._lambda_version_create
+# Of each version that a stack published, and of the function's configuration.
+published, CONTENT = {}, ("CodeSha256", "Description", "Environment", "MemorySize", "Timeout", "TracingConfig", "Architectures")
 
 
 def transform_with_values(template, _, loader):
@@ -55,6 +58,17 @@ def serve_code_of_version(name, account_id=None, region=None):
     if version in found["versions"]:
         return 200, {"Content-Type": "application/zip"}, found["versions"][version]["code_zip"]
     return serve_function_code(name, account_id, region)
+
+
+def create_version(logical_id, properties, stack_name):
+    function, name = provisioners._lambda_version_function(properties)
+    content = {key: function["config"].get(key) for key in CONTENT}
+    latest = max(function["versions"], key=int, default=None)
+    if latest and published.get((name, latest)) == content:
+        raise ValueError(f"A version for this Lambda function exists ( {latest} ). Modify the function to create a new version.")
+    arn, attributes = publish(logical_id, properties, stack_name)
+    published[name, attributes["Version"]] = content
+    return arn, attributes
 
 
 def deploy_alias(physical_id, old, new, stack_name, logical_id=None):
@@ -108,6 +122,7 @@ lambda_svc._get_function = get_function_of_version
 lambda_svc.serve_function_code = serve_code_of_version
 stacks._runs_on_worker_thread = lambda kind: kind == "AWS::Lambda::Alias" or runs_on_worker_thread(kind)
 provisioners._RESOURCE_HANDLERS["AWS::Lambda::Alias"]["update"] = deploy_alias
+provisioners._RESOURCE_HANDLERS["AWS::Lambda::Version"]["create"] = create_version
 for kind in ("Application", "DeploymentGroup"):
     provisioners._RESOURCE_HANDLERS[f"AWS::CodeDeploy::{kind}"] = {
         "create": make_nothing,
