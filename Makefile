@@ -20,6 +20,14 @@ export STACK
 # Template parameters in place of samconfig.toml's, as Name=value Name=value; Name= empties one, which SAM wants quoted.
 PARAMETERS ?=
 overrides = $(if $(PARAMETERS),--parameter-overrides $(patsubst %=,%=\"\",$(PARAMETERS)))
+configured = --parameter-overrides $(shell sed -n '/^\[$(ENV)\.deploy/,/^$$/s/^parameter_overrides = "\(.*\)"/\1/p' samconfig.toml)
+
+# The folder or URL of a release that `make deploy` takes in place of the build.
+override FROM := $(value FROM)
+export FROM PARAMETERS
+
+# What `make release` builds for.
+ARCHITECTURES ?= arm64 x86_64
 
 # The event of `make invoke`.
 EVENT ?= function/events/http-api.json
@@ -59,7 +67,7 @@ first = [ -e $(1) ] || echo '$(2)'
 # macOS has no `timeout`.
 MINUTE := $(if $(shell command -v timeout),timeout 60)
 
-.PHONY: help demo check test begin supply-chain lint-briefly lint rust-tests fuzz fuzz-briefly bench bench-guard python-tests lock toolchain invoke local-api build deploy key caller block unblock logs update-code rollback pause resume delete cost capacity
+.PHONY: help demo check test begin supply-chain lint-briefly lint rust-tests fuzz fuzz-briefly bench bench-guard python-tests lock toolchain invoke local-api build deploy release release-check key caller block unblock logs update-code rollback pause resume delete cost capacity
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -148,10 +156,20 @@ build: needs-rust,python $(TOOLS) ## build the function and the templates as the
 	@# SAM keeps cargo's progress to itself.
 	@while sleep 5 >/dev/null 2>&1; do printf . >&2; done & trap "kill $$!" EXIT; $(SAM) build --config-env $(ENV) $(overrides) $(FLAGS)
 
-deploy: needs-python $(TOOLS) ## deploy what was built (ENV=prod, PARAMETERS="Name=value …")
-	$(SAM) deploy --config-env $(ENV) --stack-name $(STACK) --s3-prefix $(STACK) $(overrides) \
-		$(if $(DEPLOY_ROLE_ARN),--role-arn $(DEPLOY_ROLE_ARN)) $(if $(CI),--no-confirm-changeset) $(FLAGS)
+# SAM takes either PARAMETERS or samconfig.toml's list, and of one name the last value.
+deploy: needs-python $(TOOLS) ## deploy what was built, or with FROM=folder or URL a release (ENV=prod, PARAMETERS="Name=value …")
+	$(if $(FROM),@architecture=$$($(OPERATE).release) && )$(SAM) deploy --config-env $(ENV) --stack-name $(STACK) \
+		--s3-prefix $(STACK) $(if $(FROM),--template-file .aws-sam/release/template.yaml $(or $(overrides),$(configured)) \
+		Architecture=$$architecture,$(overrides)) $(if $(DEPLOY_ROLE_ARN),--role-arn $(DEPLOY_ROLE_ARN)) $(if $(CI),--no-confirm-changeset) $(FLAGS)
 	@$(OPERATE) publish-if-changed
+
+release: needs-rust,python,git $(TOOLS) ## build the files of a release into dist/, in the same bytes on every machine (ARCHITECTURES=x86_64)
+	@cargo metadata --locked --format-version 1 >/dev/null
+	@$(PROFILES)
+	@.venv/tools/bin/python -m release $(ARCHITECTURES)
+
+release-check: needs-rust,python,git $(TOOLS) ## build the release in dist/ again as another machine would, and compare every byte
+	@.venv/tools/bin/python -m release.check
 
 key: needs-python $(TOOLS) ## set the OpenAI key: asks for it, or reads standard input (PROVE=no: without a test mint)
 	@$(OPERATE) key $(if $(filter no,$(PROVE)),--unchecked)

@@ -6,6 +6,10 @@ import botocore.exceptions
 from operate.error import CommandError
 
 
+class NoStack(CommandError):
+    """The stack does not exist."""
+
+
 class Stack:
     """Reads the stack with this name from CloudFormation."""
 
@@ -19,9 +23,7 @@ class Stack:
         except botocore.exceptions.ClientError as error:
             if error.response["Error"]["Code"] != "ValidationError":
                 raise
-            raise CommandError(
-                f"There is no stack {name} in {self.session.region_name}. Name another with STACK=…"
-            ) from None
+            raise NoStack(f"There is no stack {name} in {self.session.region_name}. Name another with STACK=…") from None
         self.outputs = {output["OutputKey"]: output["OutputValue"] for output in found.get("Outputs", [])}
         self.parameters = {given["ParameterKey"]: given["ParameterValue"] for given in found.get("Parameters", [])}
 

@@ -1,0 +1,71 @@
+"""Builds the release in dist/ a second time, as another machine would, and compares every byte.
+
+Differs on purpose: the checkout's path, the home folders of the user and of cargo, the time zone, the locale, the permissions of
+new files, and the time of day. The same on both sides are the processor's architecture and the pinned tools.
+"""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+
+from release.compile import ROOT, TRIPLES
+
+
+def main():
+    dist = ROOT / "dist"
+    about = json.loads((dist / "release.json").read_text())
+    if about["commit"].endswith("-dirty"):
+        sys.exit("dist/ was built from changes that are not committed. Commit them and run `make release` first.")
+    with tempfile.TemporaryDirectory(prefix="token-mint-") as place:
+        checkout = pathlib.Path(place) / "another/checkout"
+        subprocess.run(["git", "clone", "--quiet", "--no-local", ROOT, checkout], check=True)
+        subprocess.run(["git", "checkout", "--quiet", about["commit"]], cwd=checkout, check=True)
+        again = pathlib.Path(place) / "dist"
+        subprocess.run(
+            [sys.executable, "-m", "release", *about["architectures"], "--into", again],
+            cwd=checkout, env=os.environ | elsewhere(pathlib.Path(place)), umask=0o077, check=True,
+        )  # fmt: skip
+        for architecture in about["architectures"]:
+            linked(architecture, again, checkout)
+        names = sorted({file.name for folder in (dist, again) for file in folder.iterdir()})
+        different = [name for name in names if not same(dist / name, again / name)]
+    if different:
+        sys.exit(f"These files differ between the two builds: {', '.join(different)}")
+    print(f"Both builds of version {about['version']} at {about['commit']} have the same bytes in all {len(names)} files.")
+
+
+def elsewhere(place):
+    """The variables of another user on another machine, with this machine's downloads, since those are checked by hash."""
+    home, cargo = place / "home", place / "crates"
+    home.mkdir()
+    cargo.mkdir()
+    own = pathlib.Path(os.environ.get("CARGO_HOME") or pathlib.Path.home() / ".cargo")
+    for shared in ("registry", "config.toml"):
+        if (own / shared).exists():
+            (cargo / shared).symlink_to(own / shared)
+    rustup = os.environ.get("RUSTUP_HOME") or str(pathlib.Path.home() / ".rustup")
+    return {"HOME": str(home), "CARGO_HOME": str(cargo), "RUSTUP_HOME": rustup, "TZ": "Pacific/Kiritimati", "LC_ALL": "C"}
+
+
+def linked(architecture, dist, checkout):
+    """Compares the bill of materials with the libraries that this first build of a checkout has compiled for the target."""
+    bill = json.loads((dist / f"token-mint-{architecture}.cdx.json").read_text())
+    named = {crate["name"].replace("-", "_") for crate in bill["components"]}
+    libraries = (checkout / "target/dist" / TRIPLES[architecture] / "release/deps").glob("*.rlib")
+    compiled = {file.name.removeprefix("lib").rpartition("-")[0] for file in libraries} - {"token_mint"}
+    if named != compiled:
+        sys.exit(
+            f"The bill of materials for {architecture} is not what was compiled. "
+            f"Only in the bill: {sorted(named - compiled)}. Only compiled: {sorted(compiled - named)}."
+        )
+
+
+def same(one, other):
+    return one.exists() and other.exists() and one.read_bytes() == other.read_bytes()
+
+
+if __name__ == "__main__":
+    main()
