@@ -156,11 +156,14 @@ build: needs-rust,python $(TOOLS) ## build the function and the templates as the
 	@# SAM keeps cargo's progress to itself.
 	@while sleep 5 >/dev/null 2>&1; do printf . >&2; done & trap "kill $$!" EXIT; $(SAM) build --config-env $(ENV) $(overrides) $(FLAGS)
 
-# SAM takes either PARAMETERS or samconfig.toml's list, and of one name the last value.
+# SAM takes either PARAMETERS or samconfig.toml's list, and of one name the last value. It looks for that file beside the
+# template, which a release has elsewhere.
+released = --config-file $(CURDIR)/samconfig.toml --template-file .aws-sam/release/template.yaml \
+	$(or $(overrides),$(configured)) Architecture=$$architecture
 deploy: needs-python $(TOOLS) ## deploy what was built, or with FROM=folder or URL a release (ENV=prod, PARAMETERS="Name=value …")
 	$(if $(FROM),@architecture=$$($(OPERATE).release) && )$(SAM) deploy --config-env $(ENV) --stack-name $(STACK) \
-		--s3-prefix $(STACK) $(if $(FROM),--template-file .aws-sam/release/template.yaml $(or $(overrides),$(configured)) \
-		Architecture=$$architecture,$(overrides)) $(if $(DEPLOY_ROLE_ARN),--role-arn $(DEPLOY_ROLE_ARN)) $(if $(CI),--no-confirm-changeset) $(FLAGS)
+		--s3-prefix $(STACK) $(if $(FROM),$(released),$(overrides)) \
+		$(if $(DEPLOY_ROLE_ARN),--role-arn $(DEPLOY_ROLE_ARN)) $(if $(CI),--no-confirm-changeset) $(FLAGS)
 	@$(OPERATE) publish-if-changed
 
 release: needs-rust,python,git $(TOOLS) ## build the files of a release into dist/, in the same bytes on every machine (ARCHITECTURES=x86_64)

@@ -32,6 +32,10 @@ ELSEWHERE = {
     r"sudo apt-get install .+|curl .* \| sh .+|git clone .+|cd token-mint": ".ci/first-page",
     r"cargo test .+ --lib config|\.venv/tools/bin/pytest -q tests/test_pins\.py": ".ci/first-page",
     r"make check": ".ci/first-page",
+    r"make deploy FROM=https://\S+ PARAMETERS=.AllowedOrigins=\S+": "tests/test_stack.py",
+    r"sha256sum --check --strict SHA256SUMS": "tests/test_release_artifacts.py",
+    # Only after a release at GitHub.
+    r"gh attestation verify SHA256SUMS .+": ".github/workflows/release.yml",
     r"python3 -m docs\.tables": "tests/test_docs.py",
 }
 
