@@ -2,6 +2,7 @@
 
 import argparse
 import datetime
+import hashlib
 import json
 import os
 import pathlib
@@ -59,7 +60,7 @@ def main():
     write(files, asked.into)
     print(f"Version {version()} at {commit} is in {asked.into}:")
     for name in sorted(files):
-        print(f"  {len(files[name]) / 1e6:7.3f} MB  {name}")
+        print(f"  {hashlib.sha256(files[name]).hexdigest()}  {len(files[name]) / 1e6:5.3f} MB  {name}")
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 
-from release.compile import ROOT, TRIPLES
+from release.compile import ROOT, TRIPLES, run
 
 
 def main():
@@ -28,12 +28,12 @@ def main():
             [sys.executable, "-m", "release", *about["architectures"], "--into", again],
             cwd=checkout, env=os.environ | elsewhere(pathlib.Path(place)), umask=0o077, check=True,
         )  # fmt: skip
-        for architecture in about["architectures"]:
-            linked(architecture, again, checkout)
         names = sorted({file.name for folder in (dist, again) for file in folder.iterdir()})
         different = [name for name in names if not same(dist / name, again / name)]
-    if different:
-        sys.exit(f"These files differ between the two builds: {', '.join(different)}")
+        problems = [f"These files differ between the two builds: {', '.join(different)}."] if different else []
+        problems += [problem for one in about["architectures"] if (problem := unlike_the_bill(one, again, checkout))]
+    if problems:
+        sys.exit("\n".join(problems))
     print(f"Both builds of version {about['version']} at {about['commit']} have the same bytes in all {len(names)} files.")
 
 
@@ -50,17 +50,25 @@ def elsewhere(place):
     return {"HOME": str(home), "CARGO_HOME": str(cargo), "RUSTUP_HOME": rustup, "TZ": "Pacific/Kiritimati", "LC_ALL": "C"}
 
 
-def linked(architecture, dist, checkout):
-    """Compares the bill of materials with the libraries that this first build of a checkout has compiled for the target."""
+def unlike_the_bill(architecture, dist, checkout):
+    """How the bill of materials differs from the libraries that this first build of a checkout has compiled for the target."""
+    packages = json.loads(run("cargo", "metadata", "--locked", "--format-version", "1"))["packages"]
+    libraries = {
+        (package["name"], package["version"]): target["name"].replace("-", "_")
+        for package in packages
+        for target in package["targets"]
+        if "lib" in target["kind"]
+    }
     bill = json.loads((dist / f"token-mint-{architecture}.cdx.json").read_text())
-    named = {crate["name"].replace("-", "_") for crate in bill["components"]}
-    libraries = (checkout / "target/dist" / TRIPLES[architecture] / "release/deps").glob("*.rlib")
-    compiled = {file.name.removeprefix("lib").rpartition("-")[0] for file in libraries} - {"token_mint"}
+    named = {libraries[crate["name"], crate["version"]] for crate in bill["components"]}
+    files = (checkout / "target/dist" / TRIPLES[architecture] / "release/deps").glob("*.rlib")
+    compiled = {file.name.removeprefix("lib").rpartition("-")[0] for file in files} - {"token_mint"}
     if named != compiled:
-        sys.exit(
+        return (
             f"The bill of materials for {architecture} is not what was compiled. "
             f"Only in the bill: {sorted(named - compiled)}. Only compiled: {sorted(compiled - named)}."
         )
+    return None
 
 
 def same(one, other):

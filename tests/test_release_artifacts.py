@@ -10,7 +10,6 @@ import http.server
 import io
 import json
 import os
-import pathlib
 import re
 import shutil
 import stat
@@ -103,6 +102,7 @@ write(contents(folders, 1790000000, "0" * 40), pathlib.Path(sys.argv[3]))
         assert ran.returncode == 0, ran.stderr
         sides[name] = {file.name: file.read_bytes() for file in into.iterdir()}
     assert len(sides["one"]) == 7 and sides["one"] == sides["other"]
+    assert archive({"a": b"1", "b": b"2"}, EPOCH) == archive({"b": b"2", "a": b"1"}, EPOCH), "a folder's order is the disk's"
 
 
 def test_the_sums_are_those_of_sha256sum(dist):
@@ -295,11 +295,17 @@ def test_a_release_becomes_the_folder_that_a_build_leaves(dist, folders, tmp_pat
     assert os.access(prepared / FUNCTION / "bootstrap", os.X_OK)
 
 
-def refused(source):
-    with pytest.raises(CommandError) as refusal:
-        Release(str(source)).prepare("arm64", pathlib.Path("never written"))
-    assert not pathlib.Path("never written").exists() and str(refusal.value).endswith("Nothing was changed.")
-    return str(refusal.value)
+@pytest.fixture
+def refused(tmp_path):
+    """What a release in this place is refused with, before anything is written."""
+
+    def refused(source):
+        with pytest.raises(CommandError) as refusal:
+            Release(str(source)).prepare("arm64", tmp_path / "prepared")
+        assert not list(tmp_path.glob("prepared*")) and str(refusal.value).endswith("Nothing was changed.")
+        return str(refusal.value)
+
+    return refused
 
 
 def resum(dist):
@@ -309,13 +315,13 @@ def resum(dist):
 
 
 @pytest.mark.parametrize("name", ["token-mint-arm64.zip", "token-mint-templates.zip", "release.json", "SHA256SUMS"])
-def test_a_file_that_is_missing_is_named(dist, name):
+def test_a_file_that_is_missing_is_named(dist, refused, name):
     (dist / name).unlink()
     assert f"there is no {name}" in refused(dist)
 
 
 @pytest.mark.parametrize("name", ["token-mint-arm64.zip", "token-mint-templates.zip", "release.json"])
-def test_a_file_that_was_changed_is_refused(dist, name):
+def test_a_file_that_was_changed_is_refused(dist, refused, name):
     content = bytearray((dist / name).read_bytes())
     content[len(content) // 2] ^= 1
     (dist / name).write_bytes(content)
@@ -323,7 +329,7 @@ def test_a_file_that_was_changed_is_refused(dist, name):
 
 
 @pytest.mark.parametrize("name", ["token-mint-templates.zip", "release.json"])
-def test_a_list_without_a_needed_file_is_not_a_release(dist, name):
+def test_a_list_without_a_needed_file_is_not_a_release(dist, refused, name):
     (dist / name).unlink()
     resum(dist)
     assert f"is not a release of Token Mint: SHA256SUMS does not list {name}" in refused(dist)
@@ -341,7 +347,7 @@ def test_a_list_without_a_needed_file_is_not_a_release(dist, name):
         (" " * MOST_TEXT, "is larger than"),
     ],
 )
-def test_a_list_that_names_a_file_twice_or_elsewhere_is_refused(dist, line, sentence):
+def test_a_list_that_names_a_file_twice_or_elsewhere_is_refused(dist, refused, line, sentence):
     with (dist / "SHA256SUMS").open("a") as file:
         file.write(line)
     assert sentence in refused(dist)
@@ -369,13 +375,13 @@ def test_a_list_that_names_a_file_twice_or_elsewhere_is_refused(dist, line, sent
         ("token-mint-templates.zip", archive({"template.yaml": b" " * 1_000_001}, EPOCH), "is larger than 1000000 bytes"),
     ],
 )
-def test_a_file_with_another_content_is_refused_even_if_its_sum_is_right(dist, name, content, sentence):
+def test_a_file_with_another_content_is_refused_even_if_its_sum_is_right(dist, refused, name, content, sentence):
     (dist / name).write_bytes(content)
     resum(dist)
     assert sentence in refused(dist)
 
 
-def test_a_zip_file_that_lists_a_file_twice_is_refused(dist):
+def test_a_zip_file_that_lists_a_file_twice_is_refused(dist, refused):
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w") as file, pytest.warns(UserWarning):
         file.writestr("bootstrap", program("arm64"))
@@ -385,7 +391,7 @@ def test_a_zip_file_that_lists_a_file_twice_is_refused(dist):
     assert "other files than a release has" in refused(dist)
 
 
-def test_a_release_without_the_architecture_names_those_that_it_has(dist, folders):
+def test_a_release_without_the_architecture_names_those_that_it_has(dist, refused, folders):
     write(contents({"x86_64": folders["x86_64"]}, EPOCH, "0" * 40), dist)
     assert "has no function for arm64, but for x86_64. Give another Architecture in PARAMETERS." in refused(dist)
 
@@ -403,7 +409,7 @@ def test_a_release_without_the_architecture_names_those_that_it_has(dist, folder
         ("https://releases.example.com/v1?x=y", "without a user, a query and a fragment"),
     ],
 )
-def test_a_source_that_is_no_folder_and_no_https_url_is_refused(source, sentence):
+def test_a_source_that_is_no_folder_and_no_https_url_is_refused(refused, source, sentence):
     said = refused(source)
     assert sentence in said and ":secret@" not in said
 
@@ -444,7 +450,7 @@ def test_a_release_is_downloaded_even_if_a_proxy_is_configured_or_the_server_red
 
 
 @pytest.mark.parametrize("target", ["https://127.0.0.1/SHA256SUMS", "http://releases.example.com/SHA256SUMS"])
-def test_a_redirect_to_another_scheme_or_off_this_machine_is_refused(served, target):
+def test_a_redirect_to_another_scheme_or_off_this_machine_is_refused(served, refused, target):
     url, redirects = served
     redirects["/dist/SHA256SUMS"] = target
     assert f"redirects to {target}, which is less secure" in refused(f"{url}/dist")
@@ -459,7 +465,7 @@ def test_a_redirect_from_https_to_http_is_refused():
             follow(target)
 
 
-def test_a_url_that_does_not_answer_with_a_release_is_refused(served):
+def test_a_url_that_does_not_answer_with_a_release_is_refused(served, refused):
     url, redirects = served
     assert "/nothing/SHA256SUMS answered 404. FROM must be the URL below which" in refused(f"{url}/nothing")
     redirects["/loop/SHA256SUMS"] = "/loop/SHA256SUMS"
