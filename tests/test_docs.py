@@ -145,7 +145,8 @@ def test_every_path_that_the_architecture_names_is_there():
     names = set(re.findall(r"`([\w.-]+/[\w./-]*|\w+\.(?:rs|py|yaml|toml|json))`", page.replace(later, "")))
     crates = [ROOT / "function/src", ROOT / "simulator/src"]
     folders = [ROOT, ROOT / "function", ROOT / "bench", *crates]
-    folders += [folder for folder in [*crates[0].iterdir(), ROOT / "infra", ROOT / "estimate"] if folder.is_dir()]
+    folders += [folder for folder in crates[0].iterdir() if folder.is_dir()]
+    folders += [ROOT / "infra", ROOT / "estimate", ROOT / "release"]
     assert len(names) > 40
     assert not [name for name in names if not any((folder / name).exists() for folder in folders)]
     for name in re.findall(r"`([\w./]+)`", later):

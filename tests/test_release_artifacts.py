@@ -190,44 +190,40 @@ def test_each_crate_has_a_licence_an_address_and_the_checksum_of_the_lock_file(a
 
 
 def test_the_bill_of_materials_lists_what_cargo_compiles():
-    """In a build for the machine itself, cargo does not say for whom a library is: for the function, or for a macro or build
-    script. `make release-check` compares with a build that does."""
-    command = ["cargo", "build", "--locked", "--release", "--package", "token-mint", "--bin", "token-mint"]
-    ran = subprocess.run(
-        [*command, "--message-format", "json", "--quiet"], cwd=ROOT, capture_output=True, text=True, timeout=1200
-    )
-    assert ran.returncode == 0, ran.stderr
-    messages = [json.loads(line) for line in ran.stdout.splitlines()]
-    compiled = {
-        re.search(r"([\w-]+)[@#](\d[\w.+-]*)$", message["package_id"].replace("/#", "/")).group(1, 2): message["target"]["kind"]
-        for message in messages
-        if message["reason"] == "compiler-artifact" and message["target"]["kind"] not in (["custom-build"], ["bin"])
+    """Each library that cargo compiles and that is reached by dependencies that are linked. In a build for the machine itself,
+    cargo does not say which libraries are for macros and build scripts only; `make release-check` compares with one that does.
+    """
+    architecture = os.uname().machine.replace("aarch64", "arm64")
+
+    def cargo(*arguments):
+        ran = subprocess.run(["cargo", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=1200)
+        assert ran.returncode == 0, ran.stderr
+        return [json.loads(line) for line in ran.stdout.splitlines()]
+
+    [metadata] = cargo("metadata", "--locked", "--format-version", "1", "--filter-platform", TRIPLES[architecture])
+    packages = {package["id"]: package for package in metadata["packages"]}
+    uses = {
+        node["id"]: [used["pkg"] for used in node["deps"] if any(kind["kind"] is None for kind in used["dep_kinds"])]
+        for node in metadata["resolve"]["nodes"]
     }
-    triple = next(triple for triple in TRIPLES.values() if triple.startswith(os.uname().machine))
-    command = [
-        "cargo",
-        "tree",
-        "--locked",
-        "--package",
-        "token-mint",
-        "--target",
-        triple,
-        "--prefix",
-        "none",
-        "--format",
-        "{p}",
-    ]
-    for_building = set()
-    for edges in ("normal,build", "normal,no-proc-macro"):
-        ran = subprocess.run([*command, "--edges", edges], cwd=ROOT, capture_output=True, text=True, check=True)
-        for_building ^= {tuple(line.replace(" v", " ").split()[:2]) for line in ran.stdout.splitlines() if line}
-    listed = {(crate["name"], crate["version"]) for crate in components(os.uname().machine.replace("aarch64", "arm64"))}
-    names = {name for name, _ in compiled}
-    assert {name for name, _ in listed} <= names | {"token-mint"}
-    assert set(compiled) - listed <= for_building
-    assert not [crate for crate in listed if compiled.get(crate) == ["proc-macro"]]
-    # Development only, although `cargo metadata` counts it among the function's.
-    assert not {"signal-hook-registry", "syn", "serde_derive", "proptest"} & {name for name, _ in listed}
+    macros = {
+        one for one, package in packages.items() if any(target["kind"] == ["proc-macro"] for target in package["targets"])
+    }
+    reached, ways = set(), [one for one, package in packages.items() if package["name"] == "token-mint"]
+    while ways:
+        package = ways.pop()
+        if package not in reached | macros:
+            reached.add(package)
+            ways += uses[package]
+    command = ["build", "--locked", "--release", "--package", "token-mint", "--message-format", "json", "--quiet"]
+    compiled = {
+        message["package_id"]
+        for message in cargo(*command)
+        if message["reason"] == "compiler-artifact" and message["target"]["kind"] != ["custom-build"]
+    }
+    listed = {(crate["name"], crate["version"]) for crate in components(architecture)}
+    assert listed == {(packages[one]["name"], packages[one]["version"]) for one in reached & compiled}
+    assert len(listed) > 100 and reached - compiled, "`cargo metadata` alone would list too many"
 
 
 # --- the version ------------------------------------------------------------------------------------------------------
