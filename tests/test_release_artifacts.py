@@ -29,7 +29,7 @@ from conftest import ROOT, TOOLCHAIN, free_port
 import release.__main__
 import release.version
 from operate.error import CommandError
-from operate.release import FUNCTION, MOST_TEXT, Release, SameScheme
+from operate.published import FUNCTION, MOST_TEXT, PublishedRelease, SameScheme
 from release.__main__ import contents, write
 from release.archive import archive, checksums
 from release.bill import bill
@@ -277,7 +277,7 @@ def test_a_tag_is_checked_before_anything_is_built():
 
 @pytest.mark.parametrize("architecture", TRIPLES)
 def test_a_release_becomes_the_folder_that_a_build_leaves(dist, folders, tmp_path, architecture):
-    found = Release(str(dist))
+    found = PublishedRelease(str(dist))
     assert (found.version, found.commit) == (release.version.version(), "0" * 40)
     assert found.architectures == ["x86_64", "arm64"] and found.default_architecture == "arm64"
     (tmp_path / "prepared").mkdir()
@@ -297,7 +297,7 @@ def refused(tmp_path):
 
     def refused(source):
         with pytest.raises(CommandError) as refusal:
-            Release(str(source)).prepare("arm64", tmp_path / "prepared")
+            PublishedRelease(str(source)).prepare("arm64", tmp_path / "prepared")
         assert not list(tmp_path.glob("prepared*")) and str(refusal.value).endswith("Nothing was changed.")
         return str(refusal.value)
 
@@ -441,7 +441,7 @@ def test_a_release_is_downloaded_even_if_a_proxy_is_configured_or_the_server_red
     for name in ["SHA256SUMS", "token-mint-arm64.zip", "token-mint-templates.zip"]:
         redirects[f"/latest/{name}"] = f"/dist/{name}"
     for folder in ["dist", "dist/", "latest"]:
-        prepared = Release(f"{url}/{folder}").prepare("arm64", tmp_path / "prepared")
+        prepared = PublishedRelease(f"{url}/{folder}").prepare("arm64", tmp_path / "prepared")
         assert (prepared / FUNCTION / "bootstrap").read_bytes() == program("arm64")
 
 

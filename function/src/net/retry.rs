@@ -10,12 +10,12 @@ use super::{
     connection::{Connection, Lease},
 };
 
-/// When to give up.
+/// The limits of retrying.
 #[derive(Clone, Copy, Debug)]
 pub struct Policy {
-    /// How many tries may fail. An attempt counts as a try if its error asks for a pause.
+    /// The number of tries that may fail. An attempt counts as a try if its error has a pause.
     pub max_tries: u32,
-    /// The time that has to be left before the deadline for one more attempt to be worth it.
+    /// The time that must be left before the deadline for another attempt.
     pub worth_an_attempt: Duration,
 }
 
@@ -32,7 +32,7 @@ pub trait Retryable: Error + From<reqwest::Error> {
     fn pause(&self, tries: u32, reused: bool) -> Option<Duration>;
 }
 
-/// The attempts at one request.
+/// The failed attempts at one request.
 #[derive(Debug)]
 pub struct Retries {
     policy: Policy,
@@ -79,11 +79,28 @@ impl Retries {
     }
 }
 
-/// Twice as long after each try, and each a half to a whole of that, so that instances that failed together do not come
-/// back together.
+/// A random pause within [`backoff_bounds`], so that instances that failed together do not retry together.
 pub fn backoff(first: Duration, tries: u32) -> Duration {
-    let whole = first.saturating_mul(2_u32.saturating_pow(tries.saturating_sub(1)));
-    whole.mul_f64(0.5 + 0.5 * fastrand::f64())
+    let (least, most) = backoff_bounds(first, tries);
+    least.saturating_add(most.saturating_sub(least).mul_f64(fastrand::f64()))
+}
+
+/// The shortest and the longest pause after that many tries. Both double with each try.
+pub fn backoff_bounds(first: Duration, tries: u32) -> (Duration, Duration) {
+    let most = first.saturating_mul(2_u32.saturating_pow(tries.saturating_sub(1)));
+    (most.mul_f64(0.5), most)
+}
+
+/// A policy, with the shortest and the longest pause after each try but the last, in seconds.
+#[cfg(test)]
+pub(crate) fn describe(policy: Policy, bounds: impl Fn(u32) -> (Duration, Duration)) -> serde_json::Value {
+    let pauses: Vec<_> = (1..policy.max_tries)
+        .map(|tries| {
+            let (least, most) = bounds(tries);
+            [least.as_secs_f64(), most.as_secs_f64()]
+        })
+        .collect();
+    serde_json::json!({"max_tries": policy.max_tries, "pauses": pauses})
 }
 
 #[cfg(test)]
@@ -120,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn pauses_grow_and_are_never_the_same() {
+    fn pauses_grow_and_are_random() {
         for _ in 0..100 {
             assert!((100..=200).contains(&backoff(FIRST, 1).as_millis()));
             assert!((200..=400).contains(&backoff(FIRST, 2).as_millis()));
@@ -157,7 +174,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn no_attempt_begins_that_the_deadline_would_cut_short() {
+    async fn no_attempt_begins_too_close_to_the_deadline() {
         let connection = Connection::new(tls::client_config(None).unwrap()).unwrap();
         let lease = connection.lease().unwrap();
         let policy = Policy { max_tries: 3, worth_an_attempt: Duration::from_millis(500) };

@@ -23,8 +23,8 @@ import zlib
 import botocore.exceptions
 from samtranslator.yaml_helper import yaml_parse
 
+from operate import account, environment, stack
 from operate.error import CommandError
-from operate.stack import NoStack, Stack
 
 FOLDER = pathlib.Path(".aws-sam/release")
 SUMS = "SHA256SUMS"
@@ -37,7 +37,7 @@ MOST_TEXT, MOST_TEMPLATE, MOST_PACKED, MOST_UNPACKED = 100_000, 1_000_000, 50_00
 UNCHANGED = "Nothing was changed."
 
 
-class Release:
+class PublishedRelease:
     """Reads and checks a release's list of files, its description and its templates."""
 
     def __init__(self, source):
@@ -198,28 +198,27 @@ class SameScheme(urllib.request.HTTPRedirectHandler):
         return redirected
 
 
-def chosen_architecture(release):
+def chosen_architecture(release, selected):
     """The architecture that the operator gives, or otherwise the stack's, or for a new stack the template's default."""
     given = dict(re.findall(r"(\w+)=(\S*)", os.environ.get("PARAMETERS", ""))).get("Architecture")
-    try:
-        present = Stack(os.environ["STACK"]).parameters.get("Architecture")
-    except NoStack:
-        present = None
-    return given or present or release.default_architecture
+    deployed = stack.describe(account.session(selected), selected.stack) or {}
+    return given or stack.parameters(deployed).get("Architecture") or release.default_architecture
 
 
 def main():
-    """Prepares the release that the variable FROM names for the stack that STACK names, and prints the architecture."""
+    """Prepares the release that the variable FROM names. Prints the parameters to deploy it with, beside those in PARAMETERS."""
     try:
-        release = Release(os.environ["FROM"])
-        architecture = chosen_architecture(release)
+        selected = environment.resolve(os.environ)
+        release = PublishedRelease(os.environ["FROM"])
+        architecture = chosen_architecture(release, selected)
         release.prepare(architecture)
     except CommandError as error:
         sys.exit(str(error))
     except (botocore.exceptions.BotoCoreError, botocore.exceptions.ClientError) as error:
-        sys.exit(f"AWS refused: {error}")
+        sys.exit(account.explanation(error))
     print(f"Deploying version {release.version} for {architecture}, built from commit {release.commit}.", file=sys.stderr)
-    print(architecture)
+    # SAM takes either these words or samconfig.toml's.
+    print("" if os.environ.get("PARAMETERS") else selected.parameters, f"Architecture={architecture}")
 
 
 if __name__ == "__main__":
