@@ -16,6 +16,8 @@ from release.compile import ROOT, TRIPLES, run
 
 def main():
     dist = ROOT / "dist"
+    if not (dist / "release.json").exists():
+        sys.exit("There is no release in dist/. Run `make release` first.")
     about = json.loads((dist / "release.json").read_text())
     if about["commit"].endswith("-dirty"):
         sys.exit("dist/ was built from changes that are not committed. Commit them and run `make release` first.")
@@ -24,10 +26,12 @@ def main():
         subprocess.run(["git", "clone", "--quiet", "--no-local", ROOT, checkout], check=True)
         subprocess.run(["git", "checkout", "--quiet", about["commit"]], cwd=checkout, check=True)
         again = pathlib.Path(place) / "dist"
-        subprocess.run(
+        ran = subprocess.run(
             [sys.executable, "-m", "release", *about["architectures"], "--into", again],
-            cwd=checkout, env=os.environ | elsewhere(pathlib.Path(place)), umask=0o077, check=True,
+            cwd=checkout, env=os.environ | elsewhere(pathlib.Path(place)), umask=0o077,
         )  # fmt: skip
+        if ran.returncode:
+            sys.exit("The second build failed.")
         names = sorted({file.name for folder in (dist, again) for file in folder.iterdir()})
         different = [name for name in names if not same(dist / name, again / name)]
         problems = [f"These files differ between the two builds: {', '.join(different)}."] if different else []
