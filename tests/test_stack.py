@@ -536,7 +536,7 @@ def test_a_release_is_deployed_without_rust_and_without_a_c_compiler(stand_in, b
         assert f"The release has no function for {other}, but for {architecture}." in said and "Nothing was changed." in said
         if architecture != "arm64":
             assert "no function for arm64" in operator.deploy(Architecture=None, fails=True)
-        assert not any(operator.ours().values()), operator.ours()
+        assert not any(operator.resources().values()), operator.resources()
         said = operator.deploy(Architecture=architecture)
         assert f"for {architecture}, built from commit {'0' * 40}." in said and "Successfully created/updated stack" in said
         operator.make("key", stdin=f"{KEY}\n")
