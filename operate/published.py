@@ -21,6 +21,7 @@ import zipfile
 import zlib
 
 import botocore.exceptions
+import yaml
 from samtranslator.yaml_helper import yaml_parse
 
 from operate import account, environment, stack
@@ -55,7 +56,7 @@ class PublishedRelease:
             template = yaml_parse(self.templates["template.yaml"].decode())
             self.default_architecture = template["Parameters"]["Architecture"]["Default"]
             uri = template["Resources"][FUNCTION]["Properties"]["CodeUri"]
-        except (LookupError, ValueError, TypeError):
+        except (LookupError, ValueError, TypeError, yaml.YAMLError):
             raise self.not_a_release("template.yaml is not the built template of Token Mint") from None
         if uri != FUNCTION:
             raise self.not_a_release("template.yaml is not the built template of Token Mint")
@@ -63,7 +64,7 @@ class PublishedRelease:
     def prepare(self, architecture, folder=FOLDER):
         """Writes the templates and the function for this architecture into a folder, as `make build` leaves them."""
         name = f"token-mint-{architecture}.zip"
-        if name not in self.sums:
+        if architecture not in self.architectures:
             raise CommandError(
                 f"The release has no function for {architecture}, but for {' and '.join(self.architectures) or 'none'}. "
                 f"Give another Architecture in PARAMETERS. {UNCHANGED}"
@@ -216,6 +217,8 @@ def main():
         sys.exit(str(error))
     except (botocore.exceptions.BotoCoreError, botocore.exceptions.ClientError) as error:
         sys.exit(account.explanation(error))
+    except KeyboardInterrupt:
+        sys.exit(f"\n{UNCHANGED}")
     print(f"Deploying version {release.version} for {architecture}, built from commit {release.commit}.", file=sys.stderr)
     # SAM takes either these words or samconfig.toml's.
     print("" if os.environ.get("PARAMETERS") else selected.parameters, f"Architecture={architecture}")

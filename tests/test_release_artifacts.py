@@ -363,6 +363,8 @@ def test_a_list_that_names_a_file_twice_or_elsewhere_is_refused(dist, refused, l
         ("token-mint-templates.zip", archive({"template.yaml": b"a: [", "x/y/template.yaml": b""}, EPOCH), "other files"),
         ("token-mint-templates.zip", archive({"../template.yaml": b""}, EPOCH), "other files than a release has"),
         ("token-mint-templates.zip", archive({"template.yaml": b"{}"}, EPOCH), "not the built template of Token Mint"),
+        ("token-mint-templates.zip", archive({"template.yaml": b"a: ["}, EPOCH), "not the built template of Token Mint"),
+        ("token-mint-templates.zip", archive({}, EPOCH), "not the built template of Token Mint"),
         (
             "token-mint-templates.zip",
             archive({"template.yaml": TEMPLATE.replace(f'"{FUNCTION}"}}', '"/etc"}').encode()}, EPOCH),
