@@ -144,7 +144,7 @@ python-tests: needs-rust,python,curl,git $(TOOLS) .venv/ministack/ready .venv/ch
 lock: needs-python .venv/lock/ready ## resolve the Python packages again, after a change to requirements/*.in
 	requirements/lock
 
-toolchain: needs-curl ## install rustup if cargo is missing, as on a build machine; it installs the Rust version of rust-toolchain.toml
+toolchain: needs-curl ## install rustup on a machine without cargo, such as a build machine; it installs the Rust version of rust-toolchain.toml
 	command -v cargo >/dev/null || curl --fail --silent --show-error --proto '=https' https://sh.rustup.rs | \
 		sh -s -- -y --default-toolchain none
 

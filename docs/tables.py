@@ -53,7 +53,9 @@ def alarms():
 
 def pages():
     """Each page's path, and its whole text as it has to be."""
-    yield "docs/parameters.md", f"""# Parameters
+    yield (
+        "docs/parameters.md",
+        f"""# Parameters
 
 Made by `python3 -m docs.tables` from template.yaml and, by way of function/description.json, from function/src/config.rs:
 change the texts there.
@@ -71,7 +73,8 @@ The stack's parameters set these; you need them only to run the function by itse
 invalid one stops the program with a message that names it.
 
 {markdown.table(4, ["Variable", "Default", "Allowed", "Effect"], list(variables()))}
-"""
+""",
+    )
     table = markdown.table(2, ["Alarm", "What it means, and what to do"], list(alarms()))
     yield "docs/operating.md", markdown.fill("docs/operating.md", "alarms", table)
 

@@ -16,7 +16,9 @@ from docs import tables
 from estimate.description import REFUSALS, VARIABLES
 
 NAMES = ["README.md", "SECURITY.md", "CONTRIBUTING.md", "CHANGELOG.md"]
-NAMES = [name for name in NAMES if (ROOT / name).exists()] + sorted(f"docs/{file.name}" for file in (ROOT / "docs").glob("*.md"))
+NAMES = [name for name in NAMES if (ROOT / name).exists()] + sorted(
+    f"docs/{file.name}" for file in (ROOT / "docs").glob("*.md")
+)
 PAGES = {name: (ROOT / name).read_text() for name in NAMES}
 ALL = "\n".join(PAGES.values())
 TEMPLATE = yaml_parse((ROOT / "template.yaml").read_text())
@@ -205,7 +207,9 @@ def test_the_table_of_variables_is_that_of_the_function():
     numbers = [row for row in rows if row[2] != tables.NONE]
     assert len(numbers) == 5 and all(default.isdigit() for _, default, *_ in numbers)
     # Where a parameter of the stack has the same name, it has the same default.
-    defaults = {re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).upper(): given["Default"] for name, given in TEMPLATE["Parameters"].items()}
+    defaults = {
+        re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).upper(): given["Default"] for name, given in TEMPLATE["Parameters"].items()
+    }
     defaults["OPENAI_BASE_URL"] = defaults.pop("OPEN_AIBASE_URL")
     same = {name.strip("`"): default.strip("`") for name, default, *_ in rows if name.strip("`") in defaults}
     assert len(same) > 8

@@ -16,7 +16,8 @@ import os
 import random
 import re
 import subprocess
-from re import _constants as parts, _parser as parser
+from re import _constants as parts
+from re import _parser as parser
 
 import pytest
 from conftest import ROOT, TARGET
@@ -164,7 +165,9 @@ def numbers(name):
     inside = [least, least + 1, (least + most) // 2, most - 1, most]
     outside = [least - 1, most + 1, -1, -(10**6), most * 10, 10**20, 2**32, 2**64]
     fractions = [f"{number}.{digits}" for number in (*inside, least - 1, most + 1) for digits in ("0", "5", "000", "01", "99")]
-    spellings = [form.format(number) for number in inside for form in ("00{}", "+{}", "-{}", "{}.", "{}e0", "{}E+0", "0{}.0", "{}0e-1")]
+    spellings = [
+        form.format(number) for number in inside for form in ("00{}", "+{}", "-{}", "{}.", "{}e0", "{}E+0", "0{}.0", "{}0e-1")
+    ]
     others = ["1e1", "1e3", "1e-3", ".5", "1e9", "1e400", "-0", "-0.5", "-.5", "--1", "1-", "e", ".", "+", "-", "1.5.5", "1,000", "1_000", "0x10", "ten",
               "NaN", "Infinity", "inf", "1h", "60s", "1 0", "१०", "１０", "²", "true", "null"]  # fmt: skip
     return [str(value) for value in (*inside, 0, *outside)] + fractions + spellings + others + around(name, ["60", "1000"], 2)
@@ -193,7 +196,7 @@ def origins(name):
     ]  # fmt: skip
     values = some(itertools.product(schemes[:2], hosts, ports, tails[:2]), 250)
     values += some(itertools.product(schemes, hosts, ports, tails), 150)
-    values += [f"{first},{second}" for first, second in zip(values[:100], values[1:101])] + lists
+    values += [f"{first},{second}" for first, second in itertools.pairwise(values[:101])] + lists
     return values + around(name, ["https://app.example.com", "http://localhost:5173", "https://a.example,https://b.example"], 3)
 
 

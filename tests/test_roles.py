@@ -85,7 +85,9 @@ def sample(resource):
     """One ARN out of those that a need is about."""
     if resource in (None, "*"):
         return resource
-    parts = resource.replace("{stack}", "token-mint").replace("{api}", "a1b2c3d4e5").replace("{region}", "eu-west-1").split(":", 5)
+    parts = (
+        resource.replace("{stack}", "token-mint").replace("{api}", "a1b2c3d4e5").replace("{region}", "eu-west-1").split(":", 5)
+    )
     parts[3] = parts[3].replace("*", "eu-west-1")
     parts[4] = parts[4].replace("*", "123456789012")
     return ":".join(parts).replace("*", "1A2B")
