@@ -22,6 +22,13 @@ export ENV
 PARAMETERS ?=
 overrides = $(if $(PARAMETERS),--parameter-overrides $(patsubst %=,%=\"\",$(PARAMETERS)))
 
+# The folder or URL of a release that `make deploy` takes in place of the build.
+override FROM := $(value FROM)
+export FROM PARAMETERS
+
+# What `make release` builds for.
+ARCHITECTURES ?= arm64 x86_64
+
 # The event of `make invoke`.
 EVENT ?= function/events/http-api.json
 
@@ -61,7 +68,7 @@ first = [ -e $(1) ] || echo '$(2)'
 # macOS has no `timeout` command.
 MINUTE := $(if $(shell command -v timeout),timeout 60)
 
-.PHONY: help environment demo check test begin supply-chain lint-briefly lint rust-tests fuzz fuzz-briefly bench bench-guard python-tests lock toolchain invoke local-api build deploy key caller block unblock logs update-code rollback pause resume delete cost capacity
+.PHONY: help environment demo check test begin supply-chain lint-briefly lint rust-tests fuzz fuzz-briefly bench bench-guard python-tests lock toolchain invoke local-api build deploy release release-check key caller block unblock logs update-code rollback pause resume delete cost capacity
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -156,10 +163,21 @@ build: needs-rust,python environment $(TOOLS) ## build the function and the temp
 	@# SAM does not show cargo's progress.
 	@while sleep 5 >/dev/null 2>&1; do printf . >&2; done & trap "kill $$!" EXIT; $(SAM) build $(overrides) $(FLAGS)
 
-deploy: needs-python environment $(TOOLS) ## deploy the build (ENV=prod, PARAMETERS="Name=value …")
-	@$(SAM) deploy $(overrides) \
+# SAM looks for samconfig.toml beside the template, which a release has elsewhere. Of one parameter it takes the last value.
+released = --config-file $(CURDIR)/samconfig.toml --template-file .aws-sam/release/template.yaml \
+	$(or $(overrides),--parameter-overrides) $$words
+deploy: needs-python environment $(TOOLS) ## deploy the build, or a release with FROM=folder or URL (ENV=prod, PARAMETERS="Name=value …")
+	@$(if $(FROM),words=$$($(OPERATE).published) && )$(SAM) deploy $(if $(FROM),$(released),$(overrides)) \
 		$(if $(DEPLOY_ROLE_ARN),--role-arn $(DEPLOY_ROLE_ARN)) $(if $(CI),--no-confirm-changeset) $(FLAGS)
 	@$(OPERATE) publish-if-changed
+
+release: needs-rust,python,git $(TOOLS) ## build the files of a release into dist/, in the same bytes on every machine (ARCHITECTURES=x86_64)
+	@cargo metadata --locked --format-version 1 >/dev/null
+	@$(PROFILES)
+	@.venv/tools/bin/python -m release $(ARCHITECTURES)
+
+release-check: needs-rust,python,git $(TOOLS) ## build the release in dist/ again as another machine would, and compare every byte
+	@.venv/tools/bin/python -m release.check
 
 key: needs-python environment $(TOOLS) ## store the OpenAI key, entered or from standard input (PROVE=no: without minting a test token)
 	@$(OPERATE) key $(if $(filter no,$(PROVE)),--unchecked)

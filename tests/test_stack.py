@@ -13,13 +13,17 @@ import pty
 import re
 import shutil
 import subprocess
+import sys
 import termios
 import time
 
 import boto3
 import pytest
-from conftest import NO_AWS_ACCOUNT, ROOT, TOOLCHAIN, post
+from conftest import NO_AWS_ACCOUNT, ROOT, TOOLCHAIN, free_port, post
 from samtranslator.yaml_helper import yaml_parse
+from test_requirements import BASE
+
+from release.__main__ import contents, write
 
 EVENT = (ROOT / "function/events/http-api.json").read_bytes()
 KEY = "sk-proj-0123456789-of-the-tests"
@@ -504,3 +508,52 @@ def test_the_guided_deployment_asks_for_each_parameter_by_a_clear_name(stand_in,
     # deployment ends with the message that names the ways to admit some.
     assert "CAPABILITY_AUTO_EXPAND" in said
     assert ran.returncode == 1 and "Say who may ask for tokens: give the pages in AllowedOrigins" in " ".join(said.split())
+
+
+def test_a_release_is_deployed_without_rust_and_without_a_c_compiler(stand_in, built, simulator, architecture, start, tmp_path):
+    dist = tmp_path / "dist"
+    write(contents({architecture: built}, 1_790_000_000, "0" * 40), dist)
+    port = free_port()
+    start(
+        [sys.executable, "-m", "http.server", port, "--bind", "127.0.0.1", "--directory", tmp_path], "releases"
+    ).wait_for_port(port)
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    for name in BASE:
+        (tools / name).symlink_to(shutil.which(name))
+    (tools / "python3").symlink_to(os.path.realpath(sys.executable))
+    assert not shutil.which("cargo", path=tools) and not shutil.which("cc", path=tools)
+    operator = Operator(stand_in, simulator, architecture)
+    operator.environment |= {"PATH": str(tools), "HOME": str(tmp_path), "FROM": str(dist)}
+
+    # No build is there that could be deployed in place of the release.
+    aside = built.with_name("build.aside")
+    built.rename(aside)
+    try:
+        # The architecture: the one that is given, and otherwise the template's default.
+        other = {"arm64": "x86_64", "x86_64": "arm64"}[architecture]
+        said = operator.deploy(Architecture=other, fails=True)
+        assert f"The release has no function for {other}, but for {architecture}." in said and "Nothing was changed." in said
+        if architecture != "arm64":
+            assert "no function for arm64" in operator.deploy(Architecture=None, fails=True)
+        assert not any(operator.resources().values()), operator.resources()
+        said = operator.deploy(Architecture=architecture)
+        assert f"for {architecture}, built from commit {'0' * 40}." in said and "Successfully created/updated stack" in said
+        operator.make("key", stdin=f"{KEY}\n")
+        assert operator.mint()[:2] == (1, 200)
+
+        # From a URL, and now with the stack's architecture.
+        operator.environment["FROM"] = f"http://127.0.0.1:{port}/dist"
+        said = operator.deploy(Architecture=None, TokenTtlSeconds="60")
+        assert f"for {architecture}, built from commit" in said
+        version, status, body = operator.mint()
+        assert (version, status) == (2, 200) and body["expiresAt"] - time.time() <= 60
+
+        # A file that was changed on the way stops the deployment before AWS is asked for anything.
+        with (dist / f"token-mint-{architecture}.zip").open("ab") as file:
+            file.write(b"\0")
+        said = operator.deploy(TokenTtlSeconds="61", fails=True)
+        assert "is not the file that SHA256SUMS lists" in said and "Nothing was changed." in said
+        assert operator.mint()[0] == 2
+    finally:
+        aside.rename(built)
