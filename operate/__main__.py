@@ -1,4 +1,4 @@
-"""Commands for a deployed stack: its OpenAI key, its callers, its versions, and pauses. `make help` lists them.
+"""Commands for a deployed stack: its OpenAI key, its callers, its versions, pauses, and checks. `make help` lists them.
 
 All commands use the AWS SDK with the operator's own credentials. The variable STACK names the stack, and SUBJECT, ADDRESS or
 CALLER names a caller.
@@ -11,13 +11,15 @@ import sys
 import botocore.exceptions
 
 from operate.callers import block, caller, unblock
+from operate.doctor import doctor
 from operate.error import CommandError
 from operate.key import key
 from operate.pause import pause, resume
 from operate.stack import Stack
+from operate.status import status
 from operate.versions import publish_if_changed, rollback, update_code
 
-COMMANDS = [key, caller, block, unblock, publish_if_changed, update_code, rollback, pause, resume]
+COMMANDS = [key, caller, block, unblock, publish_if_changed, update_code, rollback, pause, resume, doctor, status]
 
 
 def arguments(words=None):

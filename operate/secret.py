@@ -16,8 +16,12 @@ MAXIMUM_BYTES = 65_536
 
 
 def read(stack):
-    """The secret's fields. A secret in plain text is the OpenAI key alone, as it is for the function."""
-    text = stack.secrets.get_secret_value(SecretId=stack.outputs["SecretArn"]).get("SecretString")
+    """The secret's fields."""
+    return parse(stack.secrets.get_secret_value(SecretId=stack.outputs["SecretArn"]).get("SecretString"))
+
+
+def parse(text):
+    """The fields of a secret's text. A secret in plain text is the OpenAI key alone, as it is for the function."""
     if text is None:
         raise CommandError("The secret is binary, and the function cannot read it. Store text in it in the AWS console.")
     if not text.lstrip().startswith("{"):
@@ -26,6 +30,11 @@ def read(stack):
         return json.loads(text)
     except ValueError:
         raise CommandError("The secret begins with {, but is not JSON. Fix it in the AWS console.") from None
+
+
+def are_keys_text(fields):
+    """Whether both keys are text where they are set, without which the function cannot read the secret."""
+    return all(isinstance(fields.get(name) or "", str) for name in (KEY_FIELD, IDENTIFIER_KEY_FIELD))
 
 
 def store(stack, fields):

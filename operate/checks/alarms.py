@@ -1,0 +1,111 @@
+"""The alarms: their states, the metrics that they watch, and whether anybody receives them."""
+
+import datetime
+
+from operate.checks.check import check, ok, skip, wrong
+
+ALARMS = ("cloudformation:ListStackResources", "cloudwatch:DescribeAlarms")
+# A new alarm has no state until its first evaluation.
+FIRST_EVALUATION = datetime.timedelta(minutes=15)
+# The dimension that a record has for its outcome: CloudWatch knows a code only once it has happened.
+CODE = "Code"
+
+
+@check("alarms", *ALARMS)
+def states(deployed):
+    gone = set(deployed.of_type("AWS::CloudWatch::Alarm")) - set(deployed.alarms)
+    for name in sorted(gone):
+        yield wrong(f"{name} was deleted outside CloudFormation", "Run `make delete`, `make deploy` and `make key`")
+    quiet = not gone
+    for name, alarm in deployed.alarms.items():
+        since = alarm["StateUpdatedTimestamp"]
+        if alarm["StateValue"] == "ALARM":
+            yield wrong(f"{name} is on since {since:%Y-%m-%d %H:%M} UTC", alarm.get("AlarmDescription") or "See the dashboard")
+        elif alarm["StateValue"] == "INSUFFICIENT_DATA" and is_overdue(alarm):
+            yield wrong(f"{name} has had no data since {since:%Y-%m-%d %H:%M} UTC", "See the check metrics")
+        elif not alarm.get("ActionsEnabled", True):
+            command = f"aws cloudwatch enable-alarm-actions --alarm-names {alarm['AlarmName']}"
+            yield wrong(f"{name} tells nobody, because its actions are disabled", f"Run `{command}`")
+        else:
+            continue
+        quiet = False
+    if quiet:
+        yield ok(f"{len(deployed.alarms)}, none of them on")
+
+
+def is_overdue(alarm):
+    """Whether an alarm should have a state by now. A percentile of few samples is not evaluated, and has none."""
+    age = datetime.datetime.now(datetime.UTC) - alarm["StateUpdatedTimestamp"]
+    return age > FIRST_EVALUATION and alarm.get("EvaluateLowSampleCountPercentile") != "ignore"
+
+
+@check("alarm actions", *ALARMS, "sns:ListSubscriptionsByTopic")
+def actions(deployed):
+    topics = {}
+    for name, alarm in deployed.alarms.items():
+        for action in alarm.get("AlarmActions", []):
+            topics.setdefault(action, []).append(name)
+    if not topics and not deployed.parameter("AlarmEmail"):
+        yield skip("AlarmEmail is empty, so alarms are sent to nobody")
+        return
+    silent = [name for name, alarm in deployed.alarms.items() if not alarm.get("AlarmActions")]
+    if silent:
+        yield wrong(f"{', '.join(silent)} tells nobody", "Restore the alarm's actions in CloudWatch (see drift)")
+    confirmed = []
+    for topic in (arn for arn in topics if arn.split(":")[2] == "sns"):
+        subscriptions = subscriptions_of(deployed, topic)
+        pending = [found["Endpoint"] for found in subscriptions if not found["SubscriptionArn"].startswith("arn:")]
+        confirmed += [found["Endpoint"] for found in subscriptions if found["SubscriptionArn"].startswith("arn:")]
+        if pending:
+            yield wrong(
+                f"{', '.join(pending)} has not confirmed the subscription",
+                "Open the link in AWS's e-mail; look in the spam folder",
+            )
+        elif not subscriptions:
+            command = f"aws sns subscribe --topic-arn {topic} --protocol email --notification-endpoint ADDRESS"
+            yield wrong("the topic of the alarms has no subscription", f"Run `{command}` and confirm it")
+        else:
+            continue
+        silent.append(topic)
+    if not silent:
+        yield ok(f"all alarms are sent to {', '.join(confirmed)}" if confirmed else "all alarms have an action")
+
+
+def subscriptions_of(deployed, topic):
+    pages = deployed.client("sns").get_paginator("list_subscriptions_by_topic").paginate(TopicArn=topic)
+    return [found for page in pages for found in page["Subscriptions"]]
+
+
+@check("metrics", *ALARMS, "cloudwatch:GetMetricStatistics", "cloudwatch:ListMetrics")
+def metrics(deployed):
+    """An alarm on a metric that does not exist never goes off, and CloudWatch does not say so."""
+    if deployed.last_traffic is None:
+        yield skip("there was no request in the last 13 days, apart from this hour, and without requests there are no metrics")
+        return
+    watched = {name: list(metrics_of(alarm)) for name, alarm in deployed.alarms.items()}
+    known = {metric: exists(deployed, *metric) for metric in {metric for found in watched.values() for metric in found}}
+    dead = {name: [metric for metric in found if not known[metric]] for name, found in watched.items()}
+    for name, missing in dead.items():
+        for namespace, metric, dimensions in missing:
+            by = ", ".join(f"{key}={value}" for key, value in dimensions)
+            fault = f"{name} watches {metric} of {namespace} by {by}, and CloudWatch has no such metric"
+            yield wrong(fault, "If `make logs` shows records, correct the alarm in template.yaml and run `make deploy`")
+    if not any(dead.values()):
+        yield ok(f"CloudWatch has all {len(known)} metrics that the {len(watched)} alarms watch")
+
+
+def metrics_of(alarm):
+    """Each metric that an alarm watches: namespace, name, and dimensions."""
+    stats = [query["MetricStat"]["Metric"] for query in alarm.get("Metrics", []) if "MetricStat" in query]
+    for metric in stats or [alarm]:
+        dimensions = tuple((found["Name"], found["Value"]) for found in metric.get("Dimensions", []))
+        yield metric["Namespace"], metric["MetricName"], dimensions
+
+
+def exists(deployed, namespace, metric, dimensions):
+    """Whether CloudWatch has a metric with exactly these dimensions; for a code, with any code that has happened."""
+    wanted = [{"Name": name} if name == CODE else {"Name": name, "Value": value} for name, value in dimensions]
+    pages = deployed.client("cloudwatch").get_paginator("list_metrics")
+    found = pages.paginate(Namespace=namespace, MetricName=metric, Dimensions=wanted).search("Metrics[]")
+    names = {name for name, _ in dimensions}
+    return any({dimension["Name"] for dimension in one["Dimensions"]} == names for one in found)
