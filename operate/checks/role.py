@@ -21,6 +21,7 @@ def needs(deployed):
     "role",
     "lambda:GetAlias",
     "lambda:GetFunction",
+    "cloudformation:DescribeStacks",
     "cloudformation:ListStackResources",
     "secretsmanager:DescribeSecret",
     SIMULATE,

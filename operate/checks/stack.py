@@ -98,6 +98,7 @@ def first_failure(deployed, stack):
 
 @check(
     "drift",
+    "cloudformation:DescribeStacks",
     "cloudformation:ListStackResources",
     "cloudformation:DetectStackDrift",
     "cloudformation:DetectStackResourceDrift",
