@@ -1,1 +1,1 @@
-"""Estimates: the cost of a month and of a bad day, and how many of a peak load get a token. They need Python alone."""
+"""Estimates: the cost of a month and of a bad day, and the share of a peak load that gets a token. Only Python is needed."""

@@ -1,7 +1,7 @@
-"""How many of a load get a token, and which limit turns the others away: `make capacity`.
+"""`make capacity`: how many requests of a peak load get a token, and which limits refuse the others.
 
-The limits are those of template.yaml and of prices.json, the function's own times those of bench/results.json. What is
-assumed is a flag with a default, and the output says it. The simulation itself is load.py.
+The limits come from template.yaml and prices.json, the function's own times from bench/results.json. Each assumption is an
+option with a default, and the output lists all of them. load.py contains the simulation itself.
 """
 
 import argparse
@@ -11,16 +11,16 @@ import math
 
 from estimate import markdown, template
 from estimate.cost import limit, measured, positive
-from estimate.load import UNLIMITED, Load, Limits, Run, binding
+from estimate.load import UNLIMITED, Limits, Load, Run, binding
 
-# What a limit's refusal is for the caller, and what the limit is.
+# For each limit: the answer that the caller gets, and the name of the limit.
 REFUSED = {
     "rate": ("429 of the API", "`RateLimit` and `BurstLimit`"),
     "concurrency": ("503 of the API", "Lambda's concurrency"),
     "starts": ("503 of the API", "Lambda's new instances"),
     "secret_reads": ("503 `key_unavailable`", "Secrets Manager's reads"),
     "table_writes": ("503 `quota_unavailable`", "the table's writes"),
-    "partition_writes": ("503 `quota_unavailable`", "the writes of everyone's item"),
+    "partition_writes": ("503 `quota_unavailable`", "the writes of the daily limit's item"),
     "daily": ("503 `daily_limit_reached`", "`DailyMintLimit`"),
     "openai": ("503 `openai_busy`", "OpenAI's rate limit"),
 }
@@ -57,18 +57,18 @@ def limits(asked, given):
 
 
 def ample(number, step):
-    """A quarter more, rounded up."""
+    """A quarter more than the number, rounded up to a multiple of the step."""
     return math.ceil(number * 1.25 / step) * step
 
 
 def settings(asked, given):
-    """The parameters that let this load in, however sharp it is."""
+    """The parameters that admit this load, evenly spread or not."""
     arrivals = [arrival for arrival, _, _ in load(asked, given, True).draw()]
     second = max(collections.Counter(map(int, arrivals)).values())
     minute = max(collections.Counter(int(arrival / 60) for arrival in arrivals).values())
     wanted = {
-        "RateLimit": min(10_000, ample(second, 50)),  # the template takes no more
-        "BurstLimit": min(5_000, ample(second, 50)),  # nor here
+        "RateLimit": min(10_000, ample(second, 50)),  # the template's maximum
+        "BurstLimit": min(5_000, ample(second, 50)),  # also the template's maximum
         "DailyMintLimit": ample(asked.trainees, 1000),
         "MintsPerMinuteAlarm": ample(minute, 100),
     }
@@ -79,7 +79,7 @@ def settings(asked, given):
 
 
 def requests(asked, given):
-    """What to ask AWS and OpenAI for: instances at once, and requests per minute."""
+    """The limits to request: concurrent executions from AWS, and requests per minute from OpenAI."""
     roomy = dataclasses.replace(limits(asked, given), concurrency=UNLIMITED, openai=UNLIMITED)
     run = Run(load(asked, given, True), roomy)
     minute = max(run.tries.values()) * 60
@@ -87,40 +87,50 @@ def requests(asked, given):
 
 
 def column(run):
-    """What became of the load, one number a row."""
+    """The outcome of a run, one number for each row of the table."""
     peaks = [max(counter.values(), default=0) for counter in (run.reads, run.writes, run.tries)]
     ended = [run.ended[name] for name in ("token", *REFUSED)]
     return [*ended, run.peak, run.colds, *peaks, run.wait(0.5), run.wait(0.99)]
 
 
 def table(asked, given, sharp):
-    """As deployed, and with the remedies."""
+    """The outcome as deployed, and with each remedy."""
     enough = {**given, **settings(asked, given)}
     concurrency, openai = requests(asked, enough)
     people, raised = load(asked, given, sharp), limits(asked, enough)
     more = dataclasses.replace(raised, concurrency=concurrency, openai=openai)
     patient = dataclasses.replace(people, spread=asked.spread)
     runs = [Run(people, limits(asked, given)), Run(people, raised), Run(patient, raised), Run(people, more)]
-    names = ["**got a token**", *(f"{answer}: {what}" for answer, what in REFUSED.values())]
+    names = ["**got a token**", *(f"{answer}: {name}" for answer, name in REFUSED.values())]
     names += ["instances busy at once, at most", "cold starts", "secret reads in a second, at most"]
     names += ["table writes in a second, at most", "requests to OpenAI in a second, at most"]
     names += ["wait for a token, half of them (ms)", "wait for a token, 99 of 100 (ms)"]
-    rows = [[name, *(f"{number:,.0f}" for number in row)] for name, row in zip(names, zip(*map(column, runs)))]
-    # A limit that never binds is not worth a row.
+    rows = [
+        [name, *(f"{number:,.0f}" for number in row)]
+        for name, row in zip(names, zip(*map(column, runs), strict=True), strict=True)
+    ]
+    # A limit that never binds gets no row.
     rows = [row for row in rows if set(row[1:]) != {"0"} or not row[0].startswith(("429", "503"))]
-    head = ["as deployed", "parameters set", f"set, and the page waits up to {asked.spread} s", "set, and more asked for"]
+    head = [
+        "as deployed",
+        "parameters set",
+        f"set, and the page waits up to {asked.spread} s",
+        "set, and higher limits granted",
+    ]
     return markdown.table(1, ["", *head], rows)
 
 
 def order(asked, given, sharp):
     found = binding(load(asked, given, sharp), limits(asked, given))
     ordinals = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth")
-    said = ",\n".join(f"{ordinal} {REFUSED[name][1]} ({many:,} refused)" for ordinal, (name, many) in zip(ordinals, found))
-    return f"What binds, each with those before it out of the way:\n{said}." if said else "No limit binds."
+    listed = ",\n".join(
+        f"{ordinal} {REFUSED[name][1]} ({many:,} refused)" for ordinal, (name, many) in zip(ordinals, found, strict=False)
+    )
+    return f"The limits that bind, each with the earlier ones removed:\n{listed}." if listed else "No limit binds."
 
 
 def report(asked, given):
-    """What docs/capacity.md shows, and what `make capacity` prints."""
+    """The text that `make capacity` prints and docs/capacity.md contains."""
     set_to = settings(asked, given)
     concurrency, openai = requests(asked, {**given, **set_to})
     openai_now, lambda_now = asked.openai_per_minute, asked.concurrency
@@ -131,33 +141,67 @@ def report(asked, given):
 make deploy PARAMETERS="{words}"
 ```
 
-To ask for: {concurrency:,} concurrent executions of AWS, and {openai:,} requests a minute of OpenAI.
+Limits to request: {concurrency:,} concurrent executions from AWS, and {openai:,} requests a minute from OpenAI.
 
-**They come evenly.** {order(asked, given, False)}
+**All arrive evenly.** {order(asked, given, False)}
 
 {table(asked, given, False)}
 
-**8 of 10 come within the first {asked.seconds / 10:g} seconds.** {order(asked, given, True)}
+**8 of 10 arrive within the first {asked.seconds / 10:g} seconds.** {order(asked, given, True)}
 
 {table(asked, given, True)}
 
-Assumed: OpenAI takes {asked.upstream_ms} ms for half of its answers and lets {openai_now:,} requests a minute through, by the
+Assumptions: OpenAI's median time is {asked.upstream_ms} ms, and it accepts {openai_now:,} requests a minute, counted by the
 second; DynamoDB takes {asked.quota_ms} ms for both updates; a cold start waits {asked.start_ms} ms; the account has {lambda_now:,}
-concurrent executions and nothing else that uses them."""
+concurrent executions, and no other function uses them."""
 
 
 def arguments(words=None):
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--trainees", type=positive, default=10_000, help="each asks once, and does not come back")
-    parser.add_argument("--seconds", type=positive, default=60, help="within which they ask")
-    parser.add_argument("--upstream-ms", type=int, default=400, help="OpenAI's time for half of all tokens")
-    parser.add_argument("--openai-per-minute", type=positive, default=10_000, help="requests that OpenAI lets through")
-    parser.add_argument("--quota-ms", type=int, default=10, help="DynamoDB's time for the two updates of a mint")
-    parser.add_argument("--start-ms", type=int, default=200, help="what a cold start waits for Lambda, TLS and the secret")
-    parser.add_argument("--concurrency", type=positive, default=limit("lambda_concurrency"), help="the account's")
-    parser.add_argument("--spread", type=int, default=60, help="seconds within which a patient page asks at random")
+    parser.add_argument(
+        "--trainees",
+        type=positive,
+        default=10_000,
+        help="number of trainees; each sends one request and does not retry (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--seconds", type=positive, default=60, help="seconds within which all requests arrive (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--upstream-ms", type=int, default=400, help="OpenAI's median time for a token, in milliseconds (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--openai-per-minute",
+        type=positive,
+        default=10_000,
+        help="requests that OpenAI accepts in a minute (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--quota-ms",
+        type=int,
+        default=10,
+        help="DynamoDB's time for the two updates of a mint, in milliseconds (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--start-ms",
+        type=int,
+        default=200,
+        help="time that a cold start waits for Lambda, TLS and the secret, in milliseconds (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--concurrency",
+        type=positive,
+        default=limit("lambda_concurrency"),
+        help="concurrent executions that the account may have (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--spread",
+        type=int,
+        default=60,
+        help="seconds within which a patient page waits at random before its request (default: %(default)s)",
+    )
     parser.add_argument("--write", action="store_true", help="write the tables into docs/capacity.md")
-    parser.add_argument("parameters", nargs="*", help="of the template, as Name=value")
+    parser.add_argument("parameters", nargs="*", help="parameters of the template, as Name=value")
     return parser.parse_args(words)
 
 

@@ -1,7 +1,7 @@
-"""What a stack costs in a month at AWS's list prices, and what a bad day can cost at OpenAI's: `make cost`.
+"""`make cost`: the cost of a stack in a month at AWS's list prices, and of a bad day at OpenAI's.
 
-Every price, with its date and source, stands in prices.json; the function's own time in bench/results.json; what is
-deployed in template.yaml. What is assumed is a flag with a default, and the output says it.
+prices.json contains every price with its date and source, bench/results.json the function's own time, and template.yaml the
+deployed resources. Each assumption is an option with a default, and the output lists all of them.
 """
 
 import argparse
@@ -16,21 +16,21 @@ FACTS = json.loads((ROOT / "estimate/prices.json").read_text())
 DAY = 86_400
 MONTH = 30 * DAY
 
-# A record of a mint with quotas, its function's name as long as a stack's (test_cost.py measures one).
+# A record of a mint with quotas, with a function's name of the usual length (test_cost.py measures one).
 RECORD_BYTES = 915
 # Lambda's lines platform.start and platform.report, estimated from the fields in AWS's "Telemetry API Event schema reference".
 PLATFORM_BYTES = 400
-# The API's own line, after the template's AccessLogSettings (test_cost.py fills them in).
+# A line of the access log in the format of the template (test_cost.py computes one).
 ACCESS_BYTES = 248
-# An answer and a request to OpenAI, with headers about 1 KB each, and as much again for TLS: rounded up, not measured.
+# An answer and a request to OpenAI, about 1 KB each with headers, and the same again for TLS. Rounded up, not measured.
 SENT_BYTES = 3_000
 
 
 def measured(quotas=True):
-    """The function's own times, as the benchmark has them."""
+    """The function's own times, as the benchmark measured them."""
     path = ROOT / "bench/results.json"
     if not path.is_file():
-        raise Refused("There is no bench/results.json, which says how long the function itself takes.")
+        raise Refused("There is no bench/results.json, which contains the function's own times. Run `make bench`.")
     return json.loads(path.read_text())["candidates"]["mint with quotas" if quotas else "mint"]
 
 
@@ -39,7 +39,7 @@ def limit(name):
 
 
 def metrics(quotas=True):
-    """How many metrics the function's records make, and how many more for each code that occurs."""
+    """The number of metrics in the function's records: fixed ones, and ones for each code that occurs."""
     named = re.findall(r'metric\("(\w+)"', (ROOT / "function/src/record.rs").read_text())
     of_code = {"Requests"}
     of_function = set(named) - of_code - (set() if quotas else {"QuotaTime"})
@@ -47,11 +47,11 @@ def metrics(quotas=True):
 
 
 class Line:
-    """One line of the bill: so many units of something that has a price."""
+    """One line of the bill: a number of units with a price."""
 
     def __init__(self, name, price, units, arithmetic):
         self.name, self.units, self.price = name, units, FACTS["prices"][price]
-        # In cents at least, and never as 1.33334e-05.
+        # With at least two decimals, and never as 1.33334e-05.
         whole, decimals = f"{self.price['usd']:.10f}".rstrip("0").split(".")
         per = f" per {self.price['unit']}" if self.price["per"] > 1 else ""
         self.arithmetic = f"{arithmetic} × {whole}.{decimals.ljust(2, '0')}{per}"
@@ -67,8 +67,8 @@ def bill(asked, given):
     """The lines of a month's bill."""
     quotas = template.has_quotas(given)
     own = (given["QuotaPerMinute"], given["QuotaPerDay"]) != ("0", "0")
-    # One per counter, whether its condition holds or not: a caller's item stays under the 1 KB of a unit until they have
-    # asked in about a hundred minutes of a day. Who is refused has cost one.
+    # One for each counter, whether its condition holds or not: a caller's item stays below the 1 KB of a unit until the
+    # caller has sent requests in about a hundred minutes of a day. A refusal costs one.
     updates = own + (given["DailyMintLimit"] != "0")
     times = measured(quotas)
     # Billed by the millisecond, rounded up.
@@ -79,9 +79,9 @@ def bill(asked, given):
     colds = math.ceil(requests * asked.cold_percent / 100)
     gb, architecture = template.memory_mb() / 1024, given["Architecture"]
     seconds = (asked.mints * mint_ms + asked.refused * refusal_ms + colds * cold_ms) / 1000
-    spent = f"{asked.mints:,} × {mint_ms} ms + {colds:,} cold starts × {cold_ms} ms"
-    spent += f" + {asked.refused:,} refusals × {refusal_ms} ms" if asked.refused else ""
-    # A read happens behind a request, so there are never more.
+    time = f"{asked.mints:,} × {mint_ms} ms + {colds:,} cold starts × {cold_ms} ms"
+    time += f" + {asked.refused:,} refusals × {refusal_ms} ms" if asked.refused else ""
+    # A request starts at most one read.
     ttl = int(given["KeyTtlSeconds"])
     reads = min(requests, asked.instances * MONTH // ttl + colds if ttl else requests)
     written = RECORD_BYTES + PLATFORM_BYTES + ACCESS_BYTES
@@ -92,7 +92,7 @@ def bill(asked, given):
     lines = [
         Line("HTTP API", "http_api_requests", requests, f"{requests:,}"),
         Line("Lambda, requests", "lambda_requests", requests, f"{requests:,}"),
-        Line(f"Lambda, time ({architecture})", f"lambda_gb_seconds_{architecture}", seconds * gb, f"({spent}) × {gb:g} GB"),
+        Line(f"Lambda, time ({architecture})", f"lambda_gb_seconds_{architecture}", seconds * gb, f"({time}) × {gb:g} GB"),
         Line("Logs", "log_bytes", requests * written, f"{requests:,} × {written:,} bytes"),
         Line("Data out", "bytes_out", requests * SENT_BYTES, f"{requests:,} × {SENT_BYTES:,} bytes"),
         Line("Secret", "secrets", 1, "1"),
@@ -106,7 +106,8 @@ def bill(asked, given):
 
 
 def usd_per_minute():
-    """Of a conversation: each side speaks half of it, twice that for what is sent again at each turn, in whole tenths."""
+    """The price of a minute in which each side speaks half of the time, doubled for the audio that is sent again at each turn,
+    and rounded up to tenths."""
     spoken = 0
     for way in ("in", "out"):
         price = FACTS["prices"][f"openai_audio_{way}"]
@@ -115,12 +116,12 @@ def usd_per_minute():
 
 
 def ceilings(given):
-    """How many tokens a day has at most, for all callers and for one: who, by which limit, and how many."""
+    """The maximum number of tokens in a day, for all callers and for one: the callers, the limit, and the number."""
     daily, rate = int(given["DailyMintLimit"]), int(given["RateLimit"]) * DAY
     everyone = ("all callers", "DailyMintLimit", daily) if daily else ("all callers", "RateLimit", rate)
     own = (("QuotaPerDay", 1), ("QuotaPerMinute", DAY // 60))
     own = [("one caller", name, int(given[name]) * times) for name, times in own]
-    own = min((one for one in own if one[2]), key=lambda one: one[2], default=everyone)
+    own = min((ceiling for ceiling in own if ceiling[2]), key=lambda ceiling: ceiling[2], default=everyone)
     return [everyone, own] if own[2] < everyone[2] else [everyone]
 
 
@@ -129,34 +130,34 @@ def month(asked, given):
     rows = [[line.name, line.arithmetic, f"{line.usd():,.2f}", f"{line.usd_beyond_free():,.2f}"] for line in lines]
     sums = [sum(line.usd() for line in lines), sum(line.usd_beyond_free() for line in lines)]
     rows.append(["**Sum**", "", *(f"**{total:,.2f}**" for total in sums)])
-    return markdown.table(2, ["", "Arithmetic", "USD a month", "less what is always free"], rows)
+    return markdown.table(2, ["", "Arithmetic", "USD a month", "beyond the free tier"], rows)
 
 
 def worst_day(asked, given):
-    head, rows = ["A day of", "Ended by", "Tokens"], []
+    head, rows = ["Callers", "Limit", "Tokens a day"], []
     lengths = (10, limit("session_minutes"))
     for length in lengths:
         head += [f"Minutes, at {length} a session", "USD"]
-    for who, name, tokens in ceilings(given):
+    for callers, name, tokens in ceilings(given):
         minutes = [tokens * asked.sessions * length for length in lengths]
         numbers = [number for each in minutes for number in (each, each * usd_per_minute())]
-        rows.append([who, f"`{name}={given[name]}`", *(f"{number:,.0f}" for number in (tokens, *numbers))])
+        rows.append([callers, f"`{name}={given[name]}`", *(f"{number:,.0f}" for number in (tokens, *numbers))])
     return markdown.table(2, head, rows)
 
 
 def report(asked, given):
-    """What docs/cost.md shows, and what `make cost` prints."""
+    """The text that `make cost` prints and docs/cost.md contains."""
     cold, ttl = f"{asked.cold_percent:g} %", given["KeyTtlSeconds"]
     opened = "1 session" if asked.sessions == 1 else f"{asked.sessions} sessions"
     return f"""{month(asked, given)}
 
-Assumed: {asked.upstream_ms} ms of waiting for OpenAI in each mint and {asked.quota_ms} ms for DynamoDB; {cold} cold starts, each
-with {asked.start_ms} ms of waiting; {asked.instances} instances that are busy all month and read the secret every {ttl} seconds;
-{asked.codes} codes that occur.
+Assumptions: each mint waits {asked.upstream_ms} ms for OpenAI and {asked.quota_ms} ms for DynamoDB; {cold} of the requests are cold
+starts, each with {asked.start_ms} ms of waiting; {asked.instances} instances are busy all month and read the secret every {ttl}
+seconds; the records have {asked.codes} different codes.
 
 {worst_day(asked, given)}
 
-Assumed: {opened} a token, and {usd_per_minute():.2f} USD a minute."""
+Assumptions: {opened} for each token, and {usd_per_minute():.2f} USD a minute."""
 
 
 def positive(text):
@@ -168,17 +169,37 @@ def positive(text):
 
 def arguments(words=None):
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--mints", type=positive, default=1_000_000, help="tokens in a month")
-    parser.add_argument("--upstream-ms", type=int, default=400, help="OpenAI's time for one")
-    parser.add_argument("--refused", type=int, default=0, help="requests of the month over their caller's quota")
-    parser.add_argument("--quota-ms", type=int, default=10, help="DynamoDB's time for the two updates of a mint")
-    parser.add_argument("--start-ms", type=int, default=200, help="what a cold start waits for Lambda, TLS and the secret")
-    parser.add_argument("--cold-percent", type=float, default=1, help="of all requests")
-    parser.add_argument("--instances", type=int, default=4, help="instances that are kept busy all month")
-    parser.add_argument("--codes", type=int, default=4, help="outcomes that occur, ok among them")
-    parser.add_argument("--sessions", type=int, default=1, help="sessions that a token's holder opens")
+    parser.add_argument("--mints", type=positive, default=1_000_000, help="tokens in a month (default: %(default)s)")
+    parser.add_argument(
+        "--upstream-ms", type=int, default=400, help="OpenAI's time for one token, in milliseconds (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--refused", type=int, default=0, help="requests in a month that exceed their caller's quota (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--quota-ms",
+        type=int,
+        default=10,
+        help="DynamoDB's time for the two updates of a mint, in milliseconds (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--start-ms",
+        type=int,
+        default=200,
+        help="time that a cold start waits for Lambda, TLS and the secret, in milliseconds (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--cold-percent", type=float, default=1, help="percentage of requests that are cold starts (default: %(default)s)"
+    )
+    parser.add_argument("--instances", type=int, default=4, help="instances that are busy all month (default: %(default)s)")
+    parser.add_argument(
+        "--codes", type=int, default=4, help="number of different outcomes that occur, including ok (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--sessions", type=int, default=1, help="sessions that the holder of a token opens with it (default: %(default)s)"
+    )
     parser.add_argument("--write", action="store_true", help="write the tables into docs/cost.md")
-    parser.add_argument("parameters", nargs="*", help="of the template, as Name=value")
+    parser.add_argument("parameters", nargs="*", help="parameters of the template, as Name=value")
     return parser.parse_args(words)
 
 

@@ -1,7 +1,7 @@
-"""A load that asks for tokens at once, and every limit on its way, simulated event by event.
+"""A peak load of requests for tokens against every limit on their way, simulated event by event.
 
-Time is in seconds. What is random is drawn for each trainee ahead, from a seed, so that runs with other limits
-differ in nothing else.
+Times are in seconds. Random values are drawn for each trainee in advance, from a seed, so that runs differ only in their
+limits.
 """
 
 import collections
@@ -10,42 +10,42 @@ import heapq
 import itertools
 import random
 
-# More than any load.
+# More than any load reaches.
 UNLIMITED = 10**9
 
-# How function/src/aws/dynamodb.rs and openai/error.rs pause before they ask again, in seconds: once, and twice.
+# The pauses before retries in function/src/aws/dynamodb.rs (one retry) and openai/error.rs (two), in seconds.
 TABLE_PAUSE = (0.0, 0.05)
 OPENAI_PAUSES = ((0.1, 0.2), (0.2, 0.4))
-# What OpenAI takes to say 429: an assumption.
+# OpenAI's time for a 429. This is an assumption.
 OPENAI_REFUSAL = 0.05
 
 
 @dataclasses.dataclass(frozen=True)
 class Load:
-    """Who asks when, and how long each part of an answer takes."""
+    """The arrivals, and the duration of each part of an answer."""
 
     trainees: int
     seconds: float
-    # 8 of 10 come within the first tenth of the time, else all of them evenly.
+    # Whether 8 of 10 arrive within the first tenth of the time; otherwise, all arrive evenly.
     sharp: bool
     upstream: float
     own: float
     first: float
-    # Of one update of the table.
+    # The time of one update of the table.
     update: float
     start: float
     key_ttl: float
-    # Within which the page waits at random before it asks.
+    # The longest random wait of a page before its request.
     spread: float = 0
     seed: int = 1
 
     def draw(self):
-        """Each trainee's arrival, OpenAI's time for them, and their share of each pause."""
+        """Each trainee's arrival, OpenAI's time for the token, and the position within each random pause."""
         chance = random.Random(self.seed)
         drawn = []
         for number in range(self.trainees):
             within = self.seconds / 10 if self.sharp and number % 10 < 8 else self.seconds
-            # One answer of OpenAI's in a hundred takes more than twice its median.
+            # One in a hundred of OpenAI's answers takes more than twice the median.
             arrival = chance.uniform(0, within) + chance.uniform(0, self.spread)
             drawn.append((arrival, self.upstream * chance.lognormvariate(0, 0.3), chance.random()))
         return sorted(drawn)
@@ -53,7 +53,7 @@ class Load:
 
 @dataclasses.dataclass(frozen=True)
 class Limits:
-    """In the order in which a request meets them. For `own` and `daily`, 0 is off, as in the template."""
+    """The limits in the order in which a request meets them. For `own` and `daily`, 0 means off, as in the template."""
 
     rate: int
     burst: int
@@ -68,7 +68,7 @@ class Limits:
 
 
 class Bucket:
-    """So many per second, and a store of them for a rush."""
+    """A token bucket with a rate per second and a size."""
 
     def __init__(self, rate, size):
         self.rate, self.size, self.level, self.at = rate, max(1, size), max(1, size), 0.0
@@ -83,7 +83,7 @@ class Bucket:
 
 
 class Run:
-    """One load against one set of limits, and what became of everyone."""
+    """One load against one set of limits, and the outcome of each request."""
 
     def __init__(self, load, limits):
         self.load, self.limits = load, limits
@@ -99,19 +99,19 @@ class Run:
         self.partition = Bucket(limits.partition_writes, limits.partition_writes)
         self.openai = Bucket(limits.openai / 60, limits.openai / 60)
         self.drawn = load.draw()
-        for who, (arrival, _, _) in enumerate(self.drawn):
-            self.later(arrival, self.arrive, who)
+        for trainee, (arrival, _, _) in enumerate(self.drawn):
+            self.later(arrival, self.arrive, trainee)
         while self.events:
-            now, _, what, arguments = heapq.heappop(self.events)
-            what(now, *arguments)
+            now, _, step, arguments = heapq.heappop(self.events)
+            step(now, *arguments)
 
-    def later(self, when, what, *arguments):
-        heapq.heappush(self.events, (when, next(self.order), what, arguments))
+    def later(self, when, step, *arguments):
+        heapq.heappush(self.events, (when, next(self.order), step, arguments))
 
-    def pause(self, who, bounds):
-        return bounds[0] + self.drawn[who][2] * (bounds[1] - bounds[0])
+    def pause(self, trainee, bounds):
+        return bounds[0] + self.drawn[trainee][2] * (bounds[1] - bounds[0])
 
-    def arrive(self, now, who):
+    def arrive(self, now, trainee):
         if not self.api.take(now):
             return self.refuse("rate")
         if not self.idle and self.busy >= self.limits.concurrency:
@@ -122,55 +122,55 @@ class Run:
         self.peak = max(self.peak, self.busy)
         if not self.idle:
             self.colds += 1
-            return self.later(now + self.load.start, self.begin, who)
+            return self.later(now + self.load.start, self.begin, trainee)
         read = self.idle.pop()
-        if now - read >= self.load.key_ttl:  # behind the request, with the old key still serving
+        if now - read >= self.load.key_ttl:  # in the background, while the old key serves
             self.reads[int(now)] += 1
             read = now
-        self.later(now + self.load.own, self.count, who, read)
+        self.later(now + self.load.own, self.count, trainee, read)
 
-    def begin(self, now, who):
+    def begin(self, now, trainee):
         self.reads[int(now)] += 1
         if not self.secret.take(now):
             return self.release(now, "secret_reads", now)
-        self.later(now + self.load.first, self.count, who, now)
+        self.later(now + self.load.first, self.count, trainee, now)
 
-    def count(self, now, who, read, again=True):
-        """Takes one from the trainee's own quota, which none of them exceeds."""
+    def count(self, now, trainee, read, again=True):
+        """Counts against the trainee's own quota, which no trainee exceeds."""
         if not self.limits.own:
-            return self.count_all(now, who, read)
+            return self.count_all(now, trainee, read)
         self.writes[int(now)] += 1
         if self.table.take(now):
-            return self.later(now + self.load.update, self.count_all, who, read)
+            return self.later(now + self.load.update, self.count_all, trainee, read)
         if again:
-            return self.later(now + self.pause(who, TABLE_PAUSE), self.count, who, read, False)
+            return self.later(now + self.pause(trainee, TABLE_PAUSE), self.count, trainee, read, False)
         self.release(now, "table_writes", read)
 
-    def count_all(self, now, who, read, again=True):
-        """Takes one from everyone's, which is one item."""
+    def count_all(self, now, trainee, read, again=True):
+        """Counts against the daily limit, which is one item of the table."""
         if not self.limits.daily:
-            return self.ask(now, who, read)
+            return self.ask(now, trainee, read)
         self.writes[int(now)] += 1
         full = "table_writes" if not self.table.take(now) else "partition_writes" if not self.partition.take(now) else ""
         if full and again:
-            return self.later(now + self.pause(who, TABLE_PAUSE), self.count_all, who, read, False)
+            return self.later(now + self.pause(trainee, TABLE_PAUSE), self.count_all, trainee, read, False)
         if full:
             return self.release(now, full, read)
         if self.taken >= self.limits.daily:
             return self.later(now + self.load.update, self.release, "daily", read)
         self.taken += 1
-        self.later(now + self.load.update, self.ask, who, read)
+        self.later(now + self.load.update, self.ask, trainee, read)
 
-    def ask(self, now, who, read, tries=0):
+    def ask(self, now, trainee, read, tries=0):
         self.tries[int(now)] += 1
         if self.openai.take(now):
-            return self.later(now + self.drawn[who][1], self.answer, who, read)
+            return self.later(now + self.drawn[trainee][1], self.answer, trainee, read)
         if tries == len(OPENAI_PAUSES):
             return self.later(now + OPENAI_REFUSAL, self.release, "openai", read)
-        self.later(now + OPENAI_REFUSAL + self.pause(who, OPENAI_PAUSES[tries]), self.ask, who, read, tries + 1)
+        self.later(now + OPENAI_REFUSAL + self.pause(trainee, OPENAI_PAUSES[tries]), self.ask, trainee, read, tries + 1)
 
-    def answer(self, now, who, read):
-        self.waits.append(now - self.drawn[who][0])
+    def answer(self, now, trainee, read):
+        self.waits.append(now - self.drawn[trainee][0])
         self.release(now, "token", read)
 
     def release(self, _, outcome, read):
@@ -182,13 +182,14 @@ class Run:
         self.ended[outcome] += 1
 
     def wait(self, share):
-        """Milliseconds within which that share of the tokens came."""
+        """The time within which this share of the tokens was issued, in milliseconds."""
         waits = sorted(self.waits)
         return 1000 * waits[min(len(waits) - 1, int(share * len(waits)))] if waits else 0
 
 
 def binding(load, limits):
-    """Which limits bind: the one that refuses most, then, with that one out of the way, the next; and how many each."""
+    """The limits that bind, with the number of refusals: first the one that refuses most, then the next without that one, and
+    so on."""
     found = []
     while refused := {name: many for name, many in Run(load, limits).ended.items() if name != "token"}:
         worst = max(refused, key=refused.get)

@@ -1,4 +1,4 @@
-"""Tables in Markdown, and the places in a page that a program fills."""
+"""Markdown tables, and the sections of a page that a program writes."""
 
 import re
 import sys
@@ -7,15 +7,15 @@ from estimate.template import ROOT, Refused, parameters
 
 
 def table(texts, head, rows):
-    """A table whose first columns, so many, are text, and whose others are numbers."""
+    """A table. The first `texts` columns are text, the others are numbers."""
     lines = [head, ["---"] * texts + ["---:"] * (len(head) - texts), *rows]
     return "\n".join(f"| {' | '.join(line)} |".replace("  ", " ") for line in lines)
 
 
 def fill(page, name, text):
-    """The page with `text` in the place called `name`, which is between two comments."""
-    place = rf"(.*<!-- {name}: [^\n]* -->\n)(.*)(<!-- end of {name} -->.*)"
-    before, _, after = re.fullmatch(place, (ROOT / page).read_text(), re.DOTALL).groups()
+    """The page with `text` in the section `name`, which is between two comments."""
+    section = rf"(.*<!-- {name}: [^\n]* -->\n)(.*)(<!-- end of {name} -->.*)"
+    before, _, after = re.fullmatch(section, (ROOT / page).read_text(), re.DOTALL).groups()
     return f"{before}\n{text}\n\n{after}"
 
 
@@ -24,7 +24,7 @@ def write(page, name, text):
 
 
 def show(report, asked, page, name):
-    """Prints a program's report, and where that is asked for, writes it into its place in a page."""
+    """Prints a program's report, and with --write also writes it into its section of a page."""
     try:
         text = report(asked, parameters(asked.parameters))
     except Refused as refused:

@@ -1,6 +1,6 @@
-//! Refuses a broken `profiles.json`, and links what is shipped for the C library of Lambda's Amazon Linux 2023.
+//! Refuses a broken `profiles.json`, and links the shipped binary for the C library of Lambda's Amazon Linux 2023.
 
-#![allow(clippy::print_stdout, reason = "what is printed is for cargo")]
+#![allow(clippy::print_stdout, reason = "cargo reads the output of a build script")]
 
 use std::{env, fs, io, path::Path};
 
@@ -9,8 +9,8 @@ use openai_realtime::Day;
 /// The profiles that `src/profile/mod.rs` compiles in.
 const PROFILES: &str = "profiles.json";
 
-/// glibc 2.34, the first in which threads and dlopen are no libraries of their own. zig, with which `sam build`
-/// links, takes an older one by default, and to load those two costs a twentieth of a cold start's CPU.
+/// The first glibc that contains threads and dlopen instead of having separate libraries for them. zig, the linker of
+/// `sam build`, links for an older one by default, and loading the two libraries costs a twentieth of a cold start's CPU.
 const GLIBC: &str = "2.34";
 
 fn main() -> io::Result<()> {
@@ -19,7 +19,7 @@ fn main() -> io::Result<()> {
     check_profiles()?;
     let by_zig = env::var("RUSTC_LINKER").is_ok_and(|linker| linker.contains("zig"));
     if let (true, Ok(architecture), Ok(folder)) = (by_zig, env::var("CARGO_CFG_TARGET_ARCH"), env::var("OUT_DIR")) {
-        // Of two targets, zig takes the last. In a file, since cargo-zigbuild keeps the first alone otherwise.
+        // zig uses the last of two targets. cargo-zigbuild would drop this one, so it is in a file.
         let arguments = Path::new(&folder).join("zig-arguments");
         fs::write(&arguments, format!("-target {architecture}-linux-gnu.{GLIBC}\n"))?;
         println!("cargo::rustc-link-arg-bins=@{}", arguments.display());

@@ -20,7 +20,9 @@ def caller(stack, _):
     else:
         print(f"To block this caller: make block CALLER={identifier}")
     if os.environ.get("ADDRESS") and stack.parameters.get("AuthIssuer"):
-        print("However, AuthIssuer is set, so this stack identifies callers by the sub of their sign-in. Give SUBJECT=… instead.")
+        print(
+            "However, AuthIssuer is set, so this stack identifies callers by the sub of their sign-in. Give SUBJECT=… instead."
+        )
     if os.environ.get("SUBJECT") and not stack.parameters.get("AuthIssuer"):
         print("However, AuthIssuer is not set, so this stack identifies callers by their address. Give ADDRESS=… instead.")
 
@@ -34,7 +36,9 @@ def block(stack, _):
         raise CommandError(f"{identifier} is already blocked. Nothing was changed.")
     until = secret.store(stack, fields | {secret.BLOCKED_FIELD: [*blocked, identifier]})
     print(f"Blocked {identifier}. New instances refuse this caller immediately,")
-    print(f"running instances from their first request after {until:%H:%M:%S}. Tokens already issued stay valid until they expire.")
+    print(
+        f"running instances from their first request after {until:%H:%M:%S}. Tokens already issued stay valid until they expire."
+    )
     print(f"To undo: make unblock CALLER={identifier}")
 
 
@@ -47,14 +51,18 @@ def unblock(stack, _):
         raise CommandError(f"{identifier} is not blocked. Nothing was changed.")
     until = secret.store(stack, fields | {secret.BLOCKED_FIELD: [other for other in blocked if other != identifier]})
     print(f"Unblocked {identifier}. New instances serve this caller immediately.")
-    print(f"Running instances read the change at their first request after {until:%H:%M:%S} and serve the caller from the next on.")
+    print(
+        f"Running instances read the change at their first request after {until:%H:%M:%S} and serve the caller from the next on."
+    )
 
 
 def chosen_identifier(fields, *variables):
     """The identifier of the caller that exactly one of these environment variables names."""
     given = [variable for variable in variables if os.environ.get(variable)]
     if len(given) != 1:
-        raise CommandError(f"Give exactly one of {' or '.join(f'{variable}=…' for variable in variables)}. Nothing was changed.")
+        raise CommandError(
+            f"Give exactly one of {' or '.join(f'{variable}=…' for variable in variables)}. Nothing was changed."
+        )
     value = os.environ[given[0]]
     if given == ["SUBJECT"]:
         return safety_identifier(fields, b"subject:" + os.fsencode(value))

@@ -30,17 +30,17 @@ def key(stack, asked):
     print("The key is stored. New instances use it immediately. Running instances read it in the background at their first")
     print(f"request after {until:%H:%M:%S} and use it from the next request on, or as soon as OpenAI rejects the old key.")
     if identifiers_change:
-        print(f"The secret has no {secret.IDENTIFIER_KEY_FIELD}, so callers' identifiers are derived from the OpenAI key and have")
+        print(
+            f"The secret has no {secret.IDENTIFIER_KEY_FIELD}, so callers' identifiers are derived from the OpenAI key and have"
+        )
         print(f"changed with it. The {len(blocked)} entries of {secret.BLOCKED_FIELD} no longer match any caller. Block these")
         print("callers again with SUBJECT or ADDRESS.")
 
 
 def entered():
     """The key that the operator typed or piped in, if it has the form of one."""
-    if sys.stdin.isatty():
-        new = getpass.getpass("OpenAI API key (not shown): ").strip()
-    else:
-        new = sys.stdin.readline().strip()
+    typed = getpass.getpass("OpenAI API key (not shown): ") if sys.stdin.isatty() else sys.stdin.readline()
+    new = typed.strip()
     if not new:
         raise CommandError("No key was given. Nothing was changed.")
     if not all("!" <= letter <= "~" for letter in new) or len(new) < 20:

@@ -11,9 +11,7 @@ def resume(stack, _):
     """End a pause, and restore the stack's ReservedConcurrency, or none."""
     reserved = stack.parameters.get("ReservedConcurrency")
     if reserved:
-        stack.functions.put_function_concurrency(
-            FunctionName=stack.function, ReservedConcurrentExecutions=int(reserved)
-        )
+        stack.functions.put_function_concurrency(FunctionName=stack.function, ReservedConcurrentExecutions=int(reserved))
         print(f"Resumed, with up to {reserved} mints at once.")
     else:
         stack.functions.delete_function_concurrency(FunctionName=stack.function)

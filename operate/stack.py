@@ -19,9 +19,7 @@ class Stack:
         except botocore.exceptions.ClientError as error:
             if error.response["Error"]["Code"] != "ValidationError":
                 raise
-            raise CommandError(
-                f"There is no stack {name} in {self.session.region_name}. Name another with STACK=…"
-            ) from None
+            raise CommandError(f"There is no stack {name} in {self.session.region_name}. Name another with STACK=…") from None
         self.outputs = {output["OutputKey"]: output["OutputValue"] for output in found.get("Outputs", [])}
         self.parameters = {given["ParameterKey"]: given["ParameterValue"] for given in found.get("Parameters", [])}
 

@@ -23,11 +23,13 @@ def update_code(stack, asked):
     )["Version"]
     stack.functions.get_waiter("function_updated_v2").wait(FunctionName=stack.function)
     make_live(stack, published)
-    print(f"Version {published} is live; before, it was {before}. To return: make rollback. The next make deploy replaces both.")
+    print(
+        f"Version {published} is live; before, it was {before}. To return: make rollback. The next make deploy replaces both."
+    )
 
 
 def publish_if_changed(stack, _):
-    """Publish a version if only parameters changed since the last one, because SAM publishes none then. Runs after a deployment."""
+    """Publish a version if only parameters changed, for which SAM publishes none. Runs after a deployment."""
     # Compared with the newest version, not with the live one: a rollback stays in effect until something changes.
     if settings(stack, "$LATEST") == settings(stack, versions(stack)[-1]):
         return

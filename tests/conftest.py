@@ -1,4 +1,4 @@
-"""Programs that the tests talk to: each is the real one, on loopback, and ends with its test."""
+"""Fixtures that start the programs the tests need: the real ones, on loopback, stopped at the end of the test."""
 
 import os
 import pathlib
@@ -17,14 +17,12 @@ import samcli
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 TARGET = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
 
-# What a program needs to find its tools, and nothing that configures it.
+# The variables with which a program finds its tools, and none that configure it.
 TOOLCHAIN = {
-    name: value
-    for name, value in os.environ.items()
-    if name in ("PATH", "HOME") or name.startswith(("CARGO_", "RUSTUP_"))
+    name: value for name, value in os.environ.items() if name in ("PATH", "HOME") or name.startswith(("CARGO_", "RUSTUP_"))
 }
 
-# Keys that open nothing, so that no command can reach a real account.
+# Invalid keys, so that no command can reach a real account.
 NO_AWS_ACCOUNT = {
     "AWS_ACCESS_KEY_ID": "test",
     "AWS_SECRET_ACCESS_KEY": "test",
@@ -35,7 +33,7 @@ NO_AWS_ACCOUNT = {
 
 
 def skip(why):
-    """Skips a test for want of something; where nothing may be missing, fails it."""
+    """Skips a test because of a missing program; with CI=true, fails it."""
     if os.environ.get("CI") == "true":
         pytest.fail(f"would be skipped: {why}")
     pytest.skip(why)
@@ -47,7 +45,7 @@ def pytest_terminal_summary(terminalreporter):
         terminalreporter.write_line(f"skipped: {why} ({report.nodeid})")
 
 
-# The last thing that the demo prints before it waits for requests.
+# The last line that the demo prints before it waits for requests.
 DEMO_IS_UP = "Stop with Ctrl-C."
 
 
@@ -58,7 +56,7 @@ def free_port():
 
 
 def post(url, body=b"", headers=None, method="POST"):
-    """Status, headers and text of the answer, whatever the status is."""
+    """Sends a request and returns the status, headers and text of the answer, for error statuses too."""
     request = urllib.request.Request(url, data=body, headers=headers or {}, method=method)
     try:
         with urllib.request.urlopen(request, timeout=35) as answer:
@@ -68,7 +66,7 @@ def post(url, body=b"", headers=None, method="POST"):
 
 
 class Program:
-    """A child process in a group of its own, and all that it printed."""
+    """A child process in its own process group, with a log of its output."""
 
     def __init__(self, command, log, **environment):
         self.log = log
@@ -83,11 +81,11 @@ class Program:
                 start_new_session=True,
             )
 
-    def wait_until(self, ready, what, seconds=30):
+    def wait_until(self, ready, failure, seconds=30):
         deadline = time.monotonic() + seconds
         while not ready():
             assert self.process.poll() is None, f"it ended:\n{self.log.read_text()}"
-            assert time.monotonic() < deadline, f"{what}:\n{self.log.read_text()}"
+            assert time.monotonic() < deadline, f"{failure}:\n{self.log.read_text()}"
             time.sleep(0.01)
 
     def wait_for_port(self, port):
@@ -100,10 +98,10 @@ class Program:
     def wait_for_text(self, text):
         self.wait_until(lambda: text in self.log.read_text(), f"it does not print {text!r}")
 
-    def stop(self, how=signal.SIGTERM):
-        """Ends the whole group; its exit code."""
+    def stop(self, sent=signal.SIGTERM):
+        """Stops the whole group and returns the exit code."""
         if self.process.poll() is None:
-            os.killpg(self.process.pid, how)
+            os.killpg(self.process.pid, sent)
         try:
             return self.process.wait(timeout=10)
         except subprocess.TimeoutExpired:
@@ -113,7 +111,7 @@ class Program:
 
 @pytest.fixture
 def start(tmp_path):
-    """Starts programs, and ends them with the test."""
+    """Starts programs, and stops them at the end of the test."""
     programs = []
 
     def start(command, name, **environment):
@@ -166,13 +164,13 @@ def aws(start, tmp_path):
 
 @pytest.fixture(scope="session")
 def architecture():
-    """This machine's own, by AWS's name."""
+    """This machine's architecture, by AWS's name for it."""
     return {"x86_64": "x86_64", "aarch64": "arm64", "arm64": "arm64"}[platform.machine()]
 
 
 @pytest.fixture(scope="session")
 def built(architecture):
-    """The folder that `make build` leaves behind, with the function for this machine."""
+    """The output folder of `make build`, with the function built for this machine."""
     command = ["make", "build", f"PARAMETERS=Architecture={architecture}"]
     ran = subprocess.run(command, cwd=ROOT, env=TOOLCHAIN | NO_AWS_ACCOUNT, capture_output=True, text=True, timeout=1200)
     assert ran.returncode == 0, ran.stdout + ran.stderr
@@ -181,7 +179,7 @@ def built(architecture):
 
 @pytest.fixture
 def in_lambda(start, architecture):
-    """Starts the release binary under AWS's own emulator of Lambda; a function that invokes it."""
+    """Starts the release binary in AWS's own emulator of Lambda. Returns the program and a function that invokes it."""
     if platform.system() != "Linux":
         skip("the emulator of Lambda runs on Linux only")
     emulator = pathlib.Path(samcli.__file__).parent / f"local/rapid/aws-lambda-rie-{architecture}"

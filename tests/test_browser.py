@@ -1,4 +1,4 @@
-"""The demo's page, OpenAI's own SDK and the README's lines in a real browser, whose microphone beeps by itself."""
+"""The demo's page, OpenAI's SDK and the README's scripts in a real browser with a simulated microphone."""
 
 import functools
 import http.server
@@ -14,12 +14,12 @@ from urllib.parse import quote
 import pytest
 from conftest import NO_AWS_ACCOUNT, ROOT, TARGET, free_port, post, skip
 
-WORDS = (ROOT / "function/examples/demo/page/words.js").read_text()
+MESSAGES = (ROOT / "function/examples/demo/page/messages.js").read_text()
 
 
 @pytest.fixture(scope="module")
 def speech(tmp_path_factory):
-    """What the microphone hears: nothing, someone for a second, and then nothing more."""
+    """The microphone's recording: two seconds of silence, a second of speech, and silence again."""
     path = tmp_path_factory.mktemp("microphone") / "speech.wav"
     rate = 16_000
     with wave.open(str(path), "wb") as file:
@@ -37,13 +37,13 @@ def browser(speech):
     names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
     found = [path for name in names if (path := shutil.which(name))]
     if not found:
-        skip("the browser's tests need Chromium")
+        skip("the browser tests need Chromium")
     from playwright.sync_api import expect, sync_playwright
 
     expect.set_options(timeout=15_000)
     with sync_playwright() as driver:
         microphone = ["--use-fake-device-for-media-stream", f"--use-file-for-fake-audio-capture={speech}%noloop"]
-        # Root has no sandbox, and a machine may have no network but loopback.
+        # Chromium's sandbox does not work as root, and a machine may have no network other than loopback.
         flags = ["--no-sandbox", "--allow-loopback-in-peer-connection", "--host-resolver-rules=MAP mint.example 127.0.0.1"]
         chromium = driver.chromium.launch(executable_path=found[0], args=[*flags, *microphone])
         yield chromium
@@ -52,7 +52,7 @@ def browser(speech):
 
 @pytest.fixture
 def visit(browser):
-    """Opens a page of its own; what its scripts did not catch fails the test, unless it asks for it."""
+    """Opens a page in a new browser context. An uncaught error fails the test, unless the test collects it in `uncaught`."""
     contexts, errors = [], []
 
     def visit(url, permissions=("microphone",), uncaught=errors, **settings):
@@ -70,19 +70,19 @@ def visit(browser):
 
 
 @pytest.fixture
-def mint(demo):
-    """A running demo: its address, and that of its OpenAI."""
+def start_demo(demo):
+    """Starts a demo, and returns its address and that of its OpenAI."""
 
-    def mint(**environment):
+    def start_demo(**environment):
         program, port = demo(**environment)
         return f"http://127.0.0.1:{port}", re.search(r"http://127\.0\.0\.1:\d+(?=/v1)", program.log.read_text())[0]
 
-    return mint
+    return start_demo
 
 
 @pytest.fixture
-def quotas(aws):
-    """What a demo needs to count tokens."""
+def quota_table(aws):
+    """A table for quotas, and the variables with which a demo uses it."""
     endpoint, session = aws
     session.client("dynamodb", endpoint_url=endpoint).create_table(
         TableName="quotas",
@@ -95,15 +95,15 @@ def quotas(aws):
 
 @pytest.fixture
 def origin():
-    """Serves a folder of the tests at an origin of its own."""
+    """Serves a folder at a new origin."""
     servers = []
 
-    class Quiet(http.server.SimpleHTTPRequestHandler):
+    class QuietHandler(http.server.SimpleHTTPRequestHandler):
         def log_message(self, *_):
             pass
 
     def origin(folder):
-        servers.append(http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=folder)))
+        servers.append(http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(QuietHandler, directory=folder)))
         threading.Thread(target=servers[-1].serve_forever, daemon=True).start()
         return f"http://127.0.0.1:{servers[-1].server_port}"
 
@@ -126,11 +126,11 @@ def expect(locator):
 
 def get_token(page):
     page.get_by_role("button", name="Get a token").click()
-    expect(page.locator("#left")).to_have_text(re.compile(r"\d+:\d\d"))
+    expect(page.locator("#time-left")).to_have_text(re.compile(r"\d+:\d\d"))
 
 
 def wait_until(page, expression):
-    """Waits for an expression of the page's to be true. Playwright's own way needs a laxer policy than the page has."""
+    """Waits until a JavaScript expression is true. Playwright's `wait_for_function` violates the page's security policy."""
     for _ in range(150):
         if page.evaluate(expression):
             return
@@ -145,7 +145,7 @@ def connect(page):
 
 
 def events(page, name):
-    """Every event of that type in the log, as one reads it there."""
+    """All events of the type, as the log shows them."""
     rows = page.locator("#events details").filter(has=page.locator(".type").get_by_text(name, exact=True))
     expect(rows.first).to_be_visible()
     found = []
@@ -163,24 +163,24 @@ def events(page, name):
 # The token
 
 
-def test_a_token_counts_down_and_is_never_shown_whole(mint, visit):
-    address, _ = mint()
+def test_a_token_counts_down_and_is_never_shown_in_full(start_demo, visit):
+    address, _ = start_demo()
     page = visit(address)
     with page.expect_response("**/token") as answered:
         get_token(page)
     token = answered.value.json()["value"]
     assert page.locator("#secret").inner_text() == token[:8] + "…"
-    shown = page.locator("#left").inner_text()
+    shown = page.locator("#time-left").inner_text()
     assert re.fullmatch(r"59:5\d|1:00:00", shown)
-    expect(page.locator("#left")).not_to_have_text(shown)
-    page.get_by_text("The answer").click()
+    expect(page.locator("#time-left")).not_to_have_text(shown)
+    page.get_by_text("Show the response").click()
     assert '"model": "gpt-realtime-2.1"' in page.locator("#answer").inner_text()
     assert token not in page.content()
     assert page.evaluate("[localStorage.length, sessionStorage.length, document.cookie]") == [0, 0, ""]
 
 
-def test_what_is_chosen_is_what_is_asked_for(mint, visit):
-    address, openai = mint()
+def test_the_request_contains_the_chosen_options(start_demo, visit):
+    address, openai = start_demo()
     page = visit(address)
     page.get_by_label("Profile").select_option("de-escalation")
     page.get_by_label("Scenario").select_option("cancelled-train")
@@ -189,137 +189,138 @@ def test_what_is_chosen_is_what_is_asked_for(mint, visit):
         'POST /token {"profile":"de-escalation","scenario":"cancelled-train","speed":1.1}'
     )
     get_token(page)
-    expect(page.locator("#left")).to_have_text(re.compile(r"2:00|1:5\d"))
+    expect(page.locator("#time-left")).to_have_text(re.compile(r"2:00|1:5\d"))
     session = json.loads(post(f"{openai}/simulator/requests", None, method="GET")[2])[-1]["body"]["session"]
     assert "The last train is cancelled" in session["instructions"]
     assert session["audio"]["output"] == {"voice": "ash", "speed": 1.1}
     outdated = page.locator("#outdated")
     expect(outdated).to_be_empty()
     page.get_by_label("Speed").fill("0.9")
-    expect(outdated).to_have_text(re.compile("Get a new one for what you have chosen now"))
+    expect(outdated).to_have_text(re.compile("Get a new one to apply your changes"))
     page.get_by_label("Speed").fill("1.1")
     expect(outdated).to_be_empty()
 
 
-def test_a_token_that_is_not_used_in_time_says_so_and_cannot_be_used(mint, visit):
-    address, _ = mint(TOKEN_TTL_SECONDS="10")
+def test_an_expired_token_is_marked_and_cannot_be_used(start_demo, visit):
+    address, _ = start_demo(TOKEN_TTL_SECONDS="10")
     page = visit(address)
     get_token(page)
     page.clock.install()
     page.clock.fast_forward(11_000)
-    expect(page.locator("#left")).to_have_text("expired")
+    expect(page.locator("#time-left")).to_have_text("expired")
     expect(page.get_by_role("status")).to_have_text("The token has expired. Get a new one.")
     expect(page.get_by_role("button", name="Connect")).to_be_disabled()
 
 
-# Refusals of the mint
+# Refusals of a token
 
-REFUSED = [
+REFUSALS = [
     ("unauthorized", {}, 1, "OpenAI rejected the API key", "openai_rejected_key"),
     ("not-found", {}, 1, "OpenAI rejected this session", "openai_rejected_session"),
     ("insufficient-quota", {}, 1, "The OpenAI account is out of credit", "openai_out_of_quota"),
     ("rate-limit", {"retry_after": "42"}, 1, "OpenAI is busy", "openai_busy"),
     ("server-error", {"status": 500}, 3, "OpenAI is unavailable", "openai_unavailable"),
-    ("not-json", {}, 1, "OpenAI’s answer held no usable token", "openai_answer_invalid"),
+    ("not-json", {}, 1, "OpenAI’s response did not contain a valid token", "openai_answer_invalid"),
 ]
 
 
-@pytest.mark.parametrize("name, settings, times, title, code", REFUSED, ids=[refused[4] for refused in REFUSED])
-def test_a_refusal_is_told_in_words_and_the_next_try_can_succeed(mint, visit, name, settings, times, title, code):
-    address, openai = mint()
+@pytest.mark.parametrize("name, settings, times, title, code", REFUSALS, ids=[refusal[4] for refusal in REFUSALS])
+def test_a_refusal_shows_a_message_and_the_next_attempt_succeeds(start_demo, visit, name, settings, times, title, code):
+    address, openai = start_demo()
     page = visit(address)
     for _ in range(times):
         fault(openai, name, **settings)
     page.get_by_role("button", name="Get a token").click()
-    told = page.locator("#refusal")
-    expect(told).to_contain_text(title)
-    expect(told).to_contain_text(f"{code} · HTTP 50")
-    assert told.get_attribute("role") == "alert"
+    notice = page.locator("#refusal")
+    expect(notice).to_contain_text(title)
+    expect(notice).to_contain_text(f"{code} · HTTP 50")
+    assert notice.get_attribute("role") == "alert"
     if "retry_after" in settings:
-        again = page.locator("#mint")
-        expect(again).to_have_text(re.compile(r"Ask again in 0:4[12]"))
-        again.click(force=True)
-        expect(again).to_have_text(re.compile(r"Ask again in 0:4\d"))
+        button = page.locator("#get-token")
+        expect(button).to_have_text(re.compile(r"Try again in 0:4[12]"))
+        button.click(force=True)
+        expect(button).to_have_text(re.compile(r"Try again in 0:4\d"))
         page.clock.install()
         page.clock.fast_forward(43_000)
     get_token(page)
-    expect(told).to_be_empty()
+    expect(notice).to_be_empty()
 
 
-def test_every_code_of_the_mint_has_words_of_its_own(mint, visit):
-    address, _ = mint()
+def test_every_refusal_code_has_a_message(start_demo, visit):
+    address, _ = start_demo()
     codes = set(re.findall(r'StatusCode::[A-Z_]+,\s*"([a-z_]+)"', (ROOT / "function/src/api/refusal.rs").read_text()))
-    table = re.search(r"const REFUSALS = \{(.*?)^\};", WORDS, re.DOTALL | re.MULTILINE)[1]
+    table = re.search(r"const REFUSALS = \{(.*?)^\};", MESSAGES, re.DOTALL | re.MULTILINE)[1]
     assert set(re.findall(r"^  (\w+):", table, re.MULTILINE)) == codes
     page = visit(address)
-    words = page.evaluate(
+    messages = page.evaluate(
         """async codes => {
-          const { refusal } = await import('/words.js');
-          return codes.map(code => refusal(500, { code, details: 'What it was', message: 'Do', requestId: 'id' }));
+          const { refusalMessage } = await import('/messages.js');
+          const answer = { details: 'The cause', message: 'Do this', requestId: 'id' };
+          return codes.map(code => refusalMessage(500, { code, ...answer }));
         }""",
         sorted(codes),
     )
-    assert len({told["title"] for told in words}) > len(codes) - 2
-    for told in words:
-        assert told["title"] and told["why"] == "What it was." and told["now"][-1] in ".?", told
+    assert len({message["title"] for message in messages}) == len(codes)
+    for message in messages:
+        assert message["title"] and message["cause"] == "The cause." and message["action"].endswith("."), message
 
 
-def test_every_end_of_a_call_has_words_of_its_own():
+def test_every_end_of_a_call_has_a_message():
     call = (ROOT / "function/examples/demo/page/call.js").read_text()
-    several = r"(?:calls|channel|microphone|path|token)_\w+"
+    several = r"(?:calls|channel|connection|microphone|token)_\w+"
     single = "answer_invalid|cancelled|hung_up|insecure_page|network|no_webrtc|session_limit|unexpected"
     ends = set(re.findall(f"'({several}|{single})'", call))
     ends |= {f"calls_{status}" for status in (400, 401, 403, 404, 429)}
-    table = re.search(r"const CALLS = \{(.*?)^\};", WORDS, re.DOTALL | re.MULTILINE)[1]
+    table = re.search(r"const CALL_ENDS = \{(.*?)^\};", MESSAGES, re.DOTALL | re.MULTILINE)[1]
     assert set(re.findall(r"^  (\w+): \[", table, re.MULTILINE)) == ends
 
 
-def test_refusals_that_no_function_gave_are_told_too(mint, visit):
-    address, _ = mint()
+def test_refusals_by_api_gateway_show_a_message(start_demo, visit):
+    address, _ = start_demo()
     page = visit(address)
 
     def refuse(status, route):
         route.fulfill(status=status, body='{"message": "No"}')
 
-    for status, title in ((401, "You are not signed in"), (429, "Too many ask at once"), (503, "The mint is paused")):
+    for status, title in ((401, "You are not signed in"), (429, "Too many requests"), (503, "The token service is paused")):
         page.route("**/token", functools.partial(refuse, status))
         page.get_by_role("button", name="Get a token").click()
         expect(page.locator("#refusal")).to_contain_text(title)
     page.route("**/token", lambda route: route.abort())
     page.get_by_role("button", name="Get a token").click()
-    expect(page.locator("#refusal")).to_contain_text("The mint does not answer")
+    expect(page.locator("#refusal")).to_contain_text("The token service does not answer")
 
 
-def test_a_page_that_was_open_before_the_mint_was_up_asks_it_again(mint, visit):
-    address, _ = mint()
+def test_a_page_opened_before_the_demo_runs_loads_the_profiles_later(start_demo, visit):
+    address, _ = start_demo()
     page = visit(address)
     page.route("**/profiles", lambda route: route.abort())
     page.reload()
-    expect(page.locator("#refusal")).to_contain_text("Start it, then ask again.")
+    expect(page.locator("#refusal")).to_contain_text("Start it if not, then try again.")
     page.get_by_role("button", name="Get a token").click()
-    expect(page.locator("#refusal")).to_contain_text("Start it, then ask again.")
+    expect(page.locator("#refusal")).to_contain_text("Start it if not, then try again.")
     page.unroute("**/profiles")
     get_token(page)
     expect(page.locator("#refusal")).to_be_empty()
     expect(page.get_by_label("Profile")).to_have_value("default")
 
 
-def test_the_demo_s_own_page_works_beside_the_origins_that_are_named(mint, visit):
-    address, _ = mint(ALLOWED_ORIGINS="https://app.example.com")
-    for own in (address, address.replace("127.0.0.1", "localhost")):
-        connect(visit(own))
+def test_the_demo_page_works_in_addition_to_the_allowed_origins(start_demo, visit):
+    address, _ = start_demo(ALLOWED_ORIGINS="https://app.example.com")
+    for own_address in (address, address.replace("127.0.0.1", "localhost")):
+        connect(visit(own_address))
 
 
-def test_a_page_of_another_origin_than_allowed_is_told_so(mint, visit):
-    address, _ = mint(ALLOWED_ORIGINS="https://app.example.com")
+def test_a_page_from_another_origin_shows_that_it_is_not_allowed(start_demo, visit):
+    address, _ = start_demo(ALLOWED_ORIGINS="https://app.example.com")
     page = visit(address.replace("127.0.0.1", "mint.example"))
     page.get_by_role("button", name="Get a token").click()
-    expect(page.locator("#refusal")).to_contain_text("This page may not ask for tokens")
+    expect(page.locator("#refusal")).to_contain_text("This page may not request tokens")
 
 
 # CORS, as a browser enforces it
 
-ASK = """async ([url, body, authorization]) => {
+REQUEST_TOKEN = """async ([url, body, authorization]) => {
   const headers = body ? { 'Content-Type': 'application/json' } : {};
   if (authorization) headers.Authorization = authorization;
   const response = await fetch(`${url}/token`, { method: 'POST', headers, body }).catch(error => ({ error }));
@@ -330,45 +331,45 @@ ASK = """async ([url, body, authorization]) => {
 }"""
 
 
-def test_a_page_of_an_allowed_origin_reads_answers_and_refusals_and_another_nothing(mint, visit, origin, quotas, tmp_path):
+def test_only_pages_of_an_allowed_origin_can_read_answers_and_refusals(start_demo, visit, origin, quota_table, tmp_path):
     allowed, foreign = origin(tmp_path), origin(tmp_path)
-    address, openai = mint(ALLOWED_ORIGINS=allowed, QUOTA_PER_DAY="2", **quotas)
-    ours, theirs = visit(allowed), visit(foreign)
+    address, openai = start_demo(ALLOWED_ORIGINS=allowed, QUOTA_PER_DAY="2", **quota_table)
+    allowed_page, foreign_page = visit(allowed), visit(foreign)
 
     for body in (None, '{"voice": "marin"}'):
-        assert theirs.evaluate(ASK, [address, body]) == {"error": "TypeError"}
-    # The second one needs a preflight.
+        assert foreign_page.evaluate(REQUEST_TOKEN, [address, body]) == {"error": "TypeError"}
+    # The request with a body requires a preflight.
     fault(openai, "rate-limit", retry_after="42")
-    busy = ours.evaluate(ASK, [address, None])
+    busy = allowed_page.evaluate(REQUEST_TOKEN, [address, None])
     assert (busy["status"], busy["code"], busy["retryAfter"]) == (503, "openai_busy", "42")
-    given = ours.evaluate(ASK, [address, '{"voice": "marin"}'])
+    given = allowed_page.evaluate(REQUEST_TOKEN, [address, '{"voice": "marin"}'])
     assert (given["status"], given["voice"]) == (200, "marin") and given["value"].startswith("ek_")
     assert '"day";r=0' in given["rateLimit"] and '"day";q=2' in given["policy"]
-    over = ours.evaluate(ASK, [address, '{"voice": "marin"}'])
+    over = allowed_page.evaluate(REQUEST_TOKEN, [address, '{"voice": "marin"}'])
     assert (over["status"], over["code"]) == (429, "quota_exceeded")
     assert int(over["retryAfter"]) > 0 and '"day";r=0' in over["rateLimit"] and '"day";q=2' in over["policy"]
 
 
-def test_a_page_that_signs_its_users_in_can_send_its_header_to_a_demo(mint, visit, origin, tmp_path):
+def test_a_page_can_send_an_authorization_header_to_the_demo(start_demo, visit, origin, tmp_path):
     allowed = origin(tmp_path)
-    address, _ = mint(ALLOWED_ORIGINS=allowed)
-    assert visit(allowed).evaluate(ASK, [address, '{"voice": "marin"}', "Bearer eyJ"])["status"] == 200
+    address, _ = start_demo(ALLOWED_ORIGINS=allowed)
+    assert visit(allowed).evaluate(REQUEST_TOKEN, [address, '{"voice": "marin"}', "Bearer eyJ"])["status"] == 200
 
 
-def test_a_used_up_quota_counts_down_to_the_next_try(mint, visit, quotas):
-    address, _ = mint(QUOTA_PER_DAY="1", **quotas)
+def test_a_used_up_quota_counts_down_to_the_next_attempt(start_demo, visit, quota_table):
+    address, _ = start_demo(QUOTA_PER_DAY="1", **quota_table)
     page = visit(address)
     get_token(page)
     page.get_by_role("button", name="Get a token").click()
     expect(page.locator("#refusal")).to_contain_text("You have used up your tokens for now")
-    expect(page.locator("#mint")).to_have_text(re.compile(r"Ask again in [\d:]+"))
+    expect(page.locator("#get-token")).to_have_text(re.compile(r"Try again in [\d:]+"))
 
 
 # The call
 
 
-def test_two_clicks_and_one_talks_to_the_session_that_was_chosen(mint, visit):
-    address, _ = mint()
+def test_two_clicks_start_a_call_with_the_chosen_session(start_demo, visit):
+    address, _ = start_demo()
     page = visit(address)
     page.get_by_label("Voice").select_option("marin")
     page.evaluate(
@@ -387,44 +388,44 @@ def test_two_clicks_and_one_talks_to_the_session_that_was_chosen(mint, visit):
     assert created["session"]["model"] == "gpt-realtime-2.1"
     assert created["session"]["audio"]["output"]["voice"] == "marin"
 
-    ours, theirs = page.locator("#turns .user p"), page.locator("#turns .assistant p")
-    expect(ours).to_have_text(re.compile(r"\(.* of speech\)"))
-    expect(theirs).to_have_text(re.compile(r"This is the simulator. I heard you speak for .+\."))
-    assert page.evaluate("lengths.size") > 5, "it comes word by word"
+    user, model = page.locator("#turns .user p"), page.locator("#turns .assistant p")
+    expect(user).to_have_text(re.compile(r"\(.* of speech\)"))
+    expect(model).to_have_text(re.compile(r"This is the simulator. I heard you speak for .+\."))
+    assert page.evaluate("lengths.size") > 5, "the transcript grows word by word"
     wait_until(page, "loudest.input > 20 && loudest.output > 20")
     assert [event["type"] for event in events(page, "response.done")] == ["response.done"]
     assert len(events(page, "response.output_audio_transcript.delta")) > 5
 
     page.get_by_role("button", name="Hang up").click()
     expect(page.locator("#failure")).to_contain_text(re.compile(r"You hung up.*The call lasted \d+ seconds?\."))
-    expect(page.get_by_role("status")).to_have_text("The call is over.")
+    expect(page.get_by_role("status")).to_have_text("The call has ended.")
     expect(page.get_by_role("button", name="Connect")).to_be_disabled()
     expect(page.get_by_role("button", name="Get a token")).to_be_focused()
-    expect(page.locator("#left")).to_have_text("used")
+    expect(page.locator("#time-left")).to_have_text("used")
     assert page.evaluate("[input.ariaValueNow, output.ariaValueNow, speaker.srcObject]") == ["0", "0", None]
 
 
-def test_one_can_write_instead_let_it_speak_first_and_mute(mint, visit):
-    address, _ = mint()
+def test_a_user_can_type_make_the_model_speak_first_and_mute(start_demo, visit):
+    address, _ = start_demo()
     page = visit(address)
     page.get_by_label("Profile").select_option("de-escalation")
     get_token(page)
     page.get_by_role("button", name="Connect").click()
     page.get_by_role("button", name="Mute").click()
     page.get_by_role("button", name="Make it speak").click()
-    theirs = page.locator("#turns .assistant p")
-    expect(theirs.first).to_contain_text("This is the simulator.")
+    model = page.locator("#turns .assistant p")
+    expect(model.first).to_contain_text("This is the simulator.")
     expect(page.locator("#events .type").get_by_text("response.done")).to_be_visible()
-    page.get_by_label("A message in writing").fill("Which flat is it?")
+    page.get_by_label("Message", exact=True).fill("Which flat is it?")
     page.get_by_role("button", name="Send").click()
     expect(page.locator("#turns .user p").last).to_have_text("Which flat is it?")
-    expect(theirs.last).to_have_text("This is the simulator. You wrote: Which flat is it?")
+    expect(model.last).to_have_text("This is the simulator. You wrote: Which flat is it?")
     assert page.evaluate("input.ariaValueNow") == "0"
     expect(page.get_by_role("button", name="Unmute")).to_be_visible()
 
 
-def test_a_translation_is_called_at_its_own_address_and_waits_for_no_turn(mint, visit):
-    address, openai = mint()
+def test_a_translation_uses_its_own_url_and_has_no_turns(start_demo, visit):
+    address, openai = start_demo()
     page = visit(address)
     session = {"model": "gpt-realtime-translate", "audio": {"output": {"language": "es"}}}
     authorized = {"Authorization": "Bearer sk-test", "Content-Type": "application/json"}
@@ -443,11 +444,11 @@ def test_a_translation_is_called_at_its_own_address_and_waits_for_no_turn(mint, 
     expect(page.get_by_role("button", name="Send")).to_be_disabled()
 
 
-# Calls that do not come about, or end
+# Calls that fail or end
 
 
-def test_without_leave_to_use_the_microphone_one_is_told_and_keeps_the_token(mint, visit):
-    address, _ = mint()
+def test_a_denied_microphone_shows_a_message_and_keeps_the_token(start_demo, visit):
+    address, _ = start_demo()
     page = visit(address, permissions=())
     get_token(page)
     page.get_by_role("button", name="Connect").click()
@@ -458,73 +459,73 @@ def test_without_leave_to_use_the_microphone_one_is_told_and_keeps_the_token(min
     expect(page.locator("#failure")).to_be_empty()
 
 
-def test_a_call_that_is_given_up_before_openai_was_asked_leaves_the_token_good(mint, visit):
-    address, _ = mint()
+def test_hanging_up_before_the_offer_is_sent_keeps_the_token_valid(start_demo, visit):
+    address, _ = start_demo()
     page = visit(address)
     page.evaluate("() => { navigator.mediaDevices.getUserMedia = () => new Promise(() => {}); }")
     get_token(page)
     page.get_by_role("button", name="Connect").click()
-    expect(page.get_by_role("status")).to_have_text("Asking for the microphone…")
+    expect(page.get_by_role("status")).to_have_text("Waiting for the microphone…")
     page.get_by_role("button", name="Hang up").click()
-    expect(page.locator("#failure")).to_contain_text("The token is still good")
+    expect(page.locator("#failure")).to_contain_text("The token is still valid")
     expect(page.get_by_role("button", name="Connect")).to_be_focused()
 
 
-def test_a_token_that_expires_while_the_browser_asks_for_the_microphone_ends_the_call_then(mint, visit):
-    address, _ = mint(TOKEN_TTL_SECONDS="60")
+def test_a_token_that_expires_during_the_microphone_prompt_ends_the_call(start_demo, visit):
+    address, _ = start_demo(TOKEN_TTL_SECONDS="60")
     page = visit(address)
     page.evaluate("() => { navigator.mediaDevices.getUserMedia = () => new Promise(() => {}); }")
     page.clock.install()
     get_token(page)
     page.get_by_role("button", name="Connect").click()
-    expect(page.get_by_role("status")).to_have_text("Asking for the microphone…")
+    expect(page.get_by_role("status")).to_have_text("Waiting for the microphone…")
     page.clock.fast_forward(61_000)
     expect(page.locator("#failure")).to_contain_text("The token has expired")
     expect(page.get_by_role("status")).to_have_text("Not connected.")
     expect(page.get_by_role("button", name="Get a token")).to_be_focused()
 
 
-def test_a_token_that_expires_during_a_call_does_not_end_it(mint, visit):
-    address, _ = mint(TOKEN_TTL_SECONDS="60")
+def test_a_token_that_expires_during_a_call_does_not_end_it(start_demo, visit):
+    address, _ = start_demo(TOKEN_TTL_SECONDS="60")
     page = visit(address)
     page.clock.install()
     connect(page)
-    # What the microphone hears interrupts a reply, so that has to be over.
+    # Speech at the microphone interrupts a response, so the test waits until the response is complete.
     expect(page.locator("#events .type").get_by_text("response.done")).to_be_visible()
     page.clock.fast_forward(61_000)
-    expect(page.locator("#left")).to_have_text("expired")
-    page.get_by_label("A message in writing").fill("Still there?")
+    expect(page.locator("#time-left")).to_have_text("expired")
+    page.get_by_label("Message", exact=True).fill("Still there?")
     page.get_by_role("button", name="Send").click()
     expect(page.locator("#turns .assistant p").last).to_have_text("This is the simulator. You wrote: Still there?")
     page.get_by_role("button", name="Hang up").click()
     expect(page.get_by_role("button", name="Connect")).to_be_disabled()
 
 
-def test_a_click_that_comes_before_the_page_is_ready_is_not_lost(mint, visit):
-    address, _ = mint()
+def test_a_click_before_the_page_is_ready_is_not_lost(start_demo, visit):
+    address, _ = start_demo()
     page = visit(address)
     page.route("**/profiles", lambda route: (page.wait_for_timeout(500), route.continue_()))
     page.reload()
     get_token(page)
 
 
-def test_a_call_that_is_given_up_while_openai_is_asked_is_asked_for_no_longer(mint, visit):
-    address, openai = mint()
+def test_hanging_up_while_openai_is_called_aborts_the_request(start_demo, visit):
+    address, openai = start_demo()
     page = visit(address)
     get_token(page)
     fault(openai, "hang", at="calls")
-    # Sooner than the page gives up by itself.
+    # The timeout is shorter than the page's own.
     with page.expect_event("requestfailed", lambda request: "/realtime/calls" in request.url, timeout=10_000):
         page.get_by_role("button", name="Connect").click()
-        expect(page.get_by_role("status")).to_have_text("Asking OpenAI for the call…")
+        expect(page.get_by_role("status")).to_have_text("Calling OpenAI…")
         page.get_by_role("button", name="Hang up").click()
     expect(page.locator("#failure")).to_contain_text("You hung up")
-    expect(page.locator("#left")).to_have_text("used")
+    expect(page.locator("#time-left")).to_have_text("used")
     connect(page)
 
 
-def test_a_double_click_and_a_key_that_is_held_down_connect_and_do_not_hang_up(mint, visit):
-    address, _ = mint()
+def test_a_double_click_or_a_held_key_connects_without_hanging_up(start_demo, visit):
+    address, _ = start_demo()
     page = visit(address)
     get_token(page)
     page.get_by_role("button", name="Connect").dblclick()
@@ -539,10 +540,10 @@ def test_a_double_click_and_a_key_that_is_held_down_connect_and_do_not_hang_up(m
 
 
 @pytest.mark.parametrize(
-    "error, title", [("NotFoundError", "There is no microphone"), ("NotReadableError", "The microphone cannot be used")]
+    "error, title", [("NotFoundError", "No microphone was found"), ("NotReadableError", "The microphone cannot be used")]
 )
-def test_a_microphone_that_fails_is_told_in_words(mint, visit, error, title):
-    address, _ = mint()
+def test_a_failing_microphone_shows_a_message(start_demo, visit, error, title):
+    address, _ = start_demo()
     page = visit(address)
     fail = "name => navigator.mediaDevices.getUserMedia = async () => { throw new DOMException('No.', name); }"
     page.evaluate(fail, error)
@@ -552,8 +553,8 @@ def test_a_microphone_that_fails_is_told_in_words(mint, visit, error, title):
     expect(page.get_by_role("button", name="Connect")).to_be_enabled()
 
 
-def test_a_page_that_is_not_secure_says_why_there_is_no_microphone(mint, visit):
-    address, _ = mint()
+def test_an_insecure_page_explains_the_missing_microphone(start_demo, visit):
+    address, _ = start_demo()
     page = visit(address.replace("127.0.0.1", "mint.example"))
     get_token(page)
     page.get_by_role("button", name="Connect").click()
@@ -561,8 +562,8 @@ def test_a_page_that_is_not_secure_says_why_there_is_no_microphone(mint, visit):
     expect(page.locator("#failure")).to_contain_text("http://127.0.0.1")
 
 
-def test_without_a_network_one_is_told_and_keeps_the_token(mint, visit):
-    address, _ = mint()
+def test_a_network_failure_shows_a_message_and_keeps_the_token(start_demo, visit):
+    address, _ = start_demo()
     page = visit(address)
     get_token(page)
     page.route("**/realtime/calls", lambda route: route.abort())
@@ -576,24 +577,24 @@ def test_without_a_network_one_is_told_and_keeps_the_token(mint, visit):
 @pytest.mark.parametrize(
     "name, settings, title",
     [
-        ("unauthorized", {}, "OpenAI refuses the token"),
-        ("forbidden", {}, "OpenAI forbids this call"),
-        ("bad-request", {}, "OpenAI does not take the call"),
+        ("unauthorized", {}, "OpenAI rejected the token"),
+        ("forbidden", {}, "OpenAI does not permit this call"),
+        ("bad-request", {}, "OpenAI rejected the call"),
         ("not-found", {}, "There are no calls at this address"),
-        ("rate-limit", {}, "OpenAI takes no more calls now"),
+        ("rate-limit", {}, "OpenAI accepts no more calls now"),
         ("insufficient-quota", {}, "The OpenAI account is out of credit"),
         ("server-error", {"status": 503}, "OpenAI is unavailable"),
-        ("not-json", {}, "OpenAI’s answer is no answer to the call"),
+        ("not-json", {}, "OpenAI’s answer to the call is invalid"),
     ],
 )
-def test_a_call_that_openai_refuses_is_told_in_words_and_the_next_one_can_succeed(mint, visit, name, settings, title):
-    address, openai = mint()
+def test_a_call_refused_by_openai_shows_a_message_and_the_next_call_succeeds(start_demo, visit, name, settings, title):
+    address, openai = start_demo()
     page = visit(address)
     get_token(page)
     fault(openai, name, at="calls", **settings)
     page.get_by_role("button", name="Connect").click()
     expect(page.locator("#failure")).to_contain_text(title)
-    expect(page.locator("#left")).to_have_text("used")
+    expect(page.locator("#time-left")).to_have_text("used")
     connect(page)
     expect(page.locator("#failure")).to_be_empty()
 
@@ -601,13 +602,13 @@ def test_a_call_that_openai_refuses_is_told_in_words_and_the_next_one_can_succee
 @pytest.mark.parametrize(
     "name, seconds, title",
     [
-        ("hang", 15, "OpenAI does not answer the call"),
-        ("never-connects", 20, "No audio connection"),
-        ("no-events", 20, "The channel for events does not open"),
+        ("hang", 15, "OpenAI did not answer the call"),
+        ("never-connects", 20, "No audio connection could be established"),
+        ("no-events", 20, "The data channel did not open"),
     ],
 )
-def test_a_call_that_does_not_come_about_in_time_is_told_in_words(mint, visit, name, seconds, title):
-    address, openai = mint()
+def test_a_call_that_does_not_connect_in_time_shows_a_message(start_demo, visit, name, seconds, title):
+    address, openai = start_demo()
     page = visit(address)
     page.clock.install()
     page.evaluate(
@@ -618,7 +619,7 @@ def test_a_call_that_does_not_come_about_in_time_is_told_in_words(mint, visit, n
     get_token(page)
     fault(openai, name, at="calls")
     page.get_by_role("button", name="Connect").click()
-    waiting = "Asking OpenAI for the call…" if name == "hang" else "Looking for a way for the sound…"
+    waiting = "Calling OpenAI…" if name == "hang" else "Establishing the audio connection…"
     expect(page.get_by_role("status")).to_have_text(waiting)
     if name == "no-events":
         wait_until(page, "peer.connectionState === 'connected'")
@@ -635,51 +636,51 @@ def test_a_call_that_does_not_come_about_in_time_is_told_in_words(mint, visit, n
         ("drops", "The connection was lost"),
     ],
 )
-def test_a_call_that_breaks_off_is_told_in_words(mint, visit, name, title):
-    address, openai = mint()
+def test_a_call_that_breaks_off_shows_a_message(start_demo, visit, name, title):
+    address, openai = start_demo()
     page = visit(address)
     page.clock.install()
     get_token(page)
     fault(openai, name, at="calls", ms=500)
-    # One is connected too briefly to be waited for; that one was is what the call's length says.
+    # The connection is too brief to wait for. The call's length in the message shows that there was one.
     page.get_by_role("button", name="Connect").click()
     if name == "drops":
-        expect(page.get_by_role("status")).to_have_text("The connection is shaky. Waiting for it to come back…")
+        expect(page.get_by_role("status")).to_have_text("The connection is interrupted. Waiting for it to recover…")
         page.clock.fast_forward(10_000)
-    # Soon: a browser by itself needs a quarter of a minute more to give up.
+    # The timeout is short because the browser itself reports a failed connection 15 seconds later.
     expect(page.locator("#failure")).to_contain_text(title, timeout=10_000)
     expect(page.locator("#failure")).to_contain_text("The call lasted")
     expect(page.get_by_role("button", name="Get a token")).to_be_enabled()
 
 
-def test_an_error_event_is_told_and_the_call_goes_on(mint, visit):
-    address, openai = mint()
+def test_an_error_event_shows_a_message_and_the_call_continues(start_demo, visit):
+    address, openai = start_demo()
     page = visit(address)
     fault(openai, "error-event", at="calls", code="rate_limit_exceeded", ms=200)
     connect(page)
-    told = page.locator("#failure")
-    expect(told).to_contain_text("OpenAI reports an error")
-    expect(told).to_contain_text("Wait a little before you go on.")
+    notice = page.locator("#failure")
+    expect(notice).to_contain_text("OpenAI reports an error")
+    expect(notice).to_contain_text("Wait a little before you continue.")
     expect(page.locator("#turns .assistant p")).to_contain_text("I heard you speak")
-    expect(told).to_be_empty()
+    expect(notice).to_be_empty()
     expect(page.get_by_role("status")).to_have_text("Connected. Say something.")
 
 
-def test_a_session_that_reaches_its_longest_time_says_so(mint, visit, start):
+def test_a_session_at_its_maximum_length_shows_a_message(start_demo, visit, start):
     port = free_port()
     start([TARGET / "debug/openai-simulator", "--port", port, "--session-limit", 2], "openai").wait_for_port(port)
-    address, _ = mint(OPENAI_API_KEY="sk-my-own", OPENAI_BASE_URL=f"http://127.0.0.1:{port}/v1")
+    address, _ = start_demo(OPENAI_API_KEY="sk-my-own", OPENAI_BASE_URL=f"http://127.0.0.1:{port}/v1")
     page = visit(address)
     assert "Simulated" not in page.locator("#upstream").inner_text()
     get_token(page)
     page.get_by_role("button", name="Connect").click()
-    expect(page.locator("#failure")).to_contain_text("The session reached its longest time")
+    expect(page.locator("#failure")).to_contain_text("The session reached its maximum length")
 
 
-def test_who_is_cut_off_by_the_end_of_the_call_is_not_speaking_any_more(mint, visit):
-    address, _ = mint()
+def test_speech_cut_off_by_the_end_of_the_call_is_no_longer_marked_as_speaking(start_demo, visit):
+    address, _ = start_demo()
     page = visit(address)
-    # A call in which one speaks from the first moment on.
+    # A tone in place of the microphone: someone who speaks from the start.
     page.evaluate(
         """() => {
           const context = new AudioContext();
@@ -696,8 +697,8 @@ def test_who_is_cut_off_by_the_end_of_the_call_is_not_speaking_any_more(mint, vi
     expect(page.locator("#turns .user p")).to_have_text("(spoken)")
 
 
-def test_a_call_that_openai_hangs_up_says_how_long_it_lasted(mint, visit):
-    address, openai = mint()
+def test_a_call_ended_by_openai_shows_its_length(start_demo, visit):
+    address, openai = start_demo()
     page = visit(address)
     get_token(page)
     with page.expect_response("**/realtime/calls") as answered:
@@ -705,31 +706,31 @@ def test_a_call_that_openai_hangs_up_says_how_long_it_lasted(mint, visit):
     expect(page.get_by_role("status")).to_have_text("Connected. Say something.")
     location = answered.value.headers["location"]
     assert post(f"{openai}{location}/hangup", headers={"Authorization": "Bearer sk-test"})[0] == 200
-    told = page.locator("#failure")
-    expect(told).to_contain_text("OpenAI ended the session")
-    expect(told).to_contain_text("The call lasted")
+    notice = page.locator("#failure")
+    expect(notice).to_contain_text("OpenAI ended the session")
+    expect(notice).to_contain_text("The call lasted")
     expect(page.get_by_role("button", name="Hang up")).to_be_hidden()
 
 
-# What everyone can use
+# Accessibility
 
 
 def press_until(page, key, name):
-    """Presses a key until the focus is on the control of that name."""
+    """Presses a key until the control with that name has the focus."""
     for _ in range(30):
         page.keyboard.press(key)
         if page.evaluate("document.activeElement.innerText") == name:
             return
-    raise AssertionError(f"the keyboard does not lead to {name!r}")
+    raise AssertionError(f"the keyboard does not reach {name!r}")
 
 
-def test_the_keyboard_alone_leads_through_a_call(mint, visit):
-    address, _ = mint()
+def test_a_call_works_with_the_keyboard_alone(start_demo, visit):
+    address, _ = start_demo()
     page = visit(address)
     expect(page.get_by_role("button", name="Get a token")).to_be_enabled()
     press_until(page, "Tab", "Get a token")
     page.keyboard.press("Enter")
-    expect(page.locator("#left")).to_have_text(re.compile(r"\d+:\d\d"))
+    expect(page.locator("#time-left")).to_have_text(re.compile(r"\d+:\d\d"))
     press_until(page, "Tab", "Connect")
     outline = page.evaluate("getComputedStyle(document.activeElement).outline")
     assert "3px" in outline and "solid" in outline
@@ -737,23 +738,23 @@ def test_the_keyboard_alone_leads_through_a_call(mint, visit):
     expect(page.get_by_role("status")).to_have_text("Connected. Say something.")
     expect(page.get_by_role("button", name="Hang up")).to_be_focused()
     page.keyboard.press("Enter")
-    expect(page.get_by_role("status")).to_have_text("The call is over.")
+    expect(page.get_by_role("status")).to_have_text("The call has ended.")
     expect(page.get_by_role("button", name="Get a token")).to_be_focused()
 
 
-def test_a_call_that_ends_while_one_writes_leads_on_to_the_next_token(mint, visit):
-    address, openai = mint()
+def test_a_call_that_ends_during_typing_moves_the_focus_to_the_next_token(start_demo, visit):
+    address, openai = start_demo()
     page = visit(address)
     with page.expect_response("**/realtime/calls") as answered:
         connect(page)
-    page.get_by_label("A message in writing").press("H")
+    page.get_by_label("Message", exact=True).press("H")
     post(f"{openai}{answered.value.headers['location']}/hangup", headers={"Authorization": "Bearer sk-test"})
     expect(page.locator("#failure")).to_contain_text("OpenAI ended the session")
     expect(page.get_by_role("button", name="Get a token")).to_be_focused()
 
 
-def test_every_control_has_a_name_and_headings_are_in_order(mint, visit):
-    address, _ = mint()
+def test_every_control_has_a_name_and_headings_are_in_order(start_demo, visit):
+    address, _ = start_demo()
     page = visit(address)
     page.get_by_label("Profile").select_option("de-escalation")
     connect(page)
@@ -788,9 +789,9 @@ CONTRAST = """() => {
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_a_narrow_screen_shows_it_all_and_every_text_can_be_read(mint, visit, scheme):
-    address, openai = mint()
-    # Without motion, so that no colour is on its way from one to another.
+def test_a_narrow_screen_fits_and_all_text_has_enough_contrast(start_demo, visit, scheme):
+    address, openai = start_demo()
+    # Without motion, so that no colour is in transition.
     page = visit(address, viewport={"width": 360, "height": 740}, color_scheme=scheme, reduced_motion="reduce")
     page.get_by_label("Profile").select_option("de-escalation")
 
@@ -817,59 +818,59 @@ def test_a_narrow_screen_shows_it_all_and_every_text_can_be_read(mint, visit, sc
     check()
 
 
-# The lines of README and docs/api.md, as they are, with and without OpenAI's own SDK
+# The scripts of README.md and docs/api.md, unmodified, with and without OpenAI's SDK
 
 
-def readme_lines():
-    """The README's two scripts, to a token and from there to a call, and the same call with the SDK, of docs/api.md."""
+def documented_scripts():
+    """The README's scripts for a token and for a call, and the script of docs/api.md for a call with OpenAI's SDK."""
     pages = (ROOT / "README.md").read_text(), (ROOT / "docs/api.md").read_text()
     own, with_sdk = (re.findall(r"^```js\n(.*?)^```", page, re.MULTILINE | re.DOTALL) for page in pages)
     assert (len(own), len(with_sdk)) == (2, 1)
     return [*own, *with_sdk]
 
 
-# Keeps what the microphone gave, to see whether it is let go of.
-HOLD_MICROPHONE = """() => {
+# Keeps the microphone's stream, to check that the script stops it.
+KEEP_MICROPHONE = """() => {
   const { mediaDevices } = navigator, open = mediaDevices.getUserMedia.bind(mediaDevices);
-  mediaDevices.getUserMedia = async wanted => (window.microphone = await open(wanted));
+  mediaDevices.getUserMedia = async constraints => (window.microphone = await open(constraints));
 }"""
-IS_SILENT = "window.microphone?.getTracks().every(track => track.readyState === 'ended')"
+MICROPHONE_STOPPED = "window.microphone?.getTracks().every(track => track.readyState === 'ended')"
 
 
 @pytest.fixture
-def readme_page(mint, visit, origin, tmp_path):
-    """A page of its own origin that runs scripts of the README against a demo; what it logged, and what stopped it."""
+def script_page(start_demo, visit, origin, tmp_path):
+    """Runs documented scripts in a page with an origin of its own: the page, the demo's address, its log, and its errors."""
 
-    def readme_page(*scripts, after="", ask=None, openai=None, permissions=("microphone",), **environment):
+    def script_page(*scripts, after="", intercept=None, permissions=("microphone",), **environment):
         folder = tmp_path / "page"
         folder.mkdir()
         bundle = "/node_modules/@openai/agents-realtime/dist/bundle/openai-realtime-agents.mjs"
         imports = json.dumps({"imports": {"@openai/agents-realtime": bundle}})
-        given = "const TOKEN_URL = new URLSearchParams(location.search).get('token')"
+        token_url = "const TOKEN_URL = new URLSearchParams(location.search).get('token')"
         (folder / "index.html").write_text(
-            f"<link rel=icon href=data:,><script type=importmap>{imports}</script><script>{given}</script>"
+            f"<link rel=icon href=data:,><script type=importmap>{imports}</script><script>{token_url}</script>"
         )
-        (folder / "lines.js").write_text("\n".join([*scripts, after]))
-        (folder / "node_modules").symlink_to(ROOT / "tests/sdk/node_modules")
-        page_s = origin(folder)
-        address, _ = mint(ALLOWED_ORIGINS=page_s, **environment)
-        logged, uncaught, strangers = [], [], []
-        page = visit(f"{page_s}/?token={quote(address + '/token')}", permissions=permissions, uncaught=uncaught)
-        page.evaluate(HOLD_MICROPHONE)
+        (folder / "scripts.js").write_text("\n".join([*scripts, after]))
+        (folder / "node_modules").symlink_to(ROOT / "tests/node/node_modules")
+        page_origin = origin(folder)
+        address, _ = start_demo(ALLOWED_ORIGINS=page_origin, **environment)
+        logged, uncaught, external = [], [], []
+        page = visit(f"{page_origin}/?token={quote(address + '/token')}", permissions=permissions, uncaught=uncaught)
+        page.evaluate(KEEP_MICROPHONE)
         page.on("console", lambda message: logged.append(message.args[0].json_value()) if message.type == "log" else None)
-        # The real OpenAI is never asked, whatever the page does.
-        page.route("https://**", lambda route: (strangers.append(route.request.url), route.abort()))
-        if ask:
-            page.route("**/token", lambda route: ask(route))
-        page.add_script_tag(url="/lines.js", type="module")
-        page.strangers = strangers
+        # No request can reach the real OpenAI.
+        page.route("https://**", lambda route: (external.append(route.request.url), route.abort()))
+        if intercept:
+            page.route("**/token", lambda route: intercept(route))
+        page.add_script_tag(url="/scripts.js", type="module")
+        page.external = external
         return page, address, logged, uncaught
 
-    return readme_page
+    return script_page
 
 
-def heard(page, logged, kind, times=1):
-    """Waits until the page logged that many events of the kind; the last of them."""
+def wait_for_event(page, logged, kind, times=1):
+    """Waits until the page has logged that many events of the type, and returns the last of them."""
     for _ in range(150):
         found = [event for event in logged if event["type"] == kind]
         if len(found) >= times:
@@ -878,27 +879,28 @@ def heard(page, logged, kind, times=1):
     raise AssertionError([event["type"] for event in logged])
 
 
-def stopped_by(page, uncaught):
-    """Waits for the error that stopped the page's script: its message."""
+def wait_for_error(page, uncaught):
+    """Waits for the error that stopped the page's script, and returns its message."""
     for _ in range(150):
         if uncaught:
             return uncaught[0].message
         page.wait_for_timeout(100)
-    raise AssertionError("nothing stopped it")
+    raise AssertionError("no error stopped the script")
 
 
-def test_the_readme_s_lines_connect_as_they_are(readme_page):
-    token, call, _ = readme_lines()
-    page, _, logged, uncaught = readme_page(token, call)
-    assert heard(page, logged, "response.output_audio_transcript.done")["transcript"].startswith("This is the simulator.")
+def test_the_readme_scripts_connect(script_page):
+    token, call, _ = documented_scripts()
+    page, _, logged, uncaught = script_page(token, call)
+    said = wait_for_event(page, logged, "response.output_audio_transcript.done")
+    assert said["transcript"].startswith("This is the simulator.")
     assert logged[0]["type"] == "session.created"
-    assert (page.strangers, uncaught) == ([], [])
+    assert (page.external, uncaught) == ([], [])
 
 
-def sdk():
-    if not (ROOT / "tests/sdk/node_modules/.package-lock.json").exists():
-        skip("OpenAI's SDK needs npm")
-    version = json.loads((ROOT / "tests/sdk/package.json").read_text())["dependencies"]["@openai/agents-realtime"]
+def require_sdk():
+    if not (ROOT / "tests/node/node_modules/.package-lock.json").exists():
+        skip("the test of OpenAI's SDK needs npm")
+    version = json.loads((ROOT / "tests/node/package.json").read_text())["dependencies"]["@openai/agents-realtime"]
     assert f"here version {version}:" in (ROOT / "docs/api.md").read_text()
 
 
@@ -908,7 +910,7 @@ def minted_sessions(address):
 
 
 def assert_kept(minted, session):
-    """Every value of the session that was minted is in the other one."""
+    """Every value of the minted session is also in `session`."""
     for name, value in minted.items():
         if isinstance(value, dict):
             assert_kept(value, session[name])
@@ -916,22 +918,22 @@ def assert_kept(minted, session):
             assert session[name] == value, name
 
 
-def test_the_readme_s_lines_with_openai_s_sdk_keep_the_whole_session_of_the_profile(readme_page):
-    sdk()
-    token, _, call = readme_lines()
+def test_the_script_with_openai_sdk_keeps_the_session_of_the_profile(script_page):
+    require_sdk()
+    token, _, call = documented_scripts()
 
     def choose_the_profile(route):
         route.continue_(post_data='{"profile": "de-escalation", "speed": 1.1}')
 
-    shown = "Object.assign(window, { session, transport, RealtimeAgent });"
-    page, address, logged, uncaught = readme_page(token, call, after=shown, ask=choose_the_profile)
-    heard(page, logged, "session.updated", 2)
+    expose = "Object.assign(window, { session, transport, RealtimeAgent });"
+    page, address, logged, uncaught = script_page(token, call, after=expose, intercept=choose_the_profile)
+    wait_for_event(page, logged, "session.updated", 2)
     [minted] = minted_sessions(address)
     assert len(minted["instructions"]) > 1000 and minted["audio"]["output"]["speed"] == 1.1
     assert minted["audio"]["input"]["noise_reduction"] and minted["audio"]["input"]["turn_detection"] and minted["tools"]
-    created = heard(page, logged, "session.created")["session"]
+    created = wait_for_event(page, logged, "session.created")["session"]
     assert_kept(minted, created)
-    assert heard(page, logged, "session.updated", 2)["session"] == created, "tracing included"
+    assert wait_for_event(page, logged, "session.updated", 2)["session"] == created, "tracing included"
 
     wait_until(page, "window.session?.transport.status === 'connected'")
     page.evaluate(
@@ -944,31 +946,32 @@ def test_the_readme_s_lines_with_openai_s_sdk_keep_the_whole_session_of_the_prof
           await session.updateAgent(new RealtimeAgent(other));
         }"""
     )
-    assert heard(page, logged, "session.updated", 3)["session"] == created, "after a handoff too"
-    said = heard(page, logged, "response.output_audio_transcript.done")
+    assert wait_for_event(page, logged, "session.updated", 3)["session"] == created, "after a handoff too"
+    said = wait_for_event(page, logged, "response.output_audio_transcript.done")
     assert said["transcript"].startswith("This is the simulator. I heard you speak")
     assert not [event for event in logged if event["type"] == "error"]
-    # The simulator calls no function; this is what the transport tells the session when OpenAI does.
-    called = {"type": "function_call", "id": "1", "callId": "1", "responseId": "1", "name": "end_exercise", "arguments": "{}"}
-    page.evaluate("call => transport.emit('function_call', call)", called)
+    # The simulator calls no tool. The transport emits this event when OpenAI does.
+    ids = {"id": "1", "callId": "1", "responseId": "1"}
+    call = {"type": "function_call", "name": "end_exercise", "arguments": "{}", **ids}
+    page.evaluate("call => transport.emit('function_call', call)", call)
     wait_until(page, "window.ran")
     page.evaluate("session.close()")
-    wait_until(page, IS_SILENT)
-    assert (page.strangers, uncaught) == ([], [])
+    wait_until(page, MICROPHONE_STOPPED)
+    assert (page.external, uncaught) == ([], [])
 
 
 @pytest.mark.parametrize("call", [1, 2], ids=["call", "sdk"])
-def test_a_call_that_openai_refuses_stops_the_readme_s_lines_with_the_reason(readme_page, call):
-    sdk()
-    scripts = readme_lines()
+def test_a_call_refused_by_openai_stops_the_scripts_with_the_reason(script_page, call):
+    require_sdk()
+    scripts = documented_scripts()
 
-    def plan_first(route):
+    def plan_fault(route):
         fault(route.request.url.removesuffix("/token"), "unauthorized", at="calls")
         route.continue_()
 
-    page, _, _, uncaught = readme_page(scripts[0], scripts[call], ask=plan_first)
-    assert re.search(r"call.*401.*Incorrect API key", stopped_by(page, uncaught), re.DOTALL)
-    wait_until(page, IS_SILENT)
+    page, _, _, uncaught = script_page(scripts[0], scripts[call], intercept=plan_fault)
+    assert re.search(r"call.*401.*Incorrect API key", wait_for_error(page, uncaught), re.DOTALL)
+    wait_until(page, MICROPHONE_STOPPED)
 
 
 def answer(status, body, **headers):
@@ -976,7 +979,7 @@ def answer(status, body, **headers):
 
 
 @pytest.mark.parametrize(
-    "ask, message",
+    "intercept, message",
     [
         (answer(401, '{"message":"Unauthorized"}'), "No token (HTTP 401): Unauthorized"),
         (answer(429, '{"message":"Too Many Requests"}'), "No token (HTTP 429): Too Many Requests"),
@@ -989,35 +992,35 @@ def answer(status, body, **headers):
     ],
     ids=["signed-out", "too-many", "paused", "no-json", "no-answer"],
 )
-def test_refusals_that_no_function_gave_stop_the_readme_s_lines_with_a_sentence(readme_page, ask, message):
-    page, _, _, uncaught = readme_page(*readme_lines()[:2], ask=ask)
-    assert stopped_by(page, uncaught) == message
-    wait_until(page, IS_SILENT)
+def test_refusals_by_api_gateway_stop_the_scripts_with_a_message(script_page, intercept, message):
+    page, _, _, uncaught = script_page(*documented_scripts()[:2], intercept=intercept)
+    assert wait_for_error(page, uncaught) == message
+    wait_until(page, MICROPHONE_STOPPED)
 
 
-def test_a_refusal_of_the_function_stops_the_readme_s_lines_with_its_reason_wait_and_id(readme_page):
-    def plan_first(route):
+def test_a_refusal_by_the_function_stops_the_scripts_with_reason_wait_and_request_id(script_page):
+    def plan_fault(route):
         fault(route.request.url.removesuffix("/token"), "rate-limit", retry_after="42")
         route.continue_()
 
-    page, _, _, uncaught = readme_page(*readme_lines()[:2], ask=plan_first)
-    message = stopped_by(page, uncaught)
+    page, _, _, uncaught = script_page(*documented_scripts()[:2], intercept=plan_fault)
+    message = wait_for_error(page, uncaught)
     assert re.fullmatch(
         r"No token \(HTTP 503\): OpenAI API returned 429: too many requests, try again in 42 s, demo-\d+", message
     ), message
 
 
-def test_a_refused_microphone_costs_no_token(readme_page):
-    page, address, _, uncaught = readme_page(*readme_lines()[:2], permissions=())
-    assert "Permission denied" in stopped_by(page, uncaught)
+def test_a_denied_microphone_uses_no_token(script_page):
+    page, address, _, uncaught = script_page(*documented_scripts()[:2], permissions=())
+    assert "Permission denied" in wait_for_error(page, uncaught)
     assert minted_sessions(address) == []
 
 
-def test_the_readme_s_lines_let_go_of_the_microphone_when_the_session_reaches_its_longest_time(readme_page, start):
+def test_the_scripts_release_the_microphone_at_the_maximum_session_length(script_page, start):
     port = free_port()
     start([TARGET / "debug/openai-simulator", "--port", port, "--session-limit", 2], "openai").wait_for_port(port)
     own = {"OPENAI_API_KEY": "sk-my-own", "OPENAI_BASE_URL": f"http://127.0.0.1:{port}/v1"}
-    page, _, logged, uncaught = readme_page(*readme_lines()[:2], **own)
-    assert heard(page, logged, "error")["error"]["code"] == "session_expired"
-    wait_until(page, IS_SILENT)
+    page, _, logged, uncaught = script_page(*documented_scripts()[:2], **own)
+    assert wait_for_event(page, logged, "error")["error"]["code"] == "session_expired"
+    wait_until(page, MICROPHONE_STOPPED)
     assert uncaught == []

@@ -1,4 +1,4 @@
-"""The release binary, started as Lambda starts it, with its secret in a Secrets Manager."""
+"""The release binary in Lambda's emulator, with its secret in a stand-in of Secrets Manager."""
 
 import json
 import time
@@ -9,7 +9,7 @@ from conftest import ROOT, post
 EVENTS = sorted((ROOT / "function/events").glob("*.json"))
 
 
-def test_every_kind_of_event_is_answered_with_a_token(aws, in_lambda, simulator):
+def test_every_kind_of_event_gets_a_token(aws, in_lambda, simulator):
     endpoint, session = aws
     secret = {"OPENAI_API_KEY": "sk-from-the-secret\n", "SAFETY_IDENTIFIER_KEY": "a random key"}
     made = session.client("secretsmanager", endpoint_url=endpoint).create_secret(
@@ -36,7 +36,7 @@ def test_every_kind_of_event_is_answered_with_a_token(aws, in_lambda, simulator)
     assert "sk-from-the-secret" not in log and "a random key" not in log and "ek_" not in log
 
 
-def test_a_secret_that_is_not_there_is_a_refusal_and_not_a_crash(aws, in_lambda, simulator):
+def test_a_missing_secret_is_a_refusal_and_not_a_crash(aws, in_lambda, simulator):
     endpoint, session = aws
     program, invoke = in_lambda(
         OPENAI_BASE_URL=f"{simulator}/v1",
@@ -53,8 +53,8 @@ def test_a_secret_that_is_not_there_is_a_refusal_and_not_a_crash(aws, in_lambda,
 
 
 @pytest.mark.parametrize("event", [b"{}", b"null", b'{"key1": "value1"}', b'{"httpMethod": "GET"}'])
-def test_what_is_no_request_is_refused_without_an_error_of_the_function(in_lambda, simulator, event):
-    program, invoke = in_lambda(OPENAI_BASE_URL=f"{simulator}/v1", OPENAI_API_KEY="sk-test")
+def test_an_event_without_a_request_is_refused_without_a_function_error(in_lambda, simulator, event):
+    _, invoke = in_lambda(OPENAI_BASE_URL=f"{simulator}/v1", OPENAI_API_KEY="sk-test")
     answer = json.loads(invoke(event))
     assert answer["statusCode"] in (400, 405), answer
     assert "errorType" not in answer

@@ -1,4 +1,4 @@
-"""OpenAI's own SDK: it mints against the simulator, and its types accept what the function sends."""
+"""OpenAI's own SDK mints against the simulator, and its types accept the function's requests."""
 
 import importlib
 import json
@@ -26,7 +26,7 @@ def fail(simulator, fault, **more):
     assert post(f"{simulator}/simulator/faults", json.dumps({"fault": fault, **more}).encode())[0] == 204
 
 
-def test_the_sdk_mints(client):
+def test_the_sdk_mints_a_token(client):
     secret = client.realtime.client_secrets.create(
         expires_after={"anchor": "created_at", "seconds": 60},
         session={
@@ -44,7 +44,7 @@ def test_the_sdk_mints(client):
     assert secret.session.audio.output.voice == "marin"
 
 
-def test_the_sdk_mints_for_transcription(client):
+def test_the_sdk_mints_a_token_for_transcription(client):
     secret = client.realtime.client_secrets.create(
         session={"type": "transcription", "audio": {"input": {"transcription": {"model": "gpt-live-transcribe"}}}}
     )
@@ -52,7 +52,7 @@ def test_the_sdk_mints_for_transcription(client):
     assert 598 <= secret.expires_at - time.time() <= 600
 
 
-def test_the_sdk_mints_for_translation(client):
+def test_the_sdk_mints_a_token_for_translation(client):
     secret = client.realtime.translations.client_secrets.create(
         session={"model": "gpt-realtime-translate", "audio": {"output": {"language": "es"}}}
     )
@@ -81,13 +81,13 @@ def test_the_sdk_mints_for_translation(client):
         ({"session": {"type": "realtime", "model": "gpt-4o-realtime-preview"}}, openai.NotFoundError, "session.model"),
     ],
 )
-def test_the_simulator_refuses_what_openai_would(client, request_, error, param):
+def test_the_simulator_refuses_the_same_requests_as_openai(client, request_, error, param):
     with pytest.raises(error) as refused:
         client.realtime.client_secrets.create(**request_)
     assert refused.value.param == param
 
 
-def test_a_bad_key_is_refused(simulator):
+def test_an_invalid_key_is_refused(simulator):
     client = openai.OpenAI(api_key="nonsense", base_url=f"{simulator}/v1", max_retries=0)
     with pytest.raises(openai.AuthenticationError):
         client.realtime.client_secrets.create(session={"type": "realtime"})
@@ -106,7 +106,7 @@ def test_a_bad_key_is_refused(simulator):
         ("insufficient-quota", openai.RateLimitError, "insufficient_quota"),
     ],
 )
-def test_a_fault_is_what_the_sdk_takes_for_it(simulator, client, fault, error, code):
+def test_a_fault_raises_the_matching_error_of_the_sdk(simulator, client, fault, error, code):
     fail(simulator, fault)
     with pytest.raises(error) as refused:
         client.realtime.client_secrets.create(session={"type": "realtime"})
@@ -125,15 +125,15 @@ def test_faults_below_http_are_connection_errors(simulator, client):
     assert refused.value.response.headers["retry-after"] == "1"
 
 
-def test_faults_can_be_taken_back_and_must_be_known(simulator, client):
+def test_faults_can_be_removed_and_unknown_ones_are_refused(simulator, client):
     fail(simulator, "server-error", status=500, times=9)
     assert post(f"{simulator}/simulator/faults", None, method="DELETE")[0] == 204
     client.realtime.client_secrets.create(session={"type": "realtime"})
     status, _, text = post(f"{simulator}/simulator/faults", b'{"fault": "bad-hair-day"}')
-    assert status == 400 and "rate-limit" in text, "the answer names the faults there are"
+    assert status == 400 and "rate-limit" in text, "the answer lists all faults"
 
 
-def test_models_say_when_they_end(client):
+def test_models_have_their_shutdown_date(client):
     ends = {model.id: getattr(model, "shutdown_date", None) for model in client.models.list()}
     assert ends["gpt-realtime"] == "2027-01-20"
     assert ends["gpt-realtime-2.1"] is None
@@ -141,9 +141,9 @@ def test_models_say_when_they_end(client):
 
 @pytest.fixture(scope="module")
 def strictly_typed():
-    """A check that a request has the fields of the SDK's type, all the way down, and no others."""
+    """Checks that a request has only the fields of the SDK's type, at every level."""
     for found in pkgutil.walk_packages(openai.types.realtime.__path__, "openai.types.realtime."):
-        for name, kind in vars(importlib.import_module(found.name)).items():
+        for kind in vars(importlib.import_module(found.name)).values():
             if typing_extensions.is_typeddict(kind):
                 kind.__pydantic_config__ = ConfigDict(extra="forbid")
     of_kind = {"realtime": ClientSecretCreateParams, "transcription": ClientSecretCreateParams,
@@ -151,10 +151,11 @@ def strictly_typed():
     return {kind: TypeAdapter(type_) for kind, type_ in of_kind.items()}
 
 
-def test_the_sdk_s_types_accept_what_the_function_sends_and_what_it_gets(start, simulator, strictly_typed):
+def test_the_types_of_the_sdk_accept_requests_and_answers(start, simulator, strictly_typed):
     port = free_port()
-    start([TARGET / "debug/examples/demo"], "demo", PORT=str(port), OPENAI_API_KEY="sk-test",
-          OPENAI_BASE_URL=f"{simulator}/v1").wait_for_text("Stop with Ctrl-C.")
+    start(
+        [TARGET / "debug/examples/demo"], "demo", PORT=str(port), OPENAI_API_KEY="sk-test", OPENAI_BASE_URL=f"{simulator}/v1"
+    ).wait_for_text("Stop with Ctrl-C.")
     profiles = json.loads((ROOT / "function/profiles.json").read_text())
     asked = [{}, {"voice": "cedar"}, *({"profile": name} for name in profiles)]
     asked += [
@@ -165,11 +166,14 @@ def test_the_sdk_s_types_accept_what_the_function_sends_and_what_it_gets(start, 
     ]
     for body in asked:
         assert post(f"http://127.0.0.1:{port}/token", json.dumps(body).encode())[0] == 200, body
-    sent = [(request["path"], request["body"]) for request in json.loads(post(f"{simulator}/simulator/requests", None, method="GET")[2])]
+    sent = [
+        (request["path"], request["body"])
+        for request in json.loads(post(f"{simulator}/simulator/requests", None, method="GET")[2])
+    ]
     assert len(sent) == len(asked) > 20
-    for body, (path, request) in zip(asked, sent):
+    for body, (path, request) in zip(asked, sent, strict=True):
         strictly_typed[profiles[body.get("profile", "default")]["kind"]].validate_python(request, strict=True)
-        # Untyped, as a client without an SDK would send it, and answered in the SDK's own terms.
+        # Sent as plain JSON, and answered in the form that the SDK expects.
         status, _, answer = post(
             f"{simulator}{path}",
             json.dumps(request).encode(),

@@ -1,4 +1,4 @@
-"""Whatever is installed or built is what was locked, to the byte."""
+"""All dependencies are locked: every package has one version and its hash."""
 
 import json
 import re
@@ -7,7 +7,7 @@ import subprocess
 import pytest
 from conftest import ROOT, skip
 
-# What runs commands.
+# The files that run commands.
 SCRIPTS = [
     ROOT / "Makefile",
     ROOT / "bench/run",
@@ -18,7 +18,7 @@ SCRIPTS = [
     ROOT / "infra/buildspec.yml",
     *(ROOT / ".ci").iterdir(),
 ]
-NODE = [ROOT / "bench/peers/node", ROOT / "tests/sdk"]
+NODE = [ROOT / "bench/peers/node", ROOT / "tests/node"]
 COMMANDS = [
     line
     for script in SCRIPTS
@@ -41,28 +41,28 @@ def test_every_python_package_has_one_version_and_its_hashes(locked):
         assert re.fullmatch(rf"[\w.-]+==[\w.]+{marker}(\s+--hash=sha256:[0-9a-f]{{64}})+\s*", package), package
 
 
-def test_what_is_locked_follows_from_what_is_asked_for():
+def test_the_lock_files_match_their_inputs():
     ran = subprocess.run([ROOT / "requirements/lock", "--check"], capture_output=True, text=True, timeout=300)
     if "Failed to fetch" in ran.stderr:
-        skip("resolving the Python packages again needs the package index")
+        skip("the check of the lock files needs the package index")
     assert ran.returncode == 0, ran.stdout + ran.stderr
 
 
-def test_pip_takes_nothing_without_a_hash():
+def test_pip_installs_only_packages_with_a_hash():
     installs = [command for command in COMMANDS if re.search(r"\bpip3? install\b", command)]
     assert installs
     for install in installs:
         assert {"--require-hashes", "--no-deps"} <= set(install.split()), install
 
 
-def test_cargo_takes_what_is_locked():
+def test_cargo_uses_the_lock_file():
     resolving = [command for command in COMMANDS if re.search(r"\bcargo (?!fmt\b)[a-z]|/cargo-deny ", command)]
     assert resolving
     for command in resolving:
         assert "--locked" in command.split(), command
 
 
-@pytest.mark.parametrize("node", NODE, ids=lambda folder: folder.name)
+@pytest.mark.parametrize("node", NODE, ids=lambda folder: str(folder.relative_to(ROOT)))
 def test_every_npm_package_has_one_version_and_its_hash(node):
     asked = json.loads((node / "package.json").read_text())
     for version in (asked["dependencies"] | asked.get("devDependencies", {})).values():
@@ -75,10 +75,8 @@ def test_every_npm_package_has_one_version_and_its_hash(node):
         assert package.get("resolved", "https://registry.npmjs.org/").startswith("https://registry.npmjs.org/"), name
 
 
-def test_npm_takes_what_is_locked_and_runs_none_of_it():
-    installs = [
-        command for command in COMMANDS if re.search(r"\bnpm (add|ci|exec|i|install|update|x)\b|\bnpx\b", command)
-    ]
+def test_npm_uses_the_lock_file_and_runs_no_install_scripts():
+    installs = [command for command in COMMANDS if re.search(r"\bnpm (add|ci|exec|i|install|update|x)\b|\bnpx\b", command)]
     assert installs
     for install in installs:
         assert "npm ci --ignore-scripts" in install, install

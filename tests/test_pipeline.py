@@ -1,7 +1,7 @@
-"""The pipeline: its template is sound, its roles are narrow, and its buildspec runs in the order that it should.
+"""The pipeline: its template is valid, its roles are narrow, and its buildspec runs in the right order.
 
-Not covered, since none of it runs outside AWS: CodeBuild's image and what is installed in it, its cache, the webhook,
-the connection to the Git host, and whether the roles' permissions are enough for a deployment.
+Not covered, because these exist only in AWS: CodeBuild's image and its packages, the cache, the webhook, the connection to
+the Git host, and whether the roles' permissions are enough for a deployment.
 """
 
 import fnmatch
@@ -25,7 +25,7 @@ ROLES = ["BuildRole", "DeployRole"]
 # --- the template -----------------------------------------------------------------------------------------------------
 
 
-def test_cfn_lint_finds_nothing():
+def test_cfn_lint_reports_no_findings():
     linted = subprocess.run(
         [f"{sys.prefix}/bin/cfn-lint", TEMPLATE],
         env=os.environ | NO_AWS_ACCOUNT,
@@ -44,7 +44,7 @@ def listed(value):
 
 
 def statements(role):
-    """All that a role is allowed, inside of it and beside it."""
+    """All statements of a role, in its own policies and in separate ones."""
     policies = [policy["PolicyDocument"] for policy in resources()[role]["Properties"]["Policies"]]
     policies += [
         resource["Properties"]["PolicyDocument"]
@@ -60,7 +60,7 @@ def actions(role):
     return {action for statement in statements(role) for action in listed(statement["Action"])}
 
 
-def test_these_roles_are_all_there_is():
+def test_there_are_no_other_roles_and_policies():
     of_iam = {name: resource["Type"] for name, resource in resources().items() if "::IAM::" in resource["Type"]}
     assert of_iam == {
         "BuildRole": "AWS::IAM::Role",
@@ -74,13 +74,13 @@ def test_these_roles_are_all_there_is():
 
 
 @pytest.mark.parametrize("role", ROLES)
-def test_each_action_is_named(role):
+def test_no_action_has_a_wildcard(role):
     for action in actions(role):
         assert re.fullmatch(r"[a-z0-9-]+:[A-Za-z]+", action), action
 
 
 @pytest.mark.parametrize("role", ROLES)
-def test_no_one_reads_or_overwrites_the_key(role):
+def test_no_role_reads_or_overwrites_the_key(role):
     assert not actions(role) & {
         "secretsmanager:BatchGetSecretValue",
         "secretsmanager:GetSecretValue",
@@ -90,13 +90,13 @@ def test_no_one_reads_or_overwrites_the_key(role):
     }
 
 
-def test_the_build_knows_no_secret():
+def test_the_build_has_no_access_to_secrets():
     assert not [action for action in actions("BuildRole") if action.startswith(("secretsmanager:", "ssm:", "kms:"))]
 
 
 @pytest.mark.parametrize("role", ROLES)
-def test_no_one_reads_or_changes_a_count(role):
-    """Of all that DynamoDB can do, what is about the table and not about what is in it."""
+def test_no_role_reads_or_changes_a_count(role):
+    """Of DynamoDB's actions, only those on the table, and none on its items."""
     of_dynamodb = {action.removeprefix("dynamodb:") for action in actions(role) if action.startswith("dynamodb:")}
     assert of_dynamodb <= {
         "DeleteTable",
@@ -117,8 +117,8 @@ def test_no_one_reads_or_changes_a_count(role):
 
 
 @pytest.mark.parametrize("role", ROLES)
-def test_no_one_gives_a_permission(role):
-    """Of all that IAM can do, reading, passing on and taking away."""
+def test_no_role_grants_a_permission(role):
+    """Of IAM's actions, only those that read, pass or remove roles and policies."""
     of_iam = {action for action in actions(role) if action.startswith(("iam:", "sts:"))}
     assert of_iam <= {
         "iam:DeleteRole",
@@ -138,7 +138,7 @@ def test_a_role_is_passed_to_one_service_only(role):
     assert passing
     for statement in passing:
         assert statement["Action"] == "iam:PassRole"
-        assert isinstance(statement["Resource"], dict), "one role, or roles of one name"
+        assert isinstance(statement["Resource"], dict), "one role, or roles with one prefix"
         assert isinstance(statement["Condition"]["StringEquals"]["iam:PassedToService"], str)
 
 
@@ -151,17 +151,15 @@ def test_the_build_deploys_under_the_deployment_role_only():
     for statement in changing:
         if "transform/Serverless-2016-10-31" not in statement["Resource"]["Fn::Sub"]:
             assert statement["Resource"]["Fn::Sub"].endswith(":stack/${StackName}/*")
-            assert statement["Condition"] == {
-                "ArnEquals": {"cloudformation:RoleArn": {"Fn::GetAtt": ["DeployRole", "Arn"]}}
-            }
+            assert statement["Condition"] == {"ArnEquals": {"cloudformation:RoleArn": {"Fn::GetAtt": ["DeployRole", "Arn"]}}}
     assert len(changing) == 2
-    # What would go past the change set, and so past its condition.
+    # Actions that would bypass the change set, and so its condition.
     assert not actions("BuildRole") & {f"cloudformation:{verb}Stack" for verb in ("Create", "Update", "Delete")}
 
 
 @pytest.mark.parametrize("role", ROLES)
 def test_each_resource_belongs_to_the_stack(role):
-    """To the stack, to this template, or to AWS; the rest is a bare star."""
+    """Each belongs to the stack, to this template or to AWS, or is a bare star."""
     ours = re.compile(r"\$\{(StackName|ApiId)\}|/aws-sam-cli-managed-default/|:aws:transform/|:CodeDeployDefault\.")
     for statement in statements(role):
         for resource in listed(statement["Resource"]):
@@ -175,7 +173,7 @@ def test_each_resource_belongs_to_the_stack(role):
                 assert resource["Fn::GetAtt"][0] in ("BuildLogs", *ROLES)
 
 
-# What CloudFormation makes out of a logical name, and the action without which nothing can be deployed.
+# For each type, an action that a deployment needs, and the ARN that CloudFormation makes from a logical name.
 NAMES = {
     "AWS::Serverless::Function": ("lambda:UpdateFunctionCode", "lambda:{}:function:{}-{}-1A2B"),
     "AWS::Serverless::Application": ("cloudformation:UpdateStack", "cloudformation:{}:stack/{}-{}-1A2B/1-2-3"),
@@ -185,7 +183,7 @@ NAMES = {
     "AWS::DynamoDB::Table": ("dynamodb:UpdateTable", "dynamodb:{}:table/{}-{}-1A2B"),
 }
 
-# What has an ID of AWS's choice in place of a name: a part of the API, and what is saved for the whole account.
+# Types that have an ID of AWS's choice in place of a name: the parts of the API.
 PARTS = {
     "AWS::ApiGatewayV2::Api": "apis/{}",
     "AWS::ApiGatewayV2::Authorizer": "apis/{}/authorizers/1a2b3c",
@@ -196,7 +194,7 @@ PARTS = {
 
 
 def may(action, arn, stack="token-mint"):
-    """Whether a deployment of the stack may do this, as IAM decides: an explicit Deny wins."""
+    """Whether DeployRole allows this, by IAM's rules: an explicit Deny wins."""
     effects = set()
     for statement in statements("DeployRole"):
         if action in listed(statement["Action"]):
@@ -212,14 +210,23 @@ def may(action, arn, stack="token-mint"):
     return effects == {"Allow"}
 
 
-def test_a_deployment_reaches_each_resource_of_its_stack_and_none_of_another():
+def arn(name, resource, stack):
+    """The ARN of a stack's resource: with the template's name for it, or else with CloudFormation's."""
+    _, form = NAMES[resource["Type"]]
+    named = resource.get("Properties", {}).get("LogGroupName")
+    if named:
+        named = named["Fn::Sub"].replace("${AWS::StackName}", stack).replace("${Api}", "a1b2c3d4e5")
+        form = form.replace("{}-{}-1A2B", named)
+    return f"arn:aws:{form.format('eu-west-1:123456789012', stack, name)}"
+
+
+def test_a_deployment_can_change_its_own_stack_and_no_other():
     checked = set()
     for name, resource in yaml_parse((ROOT / "template.yaml").read_text())["Resources"].items():
         if resource["Type"] in NAMES:
-            action, arn = NAMES[resource["Type"]]
-            place = "eu-west-1:123456789012"
-            assert may(action, f"arn:aws:{arn.format(place, 'token-mint', name)}"), name
-            assert not may(action, f"arn:aws:{arn.format(place, 'token-mint-prod', name)}"), name
+            action, _ = NAMES[resource["Type"]]
+            assert may(action, arn(name, resource, "token-mint")), name
+            assert not may(action, arn(name, resource, "token-mint-prod")), name
         elif resource["Type"] in PARTS:
             for action in ("DELETE", "GET", "PATCH", "POST", "PUT"):
                 part = "arn:aws:apigateway:eu-west-1::/" + PARTS[resource["Type"]]
@@ -229,27 +236,27 @@ def test_a_deployment_reaches_each_resource_of_its_stack_and_none_of_another():
             for action in ("DeleteQueryDefinition", "DescribeQueryDefinitions", "PutQueryDefinition"):
                 assert may(f"logs:{action}", "*")
         else:
-            # Named by its ARN, part of the function, or changed by hand only.
-            assert name in ("Secret", "ApiMayInvoke", "MintRole"), f"{name}: may a push change it?"
+            # Its ARN is a parameter, it is part of the function, or it is changed by hand only.
+            assert name in ("Secret", "ApiMayInvoke", "MintRole"), f"{name}: decide whether a push may change it"
         checked.add(resource["Type"])
     assert checked >= {*NAMES, *PARTS} - {"AWS::Serverless::Application"}
 
 
-def test_a_reason_stands_beside_each_bare_star():
+def test_each_bare_star_has_a_reason():
     bare = [line for line in TEMPLATE.read_text().splitlines() if re.search(r"""["']\*["']""", line)]
     assert len(bare) == sum("*" in listed(s["Resource"]) for role in ROLES for s in statements(role))
     for line in bare:
         assert re.search(r"""["']\*["'] # \w+ \w+""", line), line
 
 
-def test_only_its_own_service_assumes_a_role():
-    for role, service in zip(ROLES, ["codebuild.amazonaws.com", "cloudformation.amazonaws.com"]):
+def test_only_one_service_may_assume_each_role():
+    for role, service in zip(ROLES, ["codebuild.amazonaws.com", "cloudformation.amazonaws.com"], strict=True):
         [trust] = resources()[role]["Properties"]["AssumeRolePolicyDocument"]["Statement"]
         assert (trust["Principal"], trust["Action"]) == ({"Service": service}, "sts:AssumeRole")
 
 
-def test_an_inline_policy_fits():
-    """IAM takes 10,240 characters for all policies in a role, blanks not counted; a reference stands for an ARN."""
+def test_the_inline_policies_fit():
+    """IAM accepts 10,240 characters for all policies in a role, without white space; a reference is counted as an ARN."""
     for role in ROLES:
         document = re.sub(r"\s", "", str(statements(role)).replace("${AWS::Partition}", "aws-us-gov"))
         document = document.replace("${AWS::Region}", "ap-southeast-1").replace("${AWS::AccountId}", "123456789012")
@@ -284,7 +291,7 @@ def test_only_a_push_to_the_branch_starts_a_build():
 
 PHASES = ["install", "pre_build", "build", "post_build"]
 
-# Stands in for make: writes down what it was asked for and where, and fails for the target named in FAILING.
+# Replaces make: logs its target, variables and folder, and fails for the target in FAILING.
 MAKE = """#!/bin/sh
 echo "$1 stack=$STACK role=$DEPLOY_ROLE_ARN ci=$CI at=$PWD" >>"$CALLS"
 [ "$1" != "$FAILING" ]
@@ -294,10 +301,10 @@ echo "$1 stack=$STACK role=$DEPLOY_ROLE_ARN ci=$CI at=$PWD" >>"$CALLS"
 class CodeBuild:
     """Runs the buildspec as CodeBuild would: in a clean clone, phase after phase, all in one shell.
 
-    The shell's only program is the stand-in, so that a wrong command does nothing here. The clone is of what is
-    committed; the two files that this is about are taken as they are, so that their changes are tested before.
+    The replacement is the only program on the PATH, so a wrong command has no effect. The clone has the last commit; the
+    buildspec and the Makefile are copied from the working tree, so that changes are tested before they are committed.
 
-    A failed command ends its phase. A failed build phase is still followed by post_build, any other by nothing
+    A failed command ends its phase. After a failed build phase, post_build still runs; after any other, the build ends
     (docs.aws.amazon.com/codebuild/latest/userguide/view-build-details-phases.html).
     """
 
@@ -315,7 +322,7 @@ class CodeBuild:
         self.path = str(tools)
 
     def run(self, failing=""):
-        """Whether the build succeeded, and what it asked of make."""
+        """Runs all phases. Returns whether the build succeeded, and the calls of make."""
         variables = {
             "PATH": self.path,
             "CALLS": str(self.calls),
@@ -354,16 +361,18 @@ def codebuild(tmp_path):
     return CodeBuild(tmp_path)
 
 
-def test_a_push_is_tested_built_and_deployed_in_that_order(codebuild):
+def test_a_push_is_tested_built_and_deployed_in_this_order(codebuild):
     succeeded, calls = codebuild.run()
     assert succeeded
-    where = f"at={codebuild.source}"
-    what = "stack=token-mint role=arn:aws:iam::123456789012:role/deploy ci=true"
-    assert calls == [f"{target} {what} {where}" for target in ("toolchain", "supply-chain", "lint", "rust-tests", "build", "deploy")]
+    folder = f"at={codebuild.source}"
+    variables = "stack=token-mint role=arn:aws:iam::123456789012:role/deploy ci=true"
+    assert calls == [
+        f"{target} {variables} {folder}" for target in ("toolchain", "supply-chain", "lint", "rust-tests", "build", "deploy")
+    ]
 
 
 @pytest.mark.parametrize("failing", ["toolchain", "supply-chain", "lint", "rust-tests", "build"])
-def test_nothing_is_deployed_after_a_failure(codebuild, failing):
+def test_a_failure_prevents_the_deployment(codebuild, failing):
     succeeded, calls = codebuild.run(failing)
     assert not succeeded
     targets = [call.split()[0] for call in calls]
@@ -375,8 +384,8 @@ def test_a_failed_deployment_fails_the_build(codebuild):
     assert not succeeded and calls[-1].startswith("deploy ")
 
 
-def test_the_buildspec_says_nothing_that_was_not_run_here(codebuild):
-    """Each command is a target of the Makefile, and there is no key whose effect the runner above does not know."""
+def test_the_buildspec_uses_only_features_that_this_test_runs(codebuild):
+    """Each command is a target of the Makefile, and the runner above supports every key."""
     spec = codebuild.spec
     assert spec["version"] == 0.2
     assert set(spec) == {"version", "env", "phases", "cache"} and set(spec["env"]) == {"variables"}
@@ -388,8 +397,8 @@ def test_the_buildspec_says_nothing_that_was_not_run_here(codebuild):
             assert make == "make" and target in targets, command
 
 
-def test_the_toolchain_is_installed_where_there_is_none_and_left_alone_where_there_is_one(tmp_path):
-    """The installer itself comes from the network and is not run; what would be run is."""
+def test_the_toolchain_is_installed_only_if_it_is_missing(tmp_path):
+    """A stand-in replaces the installer, which comes from the network."""
     (tmp_path / "curl").write_text("#!/bin/sh\necho 'echo \"installs $*\"'\n")
     (tmp_path / "curl").chmod(0o755)
     for tool in ("bash", "sh", "make", "sed"):

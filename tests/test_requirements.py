@@ -1,4 +1,4 @@
-"""A machine that lacks something is told all that it lacks in the first second, with the commands that install it."""
+"""Within a second, a make target names all tools that the machine lacks, with the commands that install them."""
 
 import re
 import shutil
@@ -11,10 +11,10 @@ from conftest import ROOT
 README = (ROOT / "README.md").read_text()
 DEVELOPMENT = (ROOT / "docs/development.md").read_text()
 
-# Part of every system that the README names, and of no install line.
+# Programs that are part of every system in the README, and of no install line.
 BASE = ["awk", "bash", "cat", "dirname", "env", "grep", "head", "make", "sed", "sh", "sort", "tail", "uname"]
 
-# A target, and some of what it names where only the base is there.
+# Targets, and some of the tools that each names on a machine with the base alone.
 RUST, PYTHON = ["Rust 1.94.1 or later: there is no cargo", "a C compiler (cc)"], ["Python 3.11 or later: there is no python3"]
 NEEDS = {
     "demo": RUST,
@@ -36,7 +36,7 @@ NEEDS = {
 
 @pytest.fixture
 def bare(tmp_path):
-    """Runs a command on a machine with the base alone, and the programs given as NAME="what it prints"."""
+    """Runs a command with only the base programs on the PATH, and programs given as NAME="the text that it prints"."""
 
     def run(*command, **programs):
         folder = tmp_path / "bin"
@@ -58,14 +58,14 @@ def bare(tmp_path):
 
 
 @pytest.mark.parametrize("target", NEEDS)
-def test_a_target_names_all_that_is_missing_at_once(bare, target):
+def test_a_target_names_all_missing_tools_at_once(bare, target):
     ran = bare("make", target)
-    assert ran.returncode and not ran.stdout, "nothing is begun"
+    assert ran.returncode and not ran.stdout, "no step has started"
     missing = re.search(r"^Missing on this machine:\n((?:  .*\n)+)", ran.stderr, re.MULTILINE)[1]
     assert [line.strip().split(":")[0] for line in missing.splitlines()] == [need.split(":")[0] for need in NEEDS[target]]
     for need in NEEDS[target]:
         assert need in missing
-    # The commands are the README's own.
+    # The commands are those of the README.
     commands = [line.strip() for line in ran.stderr.split(missing)[1].splitlines() if line.startswith("  ")]
     assert len(commands) == 1 + ("Rust" in missing)
     for command in commands:
@@ -73,14 +73,14 @@ def test_a_target_names_all_that_is_missing_at_once(bare, target):
 
 
 @pytest.mark.parametrize("version, fits", [("1.65.0", False), ("1.94.0", False), ("1.94.1", True), ("1.100.0-nightly", True)])
-def test_a_rust_that_is_too_old_is_named_with_its_version(bare, version, fits):
+def test_an_old_rust_is_named_with_its_version(bare, version, fits):
     ran = bare("requirements/check", "rust", cargo=f"cargo {version}", cc="")
     assert (ran.returncode == 0) == fits
-    assert fits or f"Rust 1.94.1 or later: cargo is {version}" in ran.stderr and "Install Rust with rustup:" in ran.stderr
+    assert fits or (f"Rust 1.94.1 or later: cargo is {version}" in ran.stderr and "Install Rust with rustup:" in ran.stderr)
 
 
 @pytest.mark.parametrize("version, fits", [("3.9.2", False), ("3.10.13", False), ("3.11.2", True), ("3.14.0rc1", True)])
-def test_a_python_that_is_too_old_is_named_with_its_version(bare, version, fits):
+def test_an_old_python_is_named_with_its_version(bare, version, fits):
     ran = bare("requirements/check", "python", python3=version)
     assert (ran.returncode == 0) == fits
     assert fits or f"Python 3.11 or later: python3 on the PATH is {version}" in ran.stderr
@@ -91,13 +91,13 @@ def test_the_error_of_a_cargo_that_does_not_run_is_shown(bare):
     assert ran.returncode and "no toolchain is installed" in ran.stderr and "cargo does not run" in ran.stderr
 
 
-def test_make_alone_lists_the_commands(bare):
+def test_make_without_a_target_lists_the_commands(bare):
     ran = bare("make")
     assert ran.returncode == 0 and not ran.stderr
     assert "make demo " in ran.stdout and len(ran.stdout.splitlines()) > 20
 
 
-def test_ci_installs_what_readme_and_docs_name():
+def test_ci_installs_the_packages_in_readme_and_docs():
     named = {
         package
         for line in re.findall(r"^sudo apt-get install --no-install-recommends (.+)$", README + DEVELOPMENT, re.MULTILINE)

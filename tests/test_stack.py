@@ -1,18 +1,19 @@
-"""The life of a stack, with the commands of the README, against ministack as AWS.
+"""The life cycle of a stack, with the commands of the README, against ministack in place of AWS.
 
-ministack makes every type of resource that a deployment with these parameters has; what it does not do is said where it
-matters: metric math in alarms (replaced below), the log's saved queries (left out), and CodeDeploy, CodeConnections,
-permissions, throttling and reserved concurrency, which test_template.py and test_pipeline.py check in the templates
-instead."""
+ministack creates every type of resource in a deployment with these parameters. It does not support metric math in alarms
+(replaced below) and saved queries (left out). It does not support or enforce CodeDeploy, CodeConnections, permissions,
+throttling and reserved concurrency: test_template.py and test_pipeline.py check these in the templates."""
 
-import hmac
 import base64
+import fcntl
+import hmac
 import json
 import os
 import pty
 import re
 import shutil
 import subprocess
+import termios
 import time
 
 import boto3
@@ -26,8 +27,8 @@ KEY = "sk-proj-0123456789-of-the-tests"
 
 @pytest.fixture
 def with_nested_stacks(built, aws):
-    """The built template, such that ministack can make it: it knows no alarm on a metric computed of two, and no saved
-    query, whose text test_template.py reads."""
+    """The built template, changed so that ministack can create it: ministack supports neither alarms on metric math nor
+    saved queries. test_template.py reads the text of the queries."""
     template = built / "template.yaml"
     original = template.read_text()
     changed = yaml_parse(original)
@@ -46,18 +47,18 @@ def with_nested_stacks(built, aws):
 
 @pytest.fixture
 def stand_in(built, with_nested_stacks):
-    """Without nested stacks besides: `sam delete` knows their templates' addresses on amazonaws.com only."""
+    """The same without nested stacks: `sam delete` recognises the URLs of their templates on amazonaws.com only."""
     template = built / "template.yaml"
     changed = json.loads(template.read_text())
     resources = changed["Resources"]
-    changed["Resources"] = {name: one for name, one in resources.items() if one["Type"] != "AWS::Serverless::Application"}
+    changed["Resources"] = {name: found for name, found in resources.items() if found["Type"] != "AWS::Serverless::Application"}
     assert len(changed["Resources"]) < len(resources)
     template.write_text(json.dumps(changed))
     return with_nested_stacks
 
 
 class Operator:
-    """Types make commands, as the README has them."""
+    """Runs make commands as the README shows them."""
 
     def __init__(self, endpoint, simulator, architecture):
         self.environment = TOOLCHAIN | NO_AWS_ACCOUNT | {"AWS_ENDPOINT_URL": endpoint, "CI": "true"}
@@ -69,7 +70,7 @@ class Operator:
             "AllowedOrigins": "https://app.example.com",
             "AlarmEmail": "operator@example.com",
             "QuietMinutesAlarm": "30",
-            "QuotaPerMinute": "1000",  # all that a test does in a minute is one caller's
+            "QuotaPerMinute": "1000",  # all requests of a test are from one caller
         }
 
     def make(self, target, *arguments, stdin="", fails=False, **environment):
@@ -83,7 +84,7 @@ class Operator:
         return said
 
     def deploy(self, fails=False, **parameters):
-        """Deploys with these parameters besides those of before; None leaves one out."""
+        """Deploys with these parameters in addition to the earlier ones; None leaves one out."""
         self.parameters |= parameters
         given = " ".join(f"{name}={value}" for name, value in self.parameters.items() if value is not None)
         return self.make("deploy", f"PARAMETERS={given}", fails=fails)
@@ -102,20 +103,20 @@ class Operator:
     def set_secret(self, text):
         self.client("secretsmanager").put_secret_value(SecretId=self.outputs()["SecretArn"], SecretString=text)
 
-    def identifier(self, **who):
-        """What `make caller` prints first."""
-        [(name, value)] = who.items()
+    def identifier(self, **variable):
+        """The identifier that `make caller` prints on its first line."""
+        [(name, value)] = variable.items()
         return self.make("caller", f"{name}={value}").splitlines()[0]
 
     def mint(self):
-        """Asks the deployed function through its alias; the version that answered, and its answer."""
+        """Invokes the deployed function through its alias. Returns the version that answered, the status and the body."""
         answered = self.client("lambda").invoke(FunctionName=self.outputs()["FunctionName"], Qualifier="live", Payload=EVENT)
         assert "FunctionError" not in answered
         answer = json.load(answered["Payload"])
         return int(answered["ExecutedVersion"]), answer["statusCode"], json.loads(answer["body"])
 
-    def ours(self):
-        """Everything there is in this AWS that bears the stack's name."""
+    def resources(self):
+        """All resources in this AWS that have the stack's name, by kind."""
         listed = {
             "functions": self.client("lambda").list_functions()["Functions"],
             "secrets": self.client("secretsmanager").list_secrets()["SecretList"],
@@ -126,22 +127,26 @@ class Operator:
             "roles": self.client("iam").list_roles()["Roles"],
             "tables": self.client("dynamodb").list_tables()["TableNames"],
         }
-        return {kind: [one for one in found if "token-mint" in json.dumps(one, default=str)] for kind, found in listed.items()}
+        return {
+            kind: [each for each in found if "token-mint" in json.dumps(each, default=str)] for kind, found in listed.items()
+        }
 
 
-def test_what_is_built_runs_on_amazon_linux(built):
-    """By its symbols; the machine itself is not to be had here. Amazon Linux 2023 has glibc 2.34."""
+def test_the_built_binary_runs_on_amazon_linux(built):
+    """Checked by its symbols: the system itself is not available here. Amazon Linux 2023 has glibc 2.34."""
 
-    def read(what):
-        command = ["readelf", what, built / "MintFunction/bootstrap"]
+    def read(section):
+        command = ["readelf", section, built / "MintFunction/bootstrap"]
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
     assert 0 < max(map(int, re.findall(r"GLIBC_2\.(\d+)", read("--version-info")))) <= 34
     libraries = set(re.findall(r"\(NEEDED\).*\[(.*)\]", read("--dynamic")))
-    assert {"libc.so.6"} <= libraries <= {"libc.so.6", "libm.so.6", "ld-linux-aarch64.so.1"}, "each more is slower to start"
+    assert {"libc.so.6"} <= libraries <= {"libc.so.6", "libm.so.6", "ld-linux-aarch64.so.1"}, (
+        "each further library makes the start slower"
+    )
 
 
-def test_the_life_of_a_stack(stand_in, simulator, in_lambda, architecture):
+def test_the_life_cycle_of_a_stack(stand_in, simulator, in_lambda, architecture):
     operator = Operator(stand_in, simulator, architecture)
     said = operator.make("key", stdin=f"{KEY}\n", fails=True)
     assert "There is no stack token-mint in eu-west-1" in said
@@ -152,27 +157,27 @@ def test_the_life_of_a_stack(stand_in, simulator, in_lambda, architecture):
     assert len(resources) > 20
     for resource in resources:
         assert resource.get("PhysicalResourceId") and resource["ResourceStatus"] == "CREATE_COMPLETE", resource
-    assert all(operator.ours().values()), operator.ours()
+    assert all(operator.resources().values()), operator.resources()
     outputs = operator.outputs()
     assert set(outputs) == {"TokenUrl", "FunctionName", "SecretArn", "DashboardUrl", "LogGroup"}
     assert re.fullmatch(r"https://\w+\.execute-api\.eu-west-1\.amazonaws\.com/token", outputs["TokenUrl"])
 
-    # The key: refused, unproved, proved.
+    # The key: refused, rejected by OpenAI, stored.
     version, status, body = operator.mint()
     assert (version, status, body["code"]) == (1, 503, "key_unavailable")
     made = operator.secret()
     assert made["OPENAI_API_KEY"] == "not set yet, run make key" and len(made["SAFETY_IDENTIFIER_KEY"]) == 64
     for wrong in ["\n", "sk-short\n", "sk-proj-0123456789 with spaces\n", "0123456789-0123456789 no prefix\n"]:
-        assert "nothing is changed" in operator.make("key", stdin=wrong, fails=True)
+        assert "Nothing was changed." in operator.make("key", stdin=wrong, fails=True)
     post(f"{simulator}/simulator/faults", b'{"fault": "unauthorized"}')
     said = operator.make("key", stdin=f"{KEY}\n", fails=True)
-    assert "OpenAI answers 401 to this key. Nothing is changed." in said
+    assert "OpenAI answered 401 to this key. Nothing was changed." in said
     assert operator.secret() == made
     said = operator.make("key", stdin=f"  {KEY}\n")
-    assert "OpenAI mints with this key." in said and "The key is stored." in said
+    assert "OpenAI issued a test token with this key." in said and "The key is stored." in said
     assert operator.secret() == made | {"OPENAI_API_KEY": KEY}
 
-    # The deployed function mints: through its alias, through its API, and the built binary in Lambda's emulator.
+    # The deployed function mints through its alias and through its API, and the built binary mints in Lambda's emulator.
     assert operator.mint()[:2] == (1, 200)
     host = outputs["TokenUrl"].split("/")[2].split(".")[0] + ".execute-api.localhost"
     status, _, text = post(f"{stand_in}/token", b"{}", {"Host": host, "Origin": "https://app.example.com"})
@@ -187,35 +192,35 @@ def test_the_life_of_a_stack(stand_in, simulator, in_lambda, architecture):
     said = operator.make("logs", "FOLLOW=no")
     assert "key_unavailable" in said and "ek_" not in said
 
-    # Who asked: what the log and OpenAI know them by is what `make caller` makes of their address.
+    # The caller: the log and OpenAI have the identifier that `make caller` computes from the address.
     address = json.loads(EVENT)["requestContext"]["http"]["sourceIp"]
     identifier = operator.identifier(ADDRESS=address)
     assert f'"caller": "{identifier}"' in said
     seen = json.loads(post(f"{simulator}/simulator/requests", None, method="GET")[2])
     assert identifier in json.dumps(seen)
 
-    # Without a test mint, where OpenAI cannot be asked from here.
+    # Without a test token, if OpenAI cannot be reached from here.
     post(f"{simulator}/simulator/faults", b'{"fault": "reset", "times": 9}')
-    assert "could not be asked" in operator.make("key", stdin=f"{KEY}\n", fails=True)
+    assert "could not be reached" in operator.make("key", stdin=f"{KEY}\n", fails=True)
     assert "The key is stored." in operator.make("key", "PROVE=no", stdin=f"{KEY}2\n")
     assert operator.secret()["OPENAI_API_KEY"] == f"{KEY}2"
     post(f"{simulator}/simulator/faults", None, method="DELETE")
 
-    # Versions: by hand, back, and not further back than the first.
-    assert "Version 2 is live, before it was 1." in operator.make("update-code")
+    # Versions: published by hand, rolled back, and never further back than the first.
+    assert "Version 2 is live; before, it was 1." in operator.make("update-code")
     assert operator.mint()[:2] == (2, 200)
-    assert "Version 1 is live, before it was 2." in operator.make("rollback")
+    assert "Version 1 is live; before, it was 2." in operator.make("rollback")
     assert operator.mint()[:2] == (1, 200)
-    assert "Version 1 is the first there is" in operator.make("rollback", fails=True)
+    assert "Version 1 is the first one" in operator.make("rollback", fails=True)
 
-    # The brake. ministack stores the concurrency of 0, but runs the function all the same.
+    # A pause. ministack stores the concurrency of 0, but still runs the function.
     concurrency = operator.client("lambda").get_function_concurrency
     operator.make("pause")
     assert concurrency(FunctionName=outputs["FunctionName"])["ReservedConcurrentExecutions"] == 0
     operator.make("resume")
     assert "ReservedConcurrentExecutions" not in concurrency(FunctionName=outputs["FunctionName"])
 
-    # Again without a change, then with one.
+    # Deployed again without a change, then with one.
     said = operator.deploy()
     assert "No changes to deploy" in said and "is live" not in said and operator.mint()[0] == 1
     operator.deploy(TokenTtlSeconds="60", ReservedConcurrency="7", LogLevel="DEBUG")
@@ -228,11 +233,11 @@ def test_the_life_of_a_stack(stand_in, simulator, in_lambda, architecture):
     assert concurrency(FunctionName=outputs["FunctionName"])["ReservedConcurrentExecutions"] == 7
 
     operator.make("delete", "FLAGS=--no-prompts")
-    left = operator.ours()
+    left = operator.resources()
     assert not any(left.values()), left
 
 
-def test_the_nested_stacks_are_made_too(with_nested_stacks, simulator, architecture):
+def test_the_nested_stacks_are_created(with_nested_stacks, simulator, architecture):
     operator = Operator(with_nested_stacks, simulator, architecture)
     operator.deploy()
     cloudformation = operator.client("cloudformation")
@@ -242,9 +247,7 @@ def test_the_nested_stacks_are_made_too(with_nested_stacks, simulator, architect
         if resource["ResourceType"] == "AWS::CloudFormation::Stack"
     ]
     made = [
-        resource
-        for stack in nested
-        for resource in cloudformation.describe_stack_resources(StackName=stack)["StackResources"]
+        resource for stack in nested for resource in cloudformation.describe_stack_resources(StackName=stack)["StackResources"]
     ]
     assert [resource["ResourceType"] for resource in made] == ["AWS::CloudWatch::Dashboard"], "no pipeline by default"
     assert all(resource["PhysicalResourceId"] for resource in made)
@@ -253,24 +256,24 @@ def test_the_nested_stacks_are_made_too(with_nested_stacks, simulator, architect
     assert len(json.loads(body)["widgets"][0]["properties"]["alarms"]) == 12
 
 
-def hashed(key, who):
-    return hmac.new(key, who.encode(), "sha256").hexdigest()
+def hashed(key, identity):
+    return hmac.new(key, identity.encode(), "sha256").hexdigest()
 
 
-def test_a_caller_is_known_by_one_identifier_and_blocked_by_it(stand_in, simulator, architecture):
+def test_a_caller_has_one_identifier_and_is_blocked_by_it(stand_in, simulator, architecture):
     operator = Operator(stand_in, simulator, architecture)
     operator.deploy()
     key = operator.secret()["SAFETY_IDENTIFIER_KEY"].encode()
 
-    # Under the stack's own key, before there is an OpenAI key.
-    for address, known_by in [
+    # Hashed under the stack's own key, before there is an OpenAI key.
+    for address, canonical in [
         ("203.0.113.9", "203.0.113.9"),
         ("::ffff:203.0.113.9", "203.0.113.9"),
         ("2001:0DB8:1:2:ffff::1", "2001:db8:1:2::"),
         ("2001:db8::1", "2001:db8::"),
         ("::1", "::"),
     ]:
-        assert operator.identifier(ADDRESS=address) == hashed(key, f"address:{known_by}"), address
+        assert operator.identifier(ADDRESS=address) == hashed(key, f"address:{canonical}"), address
     for subject in ["auth0|5f7c8ec7c33c6c004bbafe82", "a$b $(shell false) $$ `false` \"'\\ #x;&|<>* ü", "-x"]:
         assert operator.identifier(SUBJECT=subject) == hashed(key, f"subject:{subject}"), subject
     said = operator.make("caller", SUBJECT=" in the environment ")
@@ -279,7 +282,7 @@ def test_a_caller_is_known_by_one_identifier_and_blocked_by_it(stand_in, simulat
     assert "the saved query token-mint/one caller." in said
     assert "AuthIssuer is not set" in said and "AuthIssuer" not in operator.make("caller", "ADDRESS=203.0.113.9")
 
-    # Who is meant has to be clear.
+    # Exactly one caller must be named.
     for command, arguments in [
         ("caller", []),
         ("caller", ["SUBJECT=a", "ADDRESS=203.0.113.9"]),
@@ -288,35 +291,35 @@ def test_a_caller_is_known_by_one_identifier_and_blocked_by_it(stand_in, simulat
         ("block", [f"CALLER={identifier}", "SUBJECT=a"]),
         ("unblock", []),
     ]:
-        assert "Say who is meant" in operator.make(command, *arguments, fails=True)
+        assert "Give exactly one of" in operator.make(command, *arguments, fails=True)
     for address in ["203.0.113", "203.0.113.9/24", "localhost", "203.0.113.9, 10.0.0.1"]:
-        assert "no IP address" in operator.make("caller", f"ADDRESS={address}", fails=True)
+        assert "is not an IP address" in operator.make("caller", f"ADDRESS={address}", fails=True)
     for malformed in [identifier[1:], identifier + "0", "g" + identifier[1:]]:
-        assert "CALLER is no identifier" in operator.make("block", f"CALLER={malformed}", fails=True)
+        assert "CALLER must be an identifier" in operator.make("block", f"CALLER={malformed}", fails=True)
 
-    # The list is kept beside all else that the secret holds, and `make key` keeps it.
+    # The list is stored beside the secret's other fields, and `make key` keeps it.
     made = operator.secret()
     said = operator.make("block", f"CALLER={identifier}")
-    assert re.search(r"is blocked\..* request after \d\d:\d\d:\d\d ", said.replace("\n", " "))
+    assert re.search(r"Blocked \w{64}\..* request after \d\d:\d\d:\d\d\.", said.replace("\n", " "))
     assert operator.secret() == made | {"BLOCKED_CALLERS": [identifier]}
     assert f"make unblock CALLER={identifier}" in operator.make("caller", SUBJECT=" in the environment ")
     other = operator.identifier(ADDRESS="203.0.113.9")
     operator.make("block", "ADDRESS=203.0.113.9")
-    assert "is blocked already" in operator.make("block", f"CALLER={other.upper()}", fails=True)
-    assert "no one any more" not in operator.make("key", stdin=f"{KEY}\n")
+    assert "is already blocked" in operator.make("block", f"CALLER={other.upper()}", fails=True)
+    assert "no longer match" not in operator.make("key", stdin=f"{KEY}\n")
     assert operator.secret() == made | {"OPENAI_API_KEY": KEY, "BLOCKED_CALLERS": [identifier, other]}
     operator.make("unblock", f"CALLER={identifier}")
     assert "is not blocked" in operator.make("unblock", f"CALLER={identifier}", fails=True)
     assert operator.secret() == made | {"OPENAI_API_KEY": KEY, "BLOCKED_CALLERS": [other]}
 
-    # A secret that is full.
+    # A secret without room for another entry.
     full = operator.secret() | {"note": "x" * 65_300}
     operator.set_secret(json.dumps(full))
-    assert "over the 65536 bytes" in operator.make("block", f"CALLER={identifier}", fails=True)
+    assert "would exceed the 65536 bytes" in operator.make("block", f"CALLER={identifier}", fails=True)
     assert operator.secret() == full
 
 
-def test_a_secret_that_is_just_the_key_keeps_its_callers_identifiers(stand_in, simulator, architecture):
+def test_a_secret_in_plain_text_keeps_its_callers_identifiers(stand_in, simulator, architecture):
     operator = Operator(stand_in, simulator, architecture)
     operator.deploy(KeyTtlSeconds="0")
     operator.set_secret(f" {KEY}\n")
@@ -330,8 +333,8 @@ def test_a_secret_that_is_just_the_key_keeps_its_callers_identifiers(stand_in, s
     operator.make("block", "CALLER=" + "0" * 64)
     assert operator.secret() == {"OPENAI_API_KEY": KEY, "BLOCKED_CALLERS": ["0" * 64]}
     assert operator.identifier(ADDRESS=address) == identifier
-    assert "no one any more" not in operator.make("key", stdin=f"{KEY}\n")
-    assert "stop no one any more" in operator.make("key", stdin=f"{KEY}2\n")
+    assert "no longer match" not in operator.make("key", stdin=f"{KEY}\n")
+    assert "no longer match any caller" in operator.make("key", stdin=f"{KEY}2\n")
     assert operator.secret() == {"OPENAI_API_KEY": f"{KEY}2", "BLOCKED_CALLERS": ["0" * 64]}
     assert operator.identifier(ADDRESS=address) != identifier
     operator.set_secret(f"{KEY}\n")
@@ -340,7 +343,7 @@ def test_a_secret_that_is_just_the_key_keeps_its_callers_identifiers(stand_in, s
 
     for text, sentence in [
         ("{", "is not JSON"),
-        ('{"OPENAI_API_KEY": "sk-a", "BLOCKED_CALLERS": "x"}', "not a list of texts"),
+        ('{"OPENAI_API_KEY": "sk-a", "BLOCKED_CALLERS": "x"}', "not a list of strings"),
         ("not set yet", "no OpenAI key yet"),
     ]:
         operator.set_secret(text)
@@ -353,9 +356,9 @@ def test_a_blocked_caller_is_refused_until_they_are_unblocked(stand_in, simulato
     operator.make("key", stdin=f"{KEY}\n")
 
     def mint_until(wanted):
-        """The first answers may still go by the secret as it was: an instance reads it again behind a request."""
+        """The first answers may follow the earlier secret: an instance reads it again in the background."""
         answers = []
-        while not answers or answers[-1] != wanted and len(answers) < 20:
+        while not answers or (answers[-1] != wanted and len(answers) < 20):
             _, status, body = operator.mint()
             answers.append((status, body.get("code")))
         return answers[-1]
@@ -368,35 +371,35 @@ def test_a_blocked_caller_is_refused_until_they_are_unblocked(stand_in, simulato
     assert mint_until((200, None)) == (200, None)
 
 
-def test_a_deployment_that_would_be_open_by_accident_fails_and_makes_nothing(stand_in, simulator, architecture):
+def test_a_deployment_that_would_be_open_by_accident_fails_and_creates_nothing(stand_in, simulator, architecture):
     operator = Operator(stand_in, simulator, architecture)
     issuer, audience = "https://login.example.com", "page"
-    who, together = "Say who may ask for tokens", {"AuthIssuer": issuer, "AuthAudience": audience}
+    open_to_all, together = "Say who may ask for tokens", {"AuthIssuer": issuer, "AuthAudience": audience}
     for sentence, given in [
-        (who, {}),
-        (who, {"AllowedOrigins": "*"}),
-        (who, {"AllowedOrigins": "https://app.example.com,*"}),
+        (open_to_all, {}),
+        (open_to_all, {"AllowedOrigins": "*"}),
+        (open_to_all, {"AllowedOrigins": "https://app.example.com,*"}),
         ("AllowedOrigins must be * alone", {"AllowedOrigins": "https://app.example.com,*", "PublicEndpoint": "yes"}),
         ("AllowedOrigins has an empty entry", {"AllowedOrigins": "https://app.example.com,,https://b.example"}),
         ("With AuthIssuer, give AuthAudience too", {"AuthIssuer": issuer}),
         ("With AuthAudience, give AuthIssuer too", {"AuthAudience": audience, "PublicEndpoint": "yes"}),
     ]:
-        nothing = dict.fromkeys(["AllowedOrigins", "AuthIssuer", "AuthAudience", "PublicEndpoint"])
-        said = operator.deploy(fails=True, **nothing | given)
+        unset = dict.fromkeys(["AllowedOrigins", "AuthIssuer", "AuthAudience", "PublicEndpoint"])
+        said = operator.deploy(fails=True, **unset | given)
         assert sentence in " ".join(said.split()), given
-        assert not any(operator.ours().values()), operator.ours()
+        assert not any(operator.resources().values()), operator.resources()
 
-    # Each of the three ways to say who may ask is enough.
-    operator.deploy(**nothing | {"PublicEndpoint": "yes"})
+    # Each of the three ways to state the permitted callers is enough.
+    operator.deploy(**unset | {"PublicEndpoint": "yes"})
     function = operator.outputs()["FunctionName"]
     operator.deploy(PublicEndpoint="", **together)
     operator.deploy(AuthIssuer="", AuthAudience="", AllowedOrigins="https://app.example.com", DailyMintLimit="7")
-    [table] = operator.ours()["tables"]
+    [table] = operator.resources()["tables"]
     variables = operator.client("lambda").get_function_configuration(FunctionName=function)["Environment"]["Variables"]
     assert (variables["QUOTA_TABLE"], variables["DAILY_MINT_LIMIT"]) == (table, "7")
 
 
-def test_quotas_hold_through_the_deployed_function_and_can_be_turned_off_and_back(stand_in, simulator, architecture):
+def test_quotas_apply_in_the_deployed_function_and_can_be_turned_off_and_on(stand_in, simulator, architecture):
     operator = Operator(stand_in, simulator, architecture)
     operator.deploy(QuotaPerDay="2")
     operator.make("key", stdin=f"{KEY}\n")
@@ -406,11 +409,11 @@ def test_quotas_hold_through_the_deployed_function_and_can_be_turned_off_and_bac
     assert [operator.mint()[1] for _ in range(3)] == [200, 200, 200]
     operator.make("rollback")
     _, status, body = operator.mint()
-    assert (status, body["code"]) == (429, "quota_exceeded"), "the version before still finds its table"
+    assert (status, body["code"]) == (429, "quota_exceeded"), "the earlier version still finds its table"
 
 
-def test_with_an_issuer_only_its_own_signed_in_users_get_tokens(stand_in, simulator, architecture):
-    """ministack checks sign-ins as API Gateway does, and has an issuer of its own, which stands for any."""
+def test_with_an_issuer_only_its_signed_in_users_get_tokens(stand_in, simulator, architecture):
+    """ministack checks sign-ins as API Gateway does, and its own issuer takes the place of any other."""
     operator = Operator(stand_in, simulator, architecture)
     users = operator.client("cognito-idp")
     pool = users.create_user_pool(PoolName="users")["UserPool"]["Id"]
@@ -427,7 +430,7 @@ def test_with_an_issuer_only_its_own_signed_in_users_get_tokens(stand_in, simula
     users.admin_create_user(UserPoolId=pool, Username="someone")
     users.admin_set_user_password(UserPoolId=pool, Username="someone", Password="Passw0rd-of-the-tests", Permanent=True)
     page, token = signed_in("page")
-    _, of_another_application = signed_in("another application")
+    _, other_token = signed_in("another application")
 
     issuer = f"https://cognito-idp.eu-west-1.amazonaws.com/{pool}"
     operator.deploy(AllowedOrigins=None, AuthIssuer=issuer, AuthAudience=page)
@@ -438,26 +441,27 @@ def test_with_an_issuer_only_its_own_signed_in_users_get_tokens(stand_in, simula
         status, _, text = post(f"{stand_in}/token", b"{}", {"Host": host, **headers})
         return status, json.loads(text)
 
-    for headers in [{}, {"Authorization": "Bearer x"}, {"Authorization": f"Bearer {of_another_application}"}]:
+    for headers in [{}, {"Authorization": "Bearer x"}, {"Authorization": f"Bearer {other_token}"}]:
         status, answer = ask(**headers)
-        assert status == 401 and "code" not in answer, "the function is not even asked"
+        assert status == 401 and "code" not in answer, "the function is not invoked"
     status, answer = ask(Authorization=f"Bearer {token}")
     assert status == 200 and answer["value"].startswith("ek_")
     claims = token.split(".")[1]
     subject = json.loads(base64.urlsafe_b64decode(claims + "=" * (-len(claims) % 4)))["sub"]
-    told = json.loads(post(f"{simulator}/simulator/requests", None, method="GET")[2])[-1]["safety_identifier"]
-    assert operator.make("caller", f"SUBJECT={subject}").splitlines()[0] == told, "the caller is the token's subject"
+    sent = json.loads(post(f"{simulator}/simulator/requests", None, method="GET")[2])[-1]["safety_identifier"]
+    assert operator.make("caller", f"SUBJECT={subject}").splitlines()[0] == sent, "the caller is the token's subject"
     assert "AuthIssuer is set" in operator.make("caller", "ADDRESS=203.0.113.9")
 
 
-def test_the_key_is_asked_for_without_an_echo(stand_in, simulator, architecture):
+def test_the_key_is_entered_without_an_echo(stand_in, simulator, architecture):
     operator = Operator(stand_in, simulator, architecture)
     operator.deploy()
     terminal, other_end = pty.openpty()
     process = subprocess.Popen(
         ["make", "--no-print-directory", "key"],
         stdin=other_end, stdout=other_end, stderr=other_end, cwd=ROOT, env=operator.environment, start_new_session=True,
-        preexec_fn=lambda: __import__("fcntl").ioctl(0, __import__("termios").TIOCSCTTY, 0),
+        # The key is read from the controlling terminal.
+        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),  # noqa: PLW1509
     )  # fmt: skip
     os.close(other_end)
     shown = b""
@@ -468,15 +472,15 @@ def test_the_key_is_asked_for_without_an_echo(stand_in, simulator, architecture)
         while chunk := os.read(terminal, 1024):
             shown += chunk
     except OSError:
-        pass  # how Linux says that the other end is closed
+        pass  # Linux reports in this way that the other end is closed
     os.close(terminal)
     assert process.wait(timeout=30) == 0, shown
     assert b"The key is stored." in shown and KEY.encode() not in shown
     assert operator.secret()["OPENAI_API_KEY"] == KEY
 
 
-def test_the_guided_deployment_asks_for_each_parameter_by_a_name_that_says_it(stand_in, tmp_path):
-    # In a copy, since it writes the answers into samconfig.toml.
+def test_the_guided_deployment_asks_for_each_parameter_by_a_clear_name(stand_in, tmp_path):
+    # In a copy, because it writes the answers into samconfig.toml.
     shutil.copy(ROOT / "samconfig.toml", tmp_path)
     shutil.copytree(ROOT / ".aws-sam/build", tmp_path / ".aws-sam/build")
     ran = subprocess.run(
@@ -488,11 +492,11 @@ def test_the_guided_deployment_asks_for_each_parameter_by_a_name_that_says_it(st
     asked = re.findall(r"Parameter (\w+) \[(.*?)\]: ", said)
     template = yaml_parse((ROOT / "template.yaml").read_text())
     assert asked == [(name, str(parameter["Default"])) for name, parameter in template["Parameters"].items()], said
-    # These prompts show no description: what is counted says in what.
+    # These prompts show no description, so each number has its unit in its name.
     for name, default in asked:
         if default.isdigit():
             assert re.search(r"Seconds|Days|Milliseconds|PerMinute|PerDay|Limit", name), name
-    # Enter to everything is a deployment with the defaults, and allowed to make what is nested. But the defaults let no one
-    # in, and so it ends with the sentence that says who may be.
+    # Enter at every prompt deploys the defaults, with the right to create nested stacks. The defaults admit no caller, so the
+    # deployment ends with the message that names the ways to admit some.
     assert "CAPABILITY_AUTO_EXPAND" in said
     assert ran.returncode == 1 and "Say who may ask for tokens: give the pages in AllowedOrigins" in " ".join(said.split())

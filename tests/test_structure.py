@@ -2,10 +2,10 @@
 
 A file imports another one if it names one of its items: in a `use`, or in a path such as `crate::clock::now()`.
 
-- A file that declares `mod child;` does not import it by that. It does if it also uses an item of it (`use child::Item`,
-  `child::item()`), and then a child that uses an item of its parent (`use super::Item`) closes a circle.
-- An item is looked for where its path says. `use crate::Item` imports `lib.rs`, although that may only pass it on.
-- Tests inside a file, and files that exist only for tests, may import anything and are not checked.
+- Declaring `mod child;` is not an import. Using an item of the child is one (`use child::Item`, `child::item()`), and then a
+  child that uses an item of its parent (`use super::Item`) closes a circle.
+- A path counts as an import of the file that it names. `use crate::Item` imports `lib.rs`, even if that only re-exports it.
+- Tests in a file, and files that exist only for tests, may import any file and are not checked.
 """
 
 import pathlib
@@ -15,7 +15,7 @@ import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 
-# Crates without a circle. Add a crate here once its circles are open.
+# Crates without circles. Add a crate here once it has none.
 CRATES = ["function/src", "simulator/src"]
 
 NO_CODE = re.compile(
@@ -24,11 +24,11 @@ NO_CODE = re.compile(
 
 
 class Crate:
-    """The module files below a crate's root, and which items each imports from which other."""
+    """The module files of a crate, and the items that each imports from the others."""
 
     def __init__(self, root):
         self.root = root
-        # Module path, such as ("call", "session"), to its file; and the code of each.
+        # From a module path, such as ("call", "session"), to its file and to its code.
         self.files = {}
         self.code = {}
         self._add((), root / "lib.rs", root)
@@ -44,7 +44,7 @@ class Crate:
             self._add((*module, child), beside if beside.exists() else below, folder / child)
 
     def _imports_of(self, module):
-        """Module to the names of its items that the code of this module uses."""
+        """From each imported module to the names of its items that this module uses."""
         code, found = self.code[module], {}
         paths = [path for tree in re.findall(r"\buse\s+([^;]+);", code) for path in leaves(tree)]
         elsewhere = re.sub(r"\buse\s+[^;]+;", "", code)
@@ -58,7 +58,7 @@ class Crate:
         return found
 
     def _resolve(self, module, path):
-        """The module that has what a path names, and the name: the item's, or the module's if the path ends there."""
+        """The module that contains a path's item, and the name of the item, or of the module if the path ends there."""
         path = list(path)
         at = module
         if path[0] == "crate":
@@ -75,7 +75,7 @@ class Crate:
         return at, path[0] if path else (at[-1] if at else "crate")
 
     def circles(self):
-        """One sentence for each circle of imports, the shortest through each file that is in one."""
+        """One sentence for each circle of imports: the shortest circle through each file."""
         sentences, seen = [], set()
         for start in sorted(self.files):
             circle = self._shortest_circle(start)
@@ -83,7 +83,7 @@ class Crate:
                 seen |= set(circle)
                 ties = [
                     f"{self._name(one)} imports {', '.join(sorted(self.imports[one][other]))} from {self._name(other)}"
-                    for one, other in zip(circle, [*circle[1:], circle[0]])
+                    for one, other in zip(circle, [*circle[1:], circle[0]], strict=True)
                 ]
                 sentences.append("; ".join(ties))
         return sentences
@@ -108,7 +108,7 @@ class Crate:
 
 
 def leaves(tree):
-    """The paths of a `use`, such as `a::{b, c::d}`."""
+    """The paths of a `use` tree, such as `a::{b, c::d}`."""
     tree = re.sub(r"\s+as\s+\w+", "", tree).strip()
     before, brace, inside = tree.partition("{")
     if not brace:
@@ -126,7 +126,7 @@ def leaves(tree):
 
 
 @pytest.mark.parametrize("crate", CRATES)
-def test_no_file_imports_itself_through_others(crate):
+def test_no_file_imports_itself_through_other_files(crate):
     checked = Crate(ROOT / crate)
     assert len(checked.files) > 5
     assert sum(map(len, checked.imports.values())) > 5
@@ -146,46 +146,46 @@ def circles(tmp_path):
     return of
 
 
-def test_a_line_of_imports_is_no_circle(circles):
+def test_a_chain_of_imports_is_not_a_circle(circles):
     lib = "pub mod a;\nmod b;\nmod c;\n"
     assert circles(lib=lib, a="use crate::b::B;", b="use crate::c;\npub struct B;", c="use std::fmt;") == []
 
 
-def test_a_circle_of_two_is_named_with_its_files_and_names(circles):
+def test_a_circle_of_two_is_reported_with_files_and_items(circles):
     a = "use crate::{b::{One, Two as Second, three}, c};\npub struct A;"
     found = circles(lib="mod a;\nmod b;\nmod c;", a=a, b="fn b() -> crate::a::A { A }", c="")
     assert found == ["a.rs imports One, Two, three from b.rs; b.rs imports A from a.rs"]
 
 
-def test_a_circle_of_three_is_found_and_named_in_order(circles):
+def test_a_circle_of_three_is_reported_in_order(circles):
     found = circles(lib="mod a;\nmod b;\nmod c;", a="use crate::b;", b="use super::c::{self, C};", c="use crate::a::A;")
     assert found == ["a.rs imports b from b.rs; b.rs imports C, c from c.rs; c.rs imports A from a.rs"]
 
 
-def test_each_circle_is_named_once(circles):
+def test_each_circle_is_reported_once(circles):
     lib = "mod a;\nmod b;\nmod c;\nmod d;"
     found = circles(lib=lib, a="use crate::b::B;", b="use crate::a::A;", c="use crate::d::D;", d="use crate::c::C;")
     assert len(found) == 2
 
 
-def test_a_parent_that_uses_its_child_is_no_circle_until_the_child_uses_the_parent(circles):
+def test_a_parent_and_its_child_are_a_circle_if_each_uses_the_other(circles):
     lib, parent = "mod a;", "mod child;\npub use child::Child;\nfn a() { child::start() }\npub struct Parent;"
     assert circles(lib=lib, a__mod=parent, a__child="pub struct Child;") == []
-    tied = "a/mod.rs imports Child, start from a/child.rs; a/child.rs imports Parent from a/mod.rs"
-    assert circles(lib=lib, a__mod=parent, a__child="use super::Parent;") == [tied]
-    assert circles(lib=lib, a__mod=parent, a__child="use crate::a::Parent;") == [tied]
+    expected = "a/mod.rs imports Child, start from a/child.rs; a/child.rs imports Parent from a/mod.rs"
+    assert circles(lib=lib, a__mod=parent, a__child="use super::Parent;") == [expected]
+    assert circles(lib=lib, a__mod=parent, a__child="use crate::a::Parent;") == [expected]
 
 
-def test_a_parent_that_only_declares_its_child_imports_nothing(circles):
+def test_declaring_a_child_is_not_an_import(circles):
     assert circles(lib="mod a;", a__mod="mod child;\npub struct Parent;", a__child="use super::Parent;") == []
 
 
-def test_siblings_below_a_parent_can_be_a_circle(circles):
+def test_siblings_can_be_a_circle(circles):
     found = circles(lib="mod a;", a__mod="mod b;\nmod c;", a__b="use super::c::C;", a__c="use crate::a::b::B;")
     assert found == ["a/b.rs imports C from a/c.rs; a/c.rs imports B from a/b.rs"]
 
 
-def test_comments_strings_and_tests_import_nothing(circles):
+def test_comments_strings_and_tests_are_not_imports(circles):
     a = """
         // use crate::b::B;
         /* crate::b::B */
@@ -200,5 +200,5 @@ def test_comments_strings_and_tests_import_nothing(circles):
     assert circles(lib="mod a;\nmod b;\n#[cfg(test)]\nmod c;", a=a, b="use crate::a::A;") == []
 
 
-def test_another_crate_of_the_same_name_is_not_a_module(circles):
+def test_an_external_crate_with_a_module_name_is_not_a_module(circles):
     assert circles(lib="mod a;\nmod http;", a="use http::Method;\npub struct A;", http="use crate::a::A;") == []

@@ -1,7 +1,8 @@
-"""The template by itself: linters have nothing to say, and what it says agrees with the code and the Makefile.
+"""The template by itself: linters report no findings, and it agrees with the code and the Makefile.
 
-What no stand-in of AWS enforces is checked here instead: permissions, throttling, CORS, gradual deployment."""
+Permissions, throttling, CORS and gradual deployments are checked here, because the stand-in of AWS does not enforce them."""
 
+import itertools
 import json
 import re
 import subprocess
@@ -19,7 +20,7 @@ RESOURCES = TEMPLATE["Resources"]
 SOURCE = (ROOT / "template.yaml").read_text()
 DASHBOARD = yaml_parse((ROOT / "infra/dashboard.yaml").read_text())
 
-# What AWS itself publishes (its developer guides: "Working with HTTP API metrics", "Types of metrics for Lambda").
+# The metrics that AWS itself publishes (developer guides: "Working with HTTP API metrics", "Types of metrics for Lambda").
 AWS_METRICS = {
     **{("AWS/ApiGateway", name): {"ApiId"} for name in ("4xx", "5xx", "Count", "Latency", "IntegrationLatency")},
     **{("AWS/Lambda", name): {"FunctionName"} for name in ("Errors", "Throttles", "ConcurrentExecutions", "Invocations")},
@@ -35,7 +36,7 @@ def tool(name, environment="tools"):
     return str(ROOT / f".venv/{environment}/bin/{name}")
 
 
-def test_sam_and_cfn_lint_find_nothing():
+def test_sam_and_cfn_lint_report_no_findings():
     validated = run(tool("sam"), "validate", "--lint")
     assert validated.returncode == 0, validated.stdout + validated.stderr
     templates = ["template.yaml", *map(str, sorted((ROOT / "infra").glob("*.yaml")))]
@@ -43,7 +44,7 @@ def test_sam_and_cfn_lint_find_nothing():
     assert linted.returncode == 0, linted.stdout
 
 
-def test_checkov_finds_nothing_that_is_not_answered_in_place():
+def test_checkov_reports_no_findings_beyond_the_explained_exceptions():
     scanned = run(
         tool("checkov", "checkov"), "--framework", "cloudformation", "--skip-download", "--quiet", "--output", "json",
         "--file", "template.yaml", *map(str, sorted((ROOT / "infra").glob("*.yaml"))),
@@ -54,28 +55,28 @@ def test_checkov_finds_nothing_that_is_not_answered_in_place():
     assert report["summary"]["parsing_errors"] == 0
 
 
-def test_the_template_sets_what_the_function_reads_and_nothing_else():
+def test_the_template_sets_exactly_the_variables_of_the_function():
     config = (ROOT / "function/src/config.rs").read_text()
-    read = {name for name in re.findall(r'^const ([A-Z_]+): &str = "\1";', config, re.MULTILINE)}
+    read = set(re.findall(r'^const ([A-Z_]+): &str = "\1";', config, re.MULTILINE))
     set_ = set(RESOURCES["MintFunction"]["Properties"]["Environment"]["Variables"])
     assert set_ == {name for name in read if not name.startswith("AWS_LAMBDA_")}
 
 
-def test_every_parameter_and_output_is_described_and_every_parameter_used():
+def test_parameters_and_outputs_are_described_and_parameters_are_used():
     groups = TEMPLATE["Metadata"]["AWS::CloudFormation::Interface"]["ParameterGroups"]
     assert [name for group in groups for name in group["Parameters"]] == list(TEMPLATE["Parameters"])
     for name, parameter in TEMPLATE["Parameters"].items():
         assert len(parameter["Description"]) > 40 and "Default" in parameter, name
         if parameter["Default"] == "" and name not in ("Repository",):
-            assert re.search(r"\bEmpty\b", parameter["Description"]), f"{name} does not say what empty means"
+            assert re.search(r"\bEmpty\b", parameter["Description"]), f"{name}: the description must explain the empty value"
         assert re.search(rf"!Ref {name}\b|\${{{name}}}", SOURCE), f"{name} is not used"
     for output in TEMPLATE["Outputs"].values():
         assert len(output["Description"]) > 20
 
 
 @pytest.fixture
-def records(in_lambda, simulator, aws):
-    """Real records of the release binary, with all that it can know: of a mint, and of a refusal by OpenAI."""
+def log(in_lambda, simulator, aws):
+    """All lines that the release binary logs at DEBUG: of a mint, and of a refusal by OpenAI."""
     endpoint, session = aws
     table = {name: RESOURCES["QuotaTable"]["Properties"][name] for name in ("AttributeDefinitions", "KeySchema", "BillingMode")}
     session.client("dynamodb", endpoint_url=endpoint).create_table(TableName="quotas", **table)
@@ -87,14 +88,50 @@ def records(in_lambda, simulator, aws):
     invoke(event)
     post(f"{simulator}/simulator/faults", b'{"fault": "not-found"}')
     invoke(event)
-    minted, refused = [json.loads(line) for line in program.log.read_text().splitlines() if line.startswith('{"_aws"')]
+    return [json.loads(line) for line in program.log.read_text().splitlines() if line.startswith("{")]
+
+
+@pytest.fixture
+def records(log):
+    """Real records, with all that they can contain."""
+    minted, refused = [line for line in log if "_aws" in line]
     assert (minted["Code"], refused["Code"]) == ("ok", "openai_rejected_session")
-    assert f'"span":{{"requestId":"{minted["requestId"]}"' in program.log.read_text(), "DEBUG lines are of a request"
+    spans = [line["span"]["requestId"] for line in log if "span" in line]
+    assert {minted["requestId"], refused["requestId"]} == set(spans), "DEBUG lines are of a request"
     return minted, refused
 
 
+# Lambda's own names, from the most detailed to the least (its API reference, "LoggingConfig").
+APPLICATION_LEVELS = ["TRACE", "DEBUG", "INFO", "WARN", "ERROR", "FATAL"]
+
+
+def level_in_lambda(line):
+    """The level that Lambda takes a line for ("Log-level filtering"): INFO without a valid level and an RFC 3339 timestamp."""
+    stated = str(line.get("level")).upper()
+    stamped = re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)", str(line.get("timestamp")))
+    return stated if stamped and stated in APPLICATION_LEVELS else "INFO"
+
+
+def test_lambda_drops_no_line_that_the_function_logs(log):
+    logging = RESOURCES["MintFunction"]["Properties"]["LoggingConfig"]
+    assert logging["LogFormat"] == "JSON"
+    least = APPLICATION_LEVELS.index(logging.get("ApplicationLogLevel", "INFO"))
+    dropped = [line for line in log if APPLICATION_LEVELS.index(level_in_lambda(line)) < least]
+    assert not dropped, f"Lambda drops {len(dropped)} of {len(log)} lines"
+    assert {level_in_lambda(line) for line in log if "_aws" not in line} >= {"DEBUG"}, "DEBUG lines state their level and time"
+    assert {level_in_lambda(line) for line in log if "_aws" in line} == {"INFO"}
+    for level in TEMPLATE["Parameters"]["LogLevel"]["AllowedValues"]:
+        assert APPLICATION_LEVELS.index(level) >= least, f"LogLevel={level} would show nothing more"
+
+
+def test_lambda_writes_the_platform_lines_that_the_bill_counts():
+    """At WARN there is no platform.start, and a platform.report of failures only; DEBUG adds further lines."""
+    assert RESOURCES["MintFunction"]["Properties"]["LoggingConfig"]["SystemLogLevel"] == "INFO"
+    assert "platform.start and platform.report" in (ROOT / "estimate/cost.py").read_text()
+
+
 def published_by_the_function(records):
-    """Namespace, metric and dimensions out of its records."""
+    """The namespace, metric and dimensions in the function's records."""
     for record in records:
         for directive in record["_aws"]["CloudWatchMetrics"]:
             for metric in directive["Metrics"]:
@@ -102,7 +139,7 @@ def published_by_the_function(records):
                     yield (directive["Namespace"], metric["Name"]), set(dimensions)
 
 
-def watched_by_alarms():
+def metrics_of_alarms():
     for name, resource in RESOURCES.items():
         if resource["Type"] != "AWS::CloudWatch::Alarm":
             continue
@@ -114,7 +151,7 @@ def watched_by_alarms():
 
 
 def dashboard():
-    """The dashboard's body with every parameter in place of its name."""
+    """The dashboard's body with a value for each parameter."""
     body = DASHBOARD["Resources"]["Dashboard"]["Properties"]["DashboardBody"]["Fn::Sub"]
     names = [*DASHBOARD["Parameters"], "AWS::Region"]
     for name in names:
@@ -123,85 +160,101 @@ def dashboard():
     return json.loads(body)
 
 
-def watched_by_the_dashboard():
+def metrics_of_the_dashboard():
     for widget in dashboard()["widgets"]:
         for metric in widget["properties"].get("metrics", []):
             if isinstance(metric[0], str):
                 namespace, name, *rest = [part for part in metric if isinstance(part, str)]
-                yield widget["properties"]["title"], (namespace, name), dict(zip(rest[::2], rest[1::2]))
+                yield widget["properties"]["title"], (namespace, name), dict(zip(rest[::2], rest[1::2], strict=True))
             else:
                 search = re.search(r"{(\w+),([\w,]+)} MetricName=\"(\w+)\"", metric[0]["expression"])
                 yield widget["properties"]["title"], (search[1], search[3]), dict.fromkeys(search[2].split(","), None)
 
 
-def test_every_alarm_and_widget_watches_what_someone_publishes_under_these_dimensions(records):
+def test_every_alarm_and_widget_uses_a_metric_and_dimensions_that_are_published(records):
     published = [*AWS_METRICS.items(), *published_by_the_function(records)]
     codes = set(re.findall(r'"([a-z_]+)",\s+(?:NO_SESSION|")', (ROOT / "function/src/api/refusal.rs").read_text())) | {"ok"}
-    watched = [*watched_by_alarms(), *watched_by_the_dashboard()]
+    watched = [*metrics_of_alarms(), *metrics_of_the_dashboard()]
     assert len(watched) > 20
     for place, metric, dimensions in watched:
-        assert (metric, set(dimensions)) in published, f"{place} watches {metric} by {set(dimensions)}, which no one publishes"
+        assert (metric, set(dimensions)) in published, f"{place} uses {metric} by {set(dimensions)}, which is not published"
         if isinstance(dimensions.get("Code"), str):
-            assert dimensions["Code"] in codes, f"{place} waits for a code that does not exist"
+            assert dimensions["Code"] in codes, f"{place} uses a code that does not exist"
         of = {"ApiId": ({"Ref": "Api"}, "<ApiId>"), "FunctionName": ({"Ref": "MintFunction"}, "<FunctionName>")}
         for name, allowed in of.items():
-            assert dimensions.get(name) in (None, *allowed), f"{place} watches another stack's {name}"
+            assert dimensions.get(name) in (None, *allowed), f"{place} uses another stack's {name}"
 
 
 def saved_queries():
     return {name: found["Properties"] for name, found in RESOURCES.items() if found["Type"] == "AWS::Logs::QueryDefinition"}
 
 
-def test_every_saved_query_asks_for_what_a_record_has(records):
+def test_every_saved_query_uses_fields_of_a_record(records):
     queries = {name: query["QueryString"] for name, query in saved_queries().items()}
     assert len(queries) == 4
     [log_widget] = [widget for widget in dashboard()["widgets"] if widget["type"] == "log"]
     queries["dashboard"] = log_widget["properties"]["query"].partition(" | ")[2]
-    language = "filter or fields stats sort limit by as desc asc sum count bin substr ispresent".split()
+    language = [
+        "filter",
+        "or",
+        "fields",
+        "stats",
+        "sort",
+        "limit",
+        "by",
+        "as",
+        "desc",
+        "asc",
+        "sum",
+        "count",
+        "bin",
+        "substr",
+        "ispresent",
+    ]
     fields = {field for record in records for field in record} | {"@timestamp", "span"}
     for name, query in queries.items():
         comment = " ".join(line for line in query.splitlines() if line.startswith("#"))
         code = "\n".join(line for line in query.splitlines() if not line.startswith("#"))
         for field, value in re.findall(r"(\w+) = '(.*?)'", code):
             to_fill_in = value.isupper() and f"in place of {value}" in comment
-            assert to_fill_in or value in [record.get(field) for record in records], f"{name} waits for {field} = {value}"
+            assert to_fill_in or value in [record.get(field) for record in records], f"{name} filters for {field} = {value}"
         words = re.findall(r"(?<![\w'])@?[A-Za-z]\w*", re.sub(r"'.*?'", "", code))
-        named = {after for before, after in zip(words, words[1:]) if before == "as"}
+        named = {after for before, after in itertools.pairwise(words) if before == "as"}
         assert {"caller", "message", "requestId", "Code"} & set(words)
-        assert set(words) - set(language) - named <= fields, f"{name} asks for a field that no record has"
+        assert set(words) - set(language) - named <= fields, f"{name} uses a field that no record has"
 
 
-def test_saved_queries_are_the_stack_s_own_and_named_where_people_are_sent_to_them():
+def test_saved_queries_belong_to_the_stack_and_messages_name_them_correctly():
     queries = saved_queries().values()
     names = [query["Name"]["Fn::Sub"].removeprefix("${AWS::StackName}/") for query in queries]
     assert names == ["top callers", "refusals by code", "one request", "one caller"]
     assert all(query["LogGroupNames"] == [{"Ref": "FunctionLogs"}] for query in queries)
-    sent = re.findall(r"saved\s+query\s+(\w+\s+\w+)", SOURCE)
-    assert {" ".join(name.split()) for name in sent} == {"top callers"}
+    mentioned = re.findall(r"saved\s+query\s+(\w+\s+\w+)", SOURCE)
+    assert {" ".join(name.split()) for name in mentioned} == {"top callers"}
     assert "saved query {stack.name}/one caller." in (ROOT / "operate/callers.py").read_text()
 
 
-def test_an_alarm_tells_the_woken_person_what_to_do_and_reaches_them():
+def test_an_alarm_names_the_next_step_and_sends_an_email():
     targets = set(re.findall(r"^([a-z-]+):.*## ", (ROOT / "Makefile").read_text(), re.MULTILINE))
     alarms = {name: found["Properties"] for name, found in RESOURCES.items() if found["Type"] == "AWS::CloudWatch::Alarm"}
     assert len(alarms) == 12
     for name, alarm in alarms.items():
-        told = alarm["AlarmDescription"]
-        assert re.search(r"\b(run|raise|open|ask|make a new one|pay)\b", told, re.IGNORECASE), f"{name}: {told}"
-        assert set(re.findall(r"\bmake ([a-z-]+)", told)) - {"a"} <= targets, name
-        tell = [{"Fn::If": ["HasAlarmEmail", {"Ref": "AlarmTopic"}, {"Ref": "AWS::NoValue"}]}]
-        assert alarm["AlarmActions"] == alarm["OKActions"] == tell
+        text = alarm["AlarmDescription"]
+        assert re.search(r"\b(run|raise|open|ask|make a new one|pay)\b", text, re.IGNORECASE), f"{name}: {text}"
+        assert set(re.findall(r"\bmake ([a-z-]+)", text)) - {"a"} <= targets, name
+        email = [{"Fn::If": ["HasAlarmEmail", {"Ref": "AlarmTopic"}, {"Ref": "AWS::NoValue"}]}]
+        assert alarm["AlarmActions"] == alarm["OKActions"] == email
     shown = RESOURCES["DashboardStack"]["Properties"]["Parameters"]["AlarmArns"]["Fn::Join"][1]
     there = []
     for name, alarm in RESOURCES.items():
         if alarm["Type"] == "AWS::CloudWatch::Alarm":
             arn = {"Fn::GetAtt": [name, "Arn"]}
             there.append({"Fn::If": [alarm["Condition"], arn, {"Ref": "AWS::NoValue"}]} if "Condition" in alarm else arn)
-    assert sorted(shown, key=str) == sorted(there, key=str), "the dashboard shows all that are there"
+    assert sorted(shown, key=str) == sorted(there, key=str), "the dashboard shows every alarm"
 
 
-def test_the_table_is_there_whatever_the_limits_are():
-    """A version that still counts, as before a rollback or beside a canary, must find it."""
+def test_the_quota_table_exists_for_all_limits():
+    """An earlier version that still counts, after a rollback or during a gradual deployment, must find the table."""
     for name in ("QuotaTable", "QuotaUnavailableAlarm", "DailyLimitAlarm", "QuotaRefusalsAlarm"):
         assert "Condition" not in RESOURCES[name]
     assert RESOURCES["MintFunction"]["Properties"]["Environment"]["Variables"]["QUOTA_TABLE"] == {"Ref": "QuotaTable"}
@@ -213,12 +266,12 @@ def test_the_table_is_there_whatever_the_limits_are():
     assert table["BillingMode"] == "PAY_PER_REQUEST"
 
 
-def test_the_function_may_read_one_secret_count_in_one_table_and_write_its_log_and_nothing_else():
+def test_the_function_has_exactly_the_permissions_it_needs():
     role = RESOURCES["MintRole"]["Properties"]
     assert set(role) == {"Description", "AssumeRolePolicyDocument", "Policies"}
     always, sometimes = [], {}
-    for policy in role["Policies"]:
-        condition, policy, otherwise = policy.get("Fn::If", [None, policy, {"Ref": "AWS::NoValue"}])
+    for conditional in role["Policies"]:
+        condition, policy, otherwise = conditional.get("Fn::If", [None, conditional, {"Ref": "AWS::NoValue"}])
         assert otherwise == {"Ref": "AWS::NoValue"}
         granted = sometimes.setdefault(condition, []) if condition else always
         for statement in policy["PolicyDocument"]["Statement"]:
@@ -234,13 +287,13 @@ def test_the_function_may_read_one_secret_count_in_one_table_and_write_its_log_a
     assert sometimes == {
         "IsTraced": [("xray:PutTraceSegments", "*"), ("xray:PutTelemetryRecords", "*")],
     }
-    # No role but these, and no policy beside them, which could give the function more.
+    # There is no other role, and no separate policy that could give the function more.
     assert [name for name, found in RESOURCES.items() if "::IAM::" in found["Type"]] == ["MintRole"]
     assert RESOURCES["MintFunction"]["Properties"]["Role"] == {"Fn::GetAtt": ["MintRole", "Arn"]}
     assert "Policies" not in RESOURCES["MintFunction"]["Properties"]
 
 
-def test_nothing_but_post_token_is_reachable_and_all_of_it_throttled():
+def test_only_post_token_is_reachable_and_it_is_throttled():
     routes = [found["Properties"]["RouteKey"] for found in RESOURCES.values() if found["Type"].endswith("::Route")]
     assert routes == ["POST /token"]
     settings = RESOURCES["Stage"]["Properties"]["DefaultRouteSettings"]
@@ -252,18 +305,18 @@ def test_nothing_but_post_token_is_reachable_and_all_of_it_throttled():
     assert "AllowCredentials" not in cors[1]
 
 
-def everything(node):
-    """Each mapping in a template, however deep."""
+def mappings(node):
+    """Every mapping in a template, at every depth."""
     if isinstance(node, dict):
         yield node
     for inner in node.values() if isinstance(node, dict) else node if isinstance(node, list) else []:
-        yield from everything(inner)
+        yield from mappings(inner)
 
 
-def test_nothing_is_public_but_the_route(monkeypatch):
+def test_only_the_route_is_public(monkeypatch):
     monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-west-1")
     deployed = transformed("Canary10Percent5Minutes")
-    # What is made, AWS's own transform included. A type that is new here may be a new door: think, then add it.
+    # All types of resources, those of AWS's own transform included. A new type may be a new way in: consider it, then add it.
     assert {found["Type"].removeprefix("AWS::") for found in deployed.values()} == {
         "ApiGatewayV2::Api", "ApiGatewayV2::Authorizer", "ApiGatewayV2::Integration", "ApiGatewayV2::Route", "ApiGatewayV2::Stage",
         "CloudWatch::Alarm", "CodeDeploy::Application", "CodeDeploy::DeploymentGroup", "DynamoDB::Table", "IAM::Role",
@@ -278,10 +331,10 @@ def test_nothing_is_public_but_the_route(monkeypatch):
                 assert properties["Principal"] == "apigateway.amazonaws.com" and "SourceArn" in properties, name
                 assert "FunctionUrlAuthType" not in properties, name
             elif found["Type"] != "AWS::IAM::Role":
-                assert "Principal" not in json.dumps(found), f"{name} lets someone in by a policy of its own"
+                assert "Principal" not in json.dumps(found), f"{name} grants access by its own policy"
             assert not re.search(r"Url$|Policy$", found["Type"]) or found["Type"] == "AWS::IAM::Policy", name
             assert "ResourcePolicy" not in properties and "FunctionUrlConfig" not in properties, name
-        for inner in everything(resources):
+        for inner in mappings(resources):
             if "Principal" in inner:
                 principal = inner["Principal"]
                 assert not isinstance(principal, dict) or set(principal) == {"Service"}, inner
@@ -290,7 +343,7 @@ def test_nothing_is_public_but_the_route(monkeypatch):
                     assert re.fullmatch(r"[a-z]+\.amazonaws\.com", service), inner
 
 
-def test_with_an_issuer_the_route_asks_for_its_tokens_and_pages_may_send_them():
+def test_with_an_issuer_the_route_requires_its_tokens_and_cors_admits_them():
     assert TEMPLATE["Conditions"]["HasAuth"] == {"Fn::Not": [{"Fn::Equals": [{"Ref": "AuthIssuer"}, ""]}]}
     authorizer = RESOURCES["Authorizer"]
     assert authorizer["Condition"] == "HasAuth"
@@ -306,24 +359,38 @@ def test_with_an_issuer_the_route_asks_for_its_tokens_and_pages_may_send_them():
     assert route["AuthorizerId"] == {"Fn::If": ["HasAuth", {"Ref": "Authorizer"}, {"Ref": "AWS::NoValue"}]}
     cors = RESOURCES["Api"]["Properties"]["CorsConfiguration"]["Fn::If"][1]
     assert cors["AllowHeaders"] == {"Fn::If": ["HasAuth", ["content-type", "authorization"], ["content-type"]]}
-    # `sam local start-api` reads routes only where it meets them before a Serverless resource.
+    # `sam local start-api` reads only the routes in front of the first Serverless resource.
     assert list(RESOURCES).index("TokenRoute") < list(RESOURCES).index("MintFunction")
 
 
-def test_the_access_log_has_no_address():
+def test_the_access_log_contains_no_address():
     line = RESOURCES["Stage"]["Properties"]["AccessLogSettings"]["Format"]
     assert {"requestId", "status", "latency", "integrationRequestId"} <= set(json.loads(line))
     assert not re.search(r"identity|sourceIp|userAgent|ip\b", line, re.IGNORECASE)
 
 
-def test_what_holds_data_says_what_becomes_of_it():
+def test_the_access_log_needs_no_room_in_the_resource_policy():
+    """AWS, "Avoiding Amazon CloudWatch Logs resource policy size restrictions"; names are at most 512 characters."""
+    destination = RESOURCES["Stage"]["Properties"]["AccessLogSettings"]["DestinationArn"]
+    assert destination == {"Fn::GetAtt": ["AccessLogs", "Arn"]}
+    name = RESOURCES["AccessLogs"]["Properties"]["LogGroupName"]["Fn::Sub"]
+    assert name.startswith("/aws/vendedlogs/")
+    names = {
+        name.replace("${AWS::StackName}", stack).replace("${Api}", api)
+        for stack in ("a" * 128, "token-mint") for api in ("a1b2c3d4e5", "f6a7b8c9d0")
+    }  # fmt: skip
+    assert len(names) == 4, "two stacks, or one that is made again, have names of their own"
+    assert all(re.fullmatch(r"[.\-_/#A-Za-z0-9]{1,512}", name) for name in names)
+
+
+def test_resources_with_data_have_a_deletion_policy():
     for name, found in RESOURCES.items():
         if found["Type"] in ("AWS::SecretsManager::Secret", "AWS::Logs::LogGroup", "AWS::DynamoDB::Table"):
             assert found["DeletionPolicy"] == found["UpdateReplacePolicy"] == "Delete", name
 
 
 def transformed(deployment_type):
-    """The template as CloudFormation sees it after AWS's own transform."""
+    """The resources of the template after AWS's own transform."""
     defaults = {name: parameter["Default"] for name, parameter in TEMPLATE["Parameters"].items()}
     template = yaml_parse(SOURCE)
     for nested in [name for name, found in template["Resources"].items() if found["Type"] == "AWS::Serverless::Application"]:
@@ -335,7 +402,7 @@ def transformed(deployment_type):
     return translator.translate(template, parameters.parameter_values)["Resources"]
 
 
-def test_a_gradual_deployment_rolls_back_on_alarms_and_all_at_once_needs_no_codedeploy(monkeypatch):
+def test_gradual_deployments_roll_back_on_alarms_and_others_need_no_codedeploy(monkeypatch):
     monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-west-1")
     gradual = transformed("Canary10Percent5Minutes")
     groups = [found["Properties"] for found in gradual.values() if found["Type"] == "AWS::CodeDeploy::DeploymentGroup"]

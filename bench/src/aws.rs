@@ -1,4 +1,4 @@
-//! Secrets Manager and DynamoDB behind TLS, as far as a mint asks them.
+//! Stand-ins for Secrets Manager and DynamoDB behind TLS, with the two operations of a mint.
 
 use std::{
     io,
@@ -20,10 +20,10 @@ use serde_json::json;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::{TlsAcceptor, rustls::HandshakeKind, server::TlsStream};
 
-/// The key that the secret holds.
+/// The API key in the secret.
 pub const API_KEY: &str = "sk-proj-of-the-bench";
 
-/// Both services at one address.
+/// Both services, at one address.
 pub struct Aws {
     pub url: String,
     pub ca_pem: String,
@@ -41,7 +41,7 @@ impl Aws {
         Ok(Self { url, ca_pem, handshakes })
     }
 
-    /// Full handshakes so far, that is, without those that resumed a session.
+    /// TLS handshakes so far that resumed no session.
     pub fn full_handshakes(&self) -> usize {
         self.handshakes.load(Ordering::Relaxed)
     }

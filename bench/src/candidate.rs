@@ -1,44 +1,44 @@
-//! What is compared: how each is started, and what it is called.
+//! The functions that are compared: their names, commands and zips.
 
 use std::{
     env, fs,
     path::{Path, PathBuf},
 };
 
-/// A function to be measured.
+/// A function to measure.
 #[derive(Debug)]
 pub struct Candidate {
     pub name: &'static str,
     /// The program and its arguments.
     pub command: Vec<PathBuf>,
     pub folder: PathBuf,
-    /// What would be uploaded, for its size.
+    /// The file that would be uploaded to Lambda.
     pub zip: PathBuf,
     /// Whether it counts quotas.
     pub quotas: bool,
-    /// Whether it mints at all.
+    /// Whether its answers contain tokens.
     pub mints: bool,
 }
 
-/// The floor that everything is compared with.
+/// The baseline: a function that only answers.
 pub const HELLO: &str = "lambda_http hello";
-/// The release binary as it is shipped.
+/// The release binary as shipped.
 pub const MINT: &str = "mint";
-/// The same with quotas on.
+/// The release binary with quotas on.
 pub const MINT_WITH_QUOTAS: &str = "mint with quotas";
-/// The system that is replaced.
+/// The system that this project replaces.
 pub const PYTHON: &str = "Python, requests.post";
-/// Python, done well.
+/// Python with one kept connection.
 pub const PYTHON_KEPT: &str = "Python, kept session";
-/// Node, done well.
+/// Node with one kept connection.
 pub const NODE: &str = "Node, fetch";
 
 impl Candidate {
-    /// All of them, below the root of the checkout and the folder that cargo builds into; the mint is the
-    /// one at `bootstrap`. What is compared with it is made by `bench/peers/install`.
+    /// All candidates, given the root of the checkout, cargo's target folder and the function's binary. The peers are built
+    /// by `bench/peers/install`.
     pub fn all(root: &Path, target: &Path, bootstrap: &Path) -> Vec<Self> {
         let (peers, built) = (root.join("bench/peers"), target.join("bench/peers"));
-        let one = |name, command: Vec<PathBuf>, folder: &Path, zip: &str| Self {
+        let candidate = |name, command: Vec<PathBuf>, folder: &Path, zip: &str| Self {
             name,
             command,
             folder: folder.to_owned(),
@@ -48,28 +48,33 @@ impl Candidate {
         };
         let python = |name, folder: &str, zip| {
             let python = root.join(".venv/bench/bin/python");
-            one(name, vec![python, "-m".into(), "awslambdaric".into(), "app.handler".into()], &peers.join(folder), zip)
+            candidate(
+                name,
+                vec![python, "-m".into(), "awslambdaric".into(), "app.handler".into()],
+                &peers.join(folder),
+                zip,
+            )
         };
         let node = which("node").unwrap_or_else(|| "node".into());
-        let mint = || one(MINT, vec![bootstrap.to_owned()], root, "../mint.zip");
+        let mint = || candidate(MINT, vec![bootstrap.to_owned()], root, "../mint.zip");
         vec![
-            one(HELLO, vec![built.join("hello/release/hello")], root, "hello.zip"),
+            candidate(HELLO, vec![built.join("hello/release/hello")], root, "hello.zip"),
             mint(),
             Self { name: MINT_WITH_QUOTAS, quotas: true, ..mint() },
             python(PYTHON, "python-original", "python-original.zip"),
             python(PYTHON_KEPT, "python-kept", "python-kept.zip"),
-            one(NODE, vec![node, peers.join("node/dist/index.mjs")], root, "node.zip"),
+            candidate(NODE, vec![node, peers.join("node/dist/index.mjs")], root, "node.zip"),
         ]
     }
 
-    /// Why it cannot be run here, if it cannot.
+    /// The reason why it cannot run on this machine, if there is one.
     pub fn missing(&self) -> Option<String> {
         let needed = self.command.iter().filter(|part| part.is_absolute()).chain([&self.zip]);
         let missing: Vec<_> = needed.filter(|path| !path.exists()).map(|path| path.display().to_string()).collect();
-        (!missing.is_empty()).then(|| format!("{} is not there", missing.join(", ")))
+        (!missing.is_empty()).then(|| format!("missing: {}", missing.join(", ")))
     }
 
-    /// The size of what would be uploaded, in megabytes.
+    /// The size of its zip, in megabytes.
     pub fn zip_mb(&self) -> f64 {
         fs::metadata(&self.zip)
             .map(|zip| f64::from(u32::try_from(zip.len()).unwrap_or(u32::MAX)) / 1e6)

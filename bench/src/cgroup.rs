@@ -1,4 +1,4 @@
-//! A control group: what a process and all its threads cost, and how much CPU it may have.
+//! A Linux control group: counts the CPU time of a process with all its threads, and limits it.
 
 use std::{
     fs, io,
@@ -6,23 +6,23 @@ use std::{
     time::Duration,
 };
 
-/// Lambda's own period: at 128 MB a process gets 1.44 ms of every 20.
+/// Lambda's scheduling period: at 128 MB a process gets 1.44 ms of every 20.
 const PERIOD: Duration = Duration::from_millis(20);
 
-/// Removed when it is dropped, by which time its processes have to have ended.
+/// Removed when dropped. Its processes must have ended by then.
 #[derive(Debug)]
 pub enum Cgroup {
-    /// One hierarchy per controller (Linux's older form).
+    /// cgroup v1, with a hierarchy for each controller.
     V1 { cpu: PathBuf, cpuacct: PathBuf },
-    /// One for all.
+    /// cgroup v2, with one hierarchy.
     V2(PathBuf),
 }
 
 impl Cgroup {
-    /// A new group.
+    /// Creates a group.
     ///
     /// # Errors
-    /// Without the right to make one, which root has and a container often has not.
+    /// Without the right to create one. Root has it; containers often do not.
     pub fn new(name: &str) -> io::Result<Self> {
         let root = Path::new("/sys/fs/cgroup");
         if root.join("cgroup.controllers").exists() {
@@ -37,21 +37,21 @@ impl Cgroup {
         Ok(Self::V1 { cpu, cpuacct })
     }
 
-    /// Whether this machine lets a group's CPU be limited, as the waits at 128 MB need it.
+    /// Whether CPU can be limited on this machine, which the waits at 128 MB require.
     pub fn can_limit() -> bool {
         let name = format!("token-mint-bench-{}-probe", std::process::id());
         Self::new(&name).and_then(|group| group.limit(1.0)).is_ok()
     }
 
-    /// The files that a process writes its own ID to in order to join.
-    pub fn doors(&self) -> Vec<PathBuf> {
+    /// The files to which a process writes its ID to join the group.
+    pub fn procs_files(&self) -> Vec<PathBuf> {
         match self {
             Self::V1 { cpu, cpuacct } => vec![cpu.join("cgroup.procs"), cpuacct.join("cgroup.procs")],
             Self::V2(group) => vec![group.join("cgroup.procs")],
         }
     }
 
-    /// CPU time of all that ever ran in it.
+    /// CPU time of all processes that ever ran in the group.
     ///
     /// # Errors
     /// If the kernel's file cannot be read.
@@ -69,7 +69,7 @@ impl Cgroup {
         }
     }
 
-    /// From now on no more than this share of one CPU.
+    /// Limits the group to this share of one CPU.
     ///
     /// # Errors
     /// If the kernel's file cannot be written.

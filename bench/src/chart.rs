@@ -1,4 +1,4 @@
-//! The comparison as a picture.
+//! Draws the comparison as an SVG.
 
 use std::{collections::BTreeMap, fmt::Write};
 
@@ -8,23 +8,23 @@ const LABELS: f64 = 190.0;
 const BARS: f64 = 470.0;
 const ROW: f64 = 24.0;
 
-/// The length of a bar, if it was measured.
-type Of = fn(&Row) -> Option<f64>;
+/// The value of a bar, or `None` if it was not measured.
+type Value = fn(&Row) -> Option<f64>;
 
-/// Three groups of bars on a logarithmic scale, readable on light and dark ground.
+/// Three groups of bars on a logarithmic scale, with colours for light and dark mode.
 pub fn draw(rows: &BTreeMap<&'static str, Row>, order: &[&'static str], footer: &str) -> String {
-    let groups: [(&str, Of); 3] = [
+    let groups: [(&str, Value); 3] = [
         ("CPU of a cold start and its first mint, ms", |row| Some(row.cold_cpu_ms)),
         ("CPU of each further mint, ms", |row| Some(row.mint_cpu_ms)),
-        ("First mint at 128 MB, ms that a caller waits beyond OpenAI", |row| row.first_ms_at_128),
+        ("First mint at 128 MB, ms of waiting in addition to OpenAI's time", |row| row.first_ms_at_128),
     ];
     let mut body = String::new();
     let mut y = 8.0;
-    for (title, of) in groups {
+    for (title, value_of) in groups {
         y += 22.0;
         let _ = writeln!(body, r#"<text class="title" x="0" y="{y}">{title}</text>"#);
         y += 10.0;
-        let values: Vec<_> = order.iter().filter_map(|name| Some((*name, of(rows.get(name)?)?))).collect();
+        let values: Vec<_> = order.iter().filter_map(|name| Some((*name, value_of(rows.get(name)?)?))).collect();
         let least = values.iter().map(|(_, value)| *value).fold(f64::MAX, f64::min).max(1e-3) / 2.0;
         let most = values.iter().map(|(_, value)| *value).fold(least * 10.0, f64::max);
         for (name, value) in values {
@@ -44,7 +44,7 @@ pub fn draw(rows: &BTreeMap<&'static str, Row>, order: &[&'static str], footer: 
     y += 26.0;
     let _ = writeln!(body, r#"<text class="footer" x="0" y="{y:.0}">{footer}</text>"#);
     format!(
-        r#"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 740 {height:.0}" width="740" height="{height:.0}" role="img" aria-label="CPU and waiting time of the mint beside other ways to write it, logarithmic">
+        r#"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 740 {height:.0}" width="740" height="{height:.0}" role="img" aria-label="CPU and waiting time of the mint compared with other implementations, on a logarithmic scale">
 <style>
 text {{ font: 13px system-ui, sans-serif; fill: #59636e; }}
 .title {{ font-weight: 600; fill: #1c2126; }}

@@ -1,18 +1,14 @@
-//! Cold start, CPU and memory of a mint, as whole processes, side by side with what one would use
-//! instead. `bench/run` builds what is compared, and calls this.
-#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program that speaks to a person")]
+//! Measures cold start, CPU and memory of a mint in whole processes, next to the alternatives. `bench/run` builds the
+//! candidates and calls this program.
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command-line program")]
 #![allow(clippy::arithmetic_side_effects, reason = "floating point, which does not panic")]
-#![allow(clippy::indexing_slicing, reason = "reading JSON: what is not there reads as null")]
-#![allow(missing_docs, reason = "no one builds upon a program")]
+#![allow(clippy::indexing_slicing, reason = "indexing JSON, where a missing value reads as null")]
+#![allow(missing_docs, reason = "a program without an API")]
 
 mod aws;
 mod candidate;
 mod cgroup;
 mod chart;
-// The one stand-in of Lambda's Runtime API, which the tests of the function talk to as well.
-#[path = "../../function/tests/whole_path/lambda.rs"]
-#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "written for tests, which fail by panicking")]
-mod lambda;
 mod report;
 mod run;
 
@@ -27,7 +23,7 @@ use candidate::{Candidate, HELLO, MINT, MINT_WITH_QUOTAS};
 use cgroup::Cgroup;
 use openai_simulator::Fault;
 use report::{Goal, Measured, Row};
-use run::{Failure, Life, World};
+use run::{Failure, Process, StandIns};
 use serde_json::json;
 
 #[tokio::main(flavor = "current_thread")]
@@ -42,26 +38,28 @@ async fn main() -> ExitCode {
     }
 }
 
-/// How much is measured, and how strictly.
+/// The amount of measuring, and the tolerance.
 struct Plan {
     cold_runs: u32,
-    /// In which all are warm, and asked in turn.
+    /// Rounds of warm mints, in each of which every candidate has its turn.
     rounds: u32,
-    /// Of each cold run, and of each round.
+    /// Mints in each cold run and in each round.
     mints: u32,
+    /// How often the function is frozen while OpenAI closes its connections.
     cycles: u32,
+    /// The factor by which a ratio may miss its goal.
     slack: f64,
-    /// Only the function itself and its floor.
-    alone: bool,
+    /// Measures only the function and hello.
+    function_only: bool,
 }
 
-const FULL: Plan = Plan { cold_runs: 20, rounds: 60, mints: 30, cycles: 200, slack: 1.0, alone: false };
-const QUICK: Plan = Plan { cold_runs: 10, rounds: 20, mints: 20, cycles: 50, slack: 1.0, alone: false };
-/// For a machine that does other things meanwhile: it catches what costs a multiple.
-const GUARD: Plan = Plan { cold_runs: 7, rounds: 10, mints: 20, cycles: 10, slack: 3.0, alone: true };
+const FULL: Plan = Plan { cold_runs: 20, rounds: 60, mints: 30, cycles: 200, slack: 1.0, function_only: false };
+const QUICK: Plan = Plan { cold_runs: 10, rounds: 20, mints: 20, cycles: 50, slack: 1.0, function_only: false };
+/// For a busy machine: detects only regressions by a multiple.
+const GUARD: Plan = Plan { cold_runs: 7, rounds: 10, mints: 20, cycles: 10, slack: 3.0, function_only: true };
 
-/// Mints of one bench.
-const MORE_THAN_ENOUGH: usize = 100_000;
+/// More mints than a run of the bench makes.
+const EVERY_MINT: usize = 100_000;
 
 async fn bench() -> Result<bool, Failure> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new(".")).to_owned();
@@ -79,13 +77,13 @@ async fn bench() -> Result<bool, Failure> {
         }
     }
     let bootstrap = bootstrap
-        .ok_or("say which function is to be measured: [--quick | --guard] [--keep] [--delay=MILLISECONDS] BOOTSTRAP")?;
+        .ok_or("usage: [--quick | --guard] [--keep] [--delay=MILLISECONDS] BOOTSTRAP, the function to measure")?;
     let target = env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
     let event = fs::read_to_string(root.join("function/events/http-api.json"))?;
-    let world = World::start(python_roots(&root).as_deref()).await?;
+    let stand_ins = StandIns::start(python_roots(&root).as_deref()).await?;
 
     let mut candidates = Candidate::all(&root, &target, &bootstrap.canonicalize()?);
-    candidates.retain(|candidate| !plan.alone || [HELLO, MINT, MINT_WITH_QUOTAS].contains(&candidate.name));
+    candidates.retain(|candidate| !plan.function_only || [HELLO, MINT, MINT_WITH_QUOTAS].contains(&candidate.name));
     let all = candidates.len();
     candidates.retain(|candidate| match candidate.missing() {
         None => true,
@@ -96,29 +94,30 @@ async fn bench() -> Result<bool, Failure> {
     });
     if keep && delay.is_none() && (candidates.len() < all || !Cgroup::can_limit()) {
         return Err(
-            "A full run is kept in the docs, and this one would have gaps: it needs every peer above and the right \
-                    to limit CPU, which root has. `make bench QUICK=1` measures the rest and keeps nothing."
+            "The results of a full run go into the docs, so it needs every peer above and the right to limit CPU (root \
+             has it). `make bench QUICK=1` measures the rest and keeps no results."
                 .into(),
         );
     }
     if let Some(ms) = delay {
-        world.openai.fail(Fault::Delay { ms }, MORE_THAN_ENOUGH);
+        stand_ins.openai.fail(Fault::Delay { ms }, EVERY_MINT);
     }
-    let rows = measure(&candidates, &world, &event, &plan).await?;
-    world.openai.clear_faults();
-    let mint = candidates.iter().find(|candidate| candidate.name == MINT).ok_or("there is no mint to be measured")?;
-    let failed = run::closed_while_frozen(mint, &world, &event, plan.cycles).await?;
-    let recovery = run::silent_peer(mint, &world, &event).await?;
+    let rows = measure(&candidates, &stand_ins, &event, &plan).await?;
+    stand_ins.openai.clear_faults();
+    let mint =
+        candidates.iter().find(|candidate| candidate.name == MINT).ok_or("the function to measure is missing")?;
+    let failed = run::closed_while_frozen(mint, &stand_ins, &event, plan.cycles).await?;
+    let recovery = run::silent_peer(mint, &stand_ins, &event).await?;
 
     let order: Vec<_> = candidates.iter().map(|candidate| candidate.name).collect();
     println!("{}", report::table(&rows, &order));
     if let Some(ms) = delay {
-        println!("Except that OpenAI took {ms} ms, so nothing is held against the goals.");
+        println!("OpenAI took {ms} ms for each answer, so the results are not compared with the goals.");
         return Ok(true);
     }
     let goals = report::goals(&rows, (failed, recovery), plan.slack);
-    for Goal { what, limit, reached, met } in &goals {
-        println!("{} {what:<62} {reached:>8}, goal {limit}", if *met { "met   " } else { "MISSED" });
+    for Goal { name, limit, reached, met } in &goals {
+        println!("{} {name:<62} {reached:>8}, goal {limit}", if *met { "met   " } else { "MISSED" });
     }
     if keep {
         write(&root, &rows, &order, &plan)?;
@@ -126,49 +125,50 @@ async fn bench() -> Result<bool, Failure> {
     Ok(goals.iter().all(|goal| goal.met) && rows.contains_key(HELLO))
 }
 
-/// The roots that come with Python's `requests`, as it has them in Lambda.
+/// The trusted roots that Python's `requests` brings along, as in Lambda.
 fn python_roots(root: &Path) -> Option<PathBuf> {
     let libraries = fs::read_dir(root.join(".venv/bench/lib")).ok()?;
     libraries.flatten().map(|python| python.path().join("site-packages/certifi/cacert.pem")).find(|file| file.exists())
 }
 
-/// One after the other, over and over, so that whatever else the machine does meets all alike: first
-/// whole lives, then mints of processes that are warm.
+/// Measures cold starts, then warm mints. The candidates take turns in each run and round, so that other work of the
+/// machine affects all of them alike.
 async fn measure(
     candidates: &[Candidate],
-    world: &World,
+    stand_ins: &StandIns,
     event: &str,
     plan: &Plan,
 ) -> Result<BTreeMap<&'static str, Row>, Failure> {
     let mut measured: BTreeMap<&'static str, Measured> = BTreeMap::new();
     for run in 0..plan.cold_runs {
         for candidate in candidates {
-            let of = measured.entry(candidate.name).or_default();
-            of.zip_mb = candidate.zip_mb();
-            of.costs
-                .push(run::cost(candidate, world, event, plan.mints).await.map_err(|error| named(candidate, &error))?);
-            // The slow ones take a second for each of these.
-            if run % 4 == 0 && !plan.alone {
-                of.waits.extend(run::wait(candidate, world, event, 5).await.map_err(|error| named(candidate, &error))?);
+            let results = measured.entry(candidate.name).or_default();
+            results.zip_mb = candidate.zip_mb();
+            let cost = run::cost(candidate, stand_ins, event, plan.mints).await;
+            results.costs.push(cost.map_err(|error| named(candidate, &error))?);
+            // A slow candidate takes a second for each of these.
+            if run % 4 == 0 && !plan.function_only {
+                let wait = run::wait(candidate, stand_ins, event, 5).await;
+                results.waits.extend(wait.map_err(|error| named(candidate, &error))?);
             }
         }
         eprint!("\rrun {} of {} ", run + 1, plan.cold_runs);
     }
-    let mut lives = Vec::new();
+    let mut processes = Vec::new();
     for candidate in candidates {
-        let mut life = Life::begin(candidate, world, event).await?;
-        life.ask().await.map_err(|error| named(candidate, &error))?;
-        lives.push((candidate, life));
+        let mut process = Process::start(candidate, stand_ins, event).await?;
+        process.invoke().await.map_err(|error| named(candidate, &error))?;
+        processes.push((candidate, process));
     }
     for round in 0..plan.rounds {
-        for (candidate, life) in &mut lives {
-            let warm = life.warm(plan.mints).await.map_err(|error| named(candidate, &error))?;
+        for (candidate, process) in &mut processes {
+            let warm = process.warm(plan.mints).await.map_err(|error| named(candidate, &error))?;
             measured.entry(candidate.name).or_default().warm.push(warm);
         }
         eprint!("\rround {} of {} ", round + 1, plan.rounds);
     }
-    for (_, life) in lives {
-        life.end().await?;
+    for (_, process) in processes {
+        process.stop().await?;
     }
     eprintln!();
     Ok(measured.iter().map(|(name, measured)| (*name, Row::of(measured))).collect())
@@ -178,7 +178,7 @@ fn named(candidate: &Candidate, error: &Failure) -> Failure {
     format!("{}: {error}", candidate.name).into()
 }
 
-/// The numbers and the picture, for the README.
+/// Writes `bench/results.json` and `bench/results.svg`.
 fn write(root: &Path, rows: &BTreeMap<&'static str, Row>, order: &[&'static str], plan: &Plan) -> Result<(), Failure> {
     let (date, machine) = (env::var("BENCH_DATE")?, env::var("BENCH_MACHINE")?);
     let results = json!({"date": date, "machine": machine, "cold_runs": plan.cold_runs,

@@ -1,4 +1,4 @@
-//! What was measured, held against the goals.
+//! Medians of the measurements, their table, and their comparison with the goals.
 
 use std::{collections::BTreeMap, fmt::Write};
 
@@ -9,11 +9,11 @@ use crate::{
     run::{Cost, Wait, median},
 };
 
-/// Everything that was measured of one candidate, run by run.
+/// All measurements of one candidate.
 #[derive(Debug, Default)]
 pub struct Measured {
     pub costs: Vec<Cost>,
-    /// CPU per mint, round by round, in milliseconds.
+    /// CPU per mint in each round, in milliseconds.
     pub warm: Vec<f64>,
     pub waits: Vec<Wait>,
     pub zip_mb: f64,
@@ -26,30 +26,30 @@ pub struct Row {
     pub init_cpu_ms: f64,
     pub first_cpu_ms: f64,
     pub cold_cpu_ms: f64,
-    /// Half of the distance between the quartiles of the above.
+    /// Half of the interquartile range of `cold_cpu_ms`.
     pub cold_spread_ms: f64,
     pub mint_cpu_ms: f64,
+    /// Half of the interquartile range of `mint_cpu_ms`.
     pub mint_spread_ms: f64,
     pub rss_mb: f64,
-    /// `None` where CPU cannot be limited.
+    /// `None` if CPU cannot be limited.
     pub first_ms_at_128: Option<f64>,
-    /// `None` where CPU cannot be limited.
+    /// `None` if CPU cannot be limited.
     pub warm_ms_at_128: Option<f64>,
     pub opened_by_first: f64,
     pub full_handshakes: f64,
 }
 
-/// A goal of the project, met or not.
+/// A goal of the project and its result.
 #[derive(Debug)]
 pub struct Goal {
-    pub what: &'static str,
+    pub name: &'static str,
     pub limit: String,
     pub reached: String,
     pub met: bool,
 }
 
 impl Row {
-    /// The medians of what was measured.
     pub fn of(measured: &Measured) -> Self {
         let costs = |of: fn(&Cost) -> f64| measured.costs.iter().map(of).collect::<Vec<_>>();
         let wait_at_128 = |of: fn(&Wait) -> f64| {
@@ -85,7 +85,7 @@ fn spread(numbers: &[f64]) -> f64 {
     (at(3) - at(1)) / 2.0
 }
 
-/// The table that a person reads.
+/// The table that is printed at the end.
 pub fn table(rows: &BTreeMap<&'static str, Row>, order: &[&'static str]) -> String {
     let mut text = format!(
         "{:<22} {:>7} {:>9} {:>9} {:>15} {:>15} {:>8} {:>12} {:>12}\n",
@@ -109,16 +109,15 @@ pub fn table(rows: &BTreeMap<&'static str, Row>, order: &[&'static str]) -> Stri
         );
     }
     text.push_str(
-        "CPU and waits in milliseconds; waits are a caller's, with stand-ins that answer at once, at 7.2 % of a CPU.\n",
+        "CPU and waits in milliseconds; waits are a caller's, at 7.2 % of a CPU, with stand-ins that answer immediately.\n",
     );
     text
 }
 
-/// The goals, as far as what they compare with was measured. Ratios may be missed by the factor `slack`.
+/// The goals whose peers were measured. `slack` is the factor by which a ratio may miss its goal.
 ///
-/// All compare within one run: milliseconds depend on the machine and on what else it does, so what
-/// quotas may add is said in parts of hello, whose milliseconds the goals were set beside (2.14 and
-/// 0.080).
+/// All goals compare values of one run, since milliseconds depend on the machine and its load. The cost of quotas is
+/// therefore a fraction of hello's cost, which was 2.14 ms and 0.080 ms when the goals were set.
 pub fn goals(rows: &BTreeMap<&'static str, Row>, frozen: (u32, f64), slack: f64) -> Vec<Goal> {
     let Some(mint) = rows.get(MINT) else { return Vec::new() };
     let mut goals = Vec::new();
@@ -126,8 +125,8 @@ pub fn goals(rows: &BTreeMap<&'static str, Row>, frozen: (u32, f64), slack: f64)
         small if small > 0.0 && small < 0.1 => format!("1/{:.0}", 1.0 / small),
         _ => format!("{number:.2}"),
     };
-    let mut at_most = |what, reached: f64, limit: f64| {
-        goals.push(Goal { what, limit: digits(limit), reached: digits(reached), met: reached <= limit });
+    let mut at_most = |name, reached: f64, limit: f64| {
+        goals.push(Goal { name, limit: digits(limit), reached: digits(reached), met: reached <= limit });
     };
     if let Some(hello) = rows.get(HELLO) {
         at_most("cold CPU over hello", mint.cold_cpu_ms / hello.cold_cpu_ms, 2.5 * slack);
@@ -165,7 +164,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_wait_that_was_not_measured_is_not_a_number() {
+    fn an_unmeasured_wait_is_reported_as_not_measured() {
         let cost = Cost { init: 3.0, first: 0.5, rss: 6.0, ..Cost::default() };
         let mut measured = Measured { costs: vec![cost], warm: vec![0.1], ..Measured::default() };
         let unlimited = Row::of(&measured);
@@ -180,7 +179,7 @@ mod tests {
 
         let compared = |mint| {
             let goals = goals(&BTreeMap::from([(MINT, mint), (PYTHON, python)]), (0, 1.0), 1.0);
-            goals.into_iter().any(|goal| goal.what.starts_with("first mint at 128 MB"))
+            goals.into_iter().any(|goal| goal.name.starts_with("first mint at 128 MB"))
         };
         assert!(compared(limited) && !compared(unlimited));
     }

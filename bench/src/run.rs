@@ -1,4 +1,4 @@
-//! One life of a function: started, asked for tokens, frozen, ended.
+//! A function's process against the stand-ins, and the measurements of it.
 
 use std::{
     error::Error,
@@ -9,6 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use lambda_stand_in::Lambda;
 use openai_simulator::{Fault, Simulator};
 use tokio::{
     process::{Child, Command},
@@ -19,43 +20,42 @@ use crate::{
     aws::{API_KEY, Aws},
     candidate::Candidate,
     cgroup::Cgroup,
-    lambda::Lambda,
 };
 
-/// Any error, since whoever runs a bench wants its sentence and nothing else.
+/// Any error. The bench only prints its message.
 pub type Failure = Box<dyn Error + Send + Sync>;
 
-/// As long as an invocation of the deployed function may take.
+/// The timeout of the deployed function.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// What 128 MB get of a CPU: one CPU goes with 1,769 MB (AWS, "Configure Lambda function memory").
+/// The share of a CPU at 128 MB. One CPU corresponds to 1,769 MB (AWS, "Configure Lambda function memory").
 const SHARE_AT_128_MB: f64 = 128.0 / 1769.0;
 
-/// How long a process has to be at rest before its CPU time is read.
+/// The pause before the CPU time of an idle process is read.
 const REST: Duration = Duration::from_millis(20);
 
-/// What the functions talk to.
-pub struct World {
+/// The stand-ins for OpenAI and AWS.
+pub struct StandIns {
     pub openai: Simulator,
     pub aws: Aws,
-    /// A file with the authorities of both.
+    /// The path of a PEM file with the certificate authorities of both.
     pub ca_file: String,
-    /// The same behind all the roots that Python's `requests` brings, which it parses for each connection.
+    /// The same, after all the roots that Python's `requests` brings along and parses for each connection.
     pub python_ca_file: String,
 }
 
-/// A started function.
-pub struct Life {
+/// The process of a function, with a Runtime API of its own.
+pub struct Process {
     lambda: Lambda,
-    process: Child,
-    /// `None` where none can be made; then threads that have ended are not counted.
+    child: Child,
+    /// `None` if none can be created. The CPU time of ended threads is then not counted.
     cgroup: Option<Cgroup>,
     polls: u64,
     event: String,
     mints: bool,
 }
 
-/// What one life cost, in milliseconds of CPU and megabytes.
+/// The cost of one process: CPU in milliseconds, memory in megabytes.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Cost {
     pub init: f64,
@@ -63,19 +63,19 @@ pub struct Cost {
     pub rss: f64,
     /// Connections to OpenAI that the first mint opened.
     pub opened_by_first: f64,
-    /// Full TLS handshakes of the whole life.
+    /// Full TLS handshakes from start to end.
     pub full_handshakes: f64,
 }
 
-/// How long a caller waits at 128 MB, in milliseconds.
+/// The waits of a caller at 128 MB, in milliseconds.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Wait {
     pub first: f64,
     pub warm: f64,
 }
 
-impl World {
-    /// Both stand-ins, up. `roots` is the file of roots that comes with Python, if it is there.
+impl StandIns {
+    /// Starts both. `roots` is Python's file of trusted roots, if it is installed.
     pub async fn start(roots: Option<&Path>) -> Result<Self, Failure> {
         let (openai, aws) = (Simulator::start_tls().await?, Aws::start().await?);
         let file = |name: &str| {
@@ -97,25 +97,25 @@ impl World {
     }
 }
 
-impl Drop for World {
+impl Drop for StandIns {
     fn drop(&mut self) {
         let _ = fs::remove_file(&self.ca_file);
         let _ = fs::remove_file(&self.python_ca_file);
     }
 }
 
-impl Life {
-    /// A process of its own, past its init.
-    pub async fn begin(candidate: &Candidate, world: &World, event: &str) -> Result<Self, Failure> {
+impl Process {
+    /// Starts a process and waits until its init has finished.
+    pub async fn start(candidate: &Candidate, stand_ins: &StandIns, event: &str) -> Result<Self, Failure> {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let name = format!("token-mint-bench-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         let cgroup = Cgroup::new(&name).ok();
         let lambda = Lambda::start().await;
-        let doors: Vec<_> =
-            cgroup.iter().flat_map(Cgroup::doors).map(|door| format!("echo $$ > {} &&", door.display())).collect();
+        let joins: Vec<_> = cgroup.iter().flat_map(Cgroup::procs_files).collect();
+        let joins: Vec<_> = joins.iter().map(|file| format!("echo $$ > {} &&", file.display())).collect();
         let mut command = Command::new("sh");
-        // It joins before it becomes the program, so that nothing of the program is left out.
-        command.args(["-c", &format!("{} exec \"$@\"", doors.join(" ")), "sh"]).args(&candidate.command);
+        // The shell joins the group before it executes the program, so that all of the program's time is counted.
+        command.args(["-c", &format!("{} exec \"$@\"", joins.join(" ")), "sh"]).args(&candidate.command);
         command
             .current_dir(&candidate.folder)
             .env_clear()
@@ -132,15 +132,15 @@ impl Life {
                 ("AWS_DEFAULT_REGION", "eu-west-1"),
                 ("AWS_ACCESS_KEY_ID", "test"),
                 ("AWS_SECRET_ACCESS_KEY", "test"),
-                ("AWS_ENDPOINT_URL_SECRETS_MANAGER", &world.aws.url),
-                ("AWS_ENDPOINT_URL_DYNAMODB", &world.aws.url),
+                ("AWS_ENDPOINT_URL_SECRETS_MANAGER", &stand_ins.aws.url),
+                ("AWS_ENDPOINT_URL_DYNAMODB", &stand_ins.aws.url),
                 ("OPENAI_SECRET_ARN", "arn"),
                 ("OPENAI_API_KEY", API_KEY),
-                ("OPENAI_BASE_URL", &world.openai.base_url()),
-                ("EXTRA_CA_FILE", &world.ca_file),
-                ("REQUESTS_CA_BUNDLE", &world.python_ca_file),
-                ("AWS_CA_BUNDLE", &world.python_ca_file),
-                ("NODE_EXTRA_CA_CERTS", &world.ca_file),
+                ("OPENAI_BASE_URL", &stand_ins.openai.base_url()),
+                ("EXTRA_CA_FILE", &stand_ins.ca_file),
+                ("REQUESTS_CA_BUNDLE", &stand_ins.python_ca_file),
+                ("AWS_CA_BUNDLE", &stand_ins.python_ca_file),
+                ("NODE_EXTRA_CA_CERTS", &stand_ins.ca_file),
             ])
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -149,22 +149,20 @@ impl Life {
         if candidate.quotas {
             command.env("QUOTA_TABLE", "quotas");
         }
-        let process = command.spawn()?;
-        let mut life = Self { lambda, process, cgroup, polls: 0, event: event.to_owned(), mints: candidate.mints };
-        life.lambda.wait_for_init().await;
-        life.polls = 1;
-        Ok(life)
+        let child = command.spawn()?;
+        lambda.wait_for_init().await;
+        Ok(Self { lambda, child, cgroup, polls: 1, event: event.to_owned(), mints: candidate.mints })
     }
 
-    /// One request. How long its caller waited.
-    pub async fn ask(&mut self) -> Result<Duration, Failure> {
-        let asked = Instant::now();
+    /// Sends one request, and returns the time until its answer.
+    pub async fn invoke(&mut self) -> Result<Duration, Failure> {
+        let began = Instant::now();
         let answer = self.lambda.invoke(self.event.clone(), TIMEOUT).await?;
-        let waited = asked.elapsed();
+        let waited = began.elapsed();
         let answer: serde_json::Value = serde_json::from_slice(&answer)?;
         let body = answer["body"].as_str().unwrap_or_default();
         if answer["statusCode"] != 200 || (self.mints && !body.contains("\"ek_")) {
-            return Err(format!("it does not answer a token: {answer}").into());
+            return Err(format!("the answer contains no token: {answer}").into());
         }
         self.wait_for_next().await;
         Ok(waited)
@@ -179,63 +177,63 @@ impl Life {
         sleep(REST).await;
         let cpu = match &self.cgroup {
             Some(cgroup) => cgroup.cpu()?,
-            None => cpu_of_threads(self.process.id().unwrap_or_default())?,
+            None => cpu_of_threads(self.child.id().unwrap_or_default())?,
         };
         Ok(cpu.as_secs_f64() * 1e3)
     }
 
-    /// So many requests. What each of them cost, in milliseconds of CPU.
+    /// Sends `mints` requests, and returns the CPU time of each, in milliseconds.
     pub async fn warm(&mut self, mints: u32) -> Result<f64, Failure> {
         let before = self.cpu().await?;
         for _ in 0..mints {
-            self.ask().await?;
+            self.invoke().await?;
         }
         Ok((self.cpu().await? - before) / f64::from(mints))
     }
 
-    /// The most memory that it ever had, in megabytes.
+    /// The peak resident memory, in megabytes.
     fn rss(&self) -> Result<f64, Failure> {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.process.id().unwrap_or_default()))?;
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id().unwrap_or_default()))?;
         let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap_or_default();
         Ok(line.trim().trim_end_matches(" kB").parse::<f64>()? / 1024.0)
     }
 
     async fn signal(&self, signal: &str) -> io::Result<()> {
-        // The shell's own `kill`: a minimal system has no program of that name.
-        let kill = format!("kill {signal} {}", self.process.id().unwrap_or_default());
+        // The shell's builtin, since minimal systems have no program `kill`.
+        let kill = format!("kill {signal} {}", self.child.id().unwrap_or_default());
         let status = Command::new("sh").args(["-c", &kill]).status().await?;
         if status.success() { Ok(()) } else { Err(io::Error::other(format!("`{kill}` failed"))) }
     }
 
-    /// Ends the process, and with it the group.
-    pub async fn end(mut self) -> Result<(), Failure> {
-        self.process.kill().await?;
-        // The kernel takes a moment to find the group empty.
+    /// Ends the process, and removes its group.
+    pub async fn stop(mut self) -> Result<(), Failure> {
+        self.child.kill().await?;
+        // The kernel needs a moment to notice that the group is empty.
         sleep(REST).await;
         Ok(())
     }
 }
 
-/// What a whole life costs: init, a first mint, and so many more.
-pub async fn cost(candidate: &Candidate, world: &World, event: &str, mints: u32) -> Result<Cost, Failure> {
-    let handshakes = world.full_handshakes();
-    let mut life = Life::begin(candidate, world, event).await?;
-    let init = life.cpu().await?;
-    let connections = world.openai.connections();
-    life.ask().await?;
-    let opened = world.openai.connections().saturating_sub(connections);
-    let first = life.cpu().await?;
+/// The cost of a process: its init, its first mint, and `mints` more.
+pub async fn cost(candidate: &Candidate, stand_ins: &StandIns, event: &str, mints: u32) -> Result<Cost, Failure> {
+    let handshakes = stand_ins.full_handshakes();
+    let mut process = Process::start(candidate, stand_ins, event).await?;
+    let init = process.cpu().await?;
+    let connections = stand_ins.openai.connections();
+    process.invoke().await?;
+    let opened = stand_ins.openai.connections().saturating_sub(connections);
+    let first = process.cpu().await?;
     for _ in 0..mints {
-        life.ask().await?;
+        process.invoke().await?;
     }
-    let rss = life.rss()?;
-    life.end().await?;
-    let full = world.full_handshakes().saturating_sub(handshakes);
+    let rss = process.rss()?;
+    process.stop().await?;
+    let full = stand_ins.full_handshakes().saturating_sub(handshakes);
     let count = |number: usize| f64::from(u32::try_from(number).unwrap_or(u32::MAX));
     Ok(Cost { init, first: first - init, rss, opened_by_first: count(opened), full_handshakes: count(full) })
 }
 
-/// CPU time of the threads that there are, by the scheduler's own count.
+/// CPU time of the running threads, as the scheduler counts it.
 fn cpu_of_threads(process: u32) -> io::Result<Duration> {
     let mut nanoseconds: u64 = 0;
     for thread in fs::read_dir(format!("/proc/{process}/task"))? {
@@ -246,52 +244,56 @@ fn cpu_of_threads(process: u32) -> io::Result<Duration> {
     Ok(Duration::from_nanos(nanoseconds))
 }
 
-/// How long callers wait at 128 MB, where init runs at full speed and requests do not. `None` where
-/// CPU cannot be limited.
-pub async fn wait(candidate: &Candidate, world: &World, event: &str, mints: u32) -> Result<Option<Wait>, Failure> {
-    let mut life = Life::begin(candidate, world, event).await?;
+/// The waits of callers at 128 MB, where init runs at full speed and requests do not. `None` if CPU cannot be limited.
+pub async fn wait(
+    candidate: &Candidate,
+    stand_ins: &StandIns,
+    event: &str,
+    mints: u32,
+) -> Result<Option<Wait>, Failure> {
+    let mut process = Process::start(candidate, stand_ins, event).await?;
     sleep(REST).await;
-    let Some(cgroup) = &life.cgroup else { return Ok(None) };
+    let Some(cgroup) = &process.cgroup else { return Ok(None) };
     cgroup.limit(SHARE_AT_128_MB)?;
-    let first = life.ask().await?;
+    let first = process.invoke().await?;
     let mut waits = Vec::new();
     for _ in 0..mints {
-        waits.push(life.ask().await?.as_secs_f64() * 1e3);
+        waits.push(process.invoke().await?.as_secs_f64() * 1e3);
     }
-    life.end().await?;
+    process.stop().await?;
     Ok(Some(Wait { first: first.as_secs_f64() * 1e3, warm: median(&waits) }))
 }
 
-/// Freezes the process between requests while OpenAI closes all connections. How many mints failed.
+/// Freezes the process between requests while OpenAI closes all connections. Returns the number of failed mints.
 pub async fn closed_while_frozen(
     candidate: &Candidate,
-    world: &World,
+    stand_ins: &StandIns,
     event: &str,
     cycles: u32,
 ) -> Result<u32, Failure> {
-    let mut life = Life::begin(candidate, world, event).await?;
+    let mut process = Process::start(candidate, stand_ins, event).await?;
     let mut failed: u32 = 0;
     for _ in 0..cycles {
-        life.signal("-STOP").await?;
-        world.openai.close_connections().await;
-        life.signal("-CONT").await?;
-        failed = failed.saturating_add(u32::from(life.ask().await.is_err()));
+        process.signal("-STOP").await?;
+        stand_ins.openai.close_connections().await;
+        process.signal("-CONT").await?;
+        failed = failed.saturating_add(u32::from(process.invoke().await.is_err()));
     }
-    life.end().await?;
+    process.stop().await?;
     Ok(failed)
 }
 
-/// How long a mint takes whose connection has fallen silent, in milliseconds.
-pub async fn silent_peer(candidate: &Candidate, world: &World, event: &str) -> Result<f64, Failure> {
-    let mut life = Life::begin(candidate, world, event).await?;
-    life.ask().await?;
-    world.openai.fail(Fault::Hang, 1);
-    let waited = life.ask().await?;
-    life.end().await?;
+/// The time of a mint on a connection that has become silent, in milliseconds.
+pub async fn silent_peer(candidate: &Candidate, stand_ins: &StandIns, event: &str) -> Result<f64, Failure> {
+    let mut process = Process::start(candidate, stand_ins, event).await?;
+    process.invoke().await?;
+    stand_ins.openai.fail(Fault::Hang, 1);
+    let waited = process.invoke().await?;
+    process.stop().await?;
     Ok(waited.as_secs_f64() * 1e3)
 }
 
-/// The middle one, or 0 of none.
+/// The median, or 0 without numbers.
 pub fn median(numbers: &[f64]) -> f64 {
     let mut sorted = numbers.to_vec();
     sorted.sort_by(f64::total_cmp);

@@ -72,8 +72,8 @@ pub struct Config {
     pub voice: Option<Voice>,
     /// `TOKEN_TTL_SECONDS`, 10 to 7200, default 3600: how long a minted token opens sessions.
     pub token_ttl: Duration,
-    /// `KEY_TTL_SECONDS`, 0 to 86400, default 300: how long a fetched key is used before it is read again, in the background,
-    /// while the old one stays in use.
+    /// `KEY_TTL_SECONDS`, 0 to 86400, default 300: how long a fetched key is used before it is read again, in the
+    /// background, while the old one stays in use.
     pub key_ttl: Duration,
     /// `ALLOWED_ORIGINS`: the pages that may ask for tokens; empty or `*` turns the check off.
     pub allowed_origins: Origins,
@@ -137,7 +137,7 @@ impl Config {
                 Limits {
                     per_minute: token_limit(QUOTA_PER_MINUTE, read(QUOTA_PER_MINUTE), QUOTA_RANGE, 10)?,
                     per_day: token_limit(QUOTA_PER_DAY, read(QUOTA_PER_DAY), QUOTA_RANGE, 200)?,
-                    of_everyone_per_day: token_limit(
+                    all_callers_per_day: token_limit(
                         DAILY_MINT_LIMIT,
                         read(DAILY_MINT_LIMIT),
                         DAILY_LIMIT_RANGE,
@@ -252,12 +252,12 @@ fn whole_number<N: FromStr + PartialOrd + Display>(
     value: Option<String>,
     range: RangeInclusive<N>,
     default: N,
-    what: &str,
+    unit: &str,
 ) -> Result<N, ConfigError> {
     let Some(value) = value else { return Ok(default) };
     match value.parse() {
         Ok(number) if range.contains(&number) => Ok(number),
-        _ => Err(invalid(name, quoted_fault(&value), format!("{what} from {} to {}", range.start(), range.end()))),
+        _ => Err(invalid(name, quoted_fault(&value), format!("{unit} from {} to {}", range.start(), range.end()))),
     }
 }
 
@@ -370,10 +370,10 @@ mod tests {
     #[test]
     fn quotas_are_on_where_there_is_a_table_and_a_limit() {
         let limits = |variables: &[(&str, &str)]| config(variables).unwrap().quotas.map(|quotas| quotas.limits);
-        let on = |per_minute, per_day, of_everyone_per_day| {
-            let [per_minute, per_day, of_everyone_per_day] =
-                [per_minute, per_day, of_everyone_per_day].map(NonZeroU32::new);
-            Some(Limits { per_minute, per_day, of_everyone_per_day })
+        let on = |per_minute, per_day, all_callers_per_day| {
+            let [per_minute, per_day, all_callers_per_day] =
+                [per_minute, per_day, all_callers_per_day].map(NonZeroU32::new);
+            Some(Limits { per_minute, per_day, all_callers_per_day })
         };
         assert_eq!(limits(&[("QUOTA_TABLE", "t")]), on(10, 200, 5000));
         assert_eq!(limits(&[("QUOTA_TABLE", "t"), ("QUOTA_PER_DAY", "0")]), on(10, 0, 5000));
@@ -569,7 +569,7 @@ mod tests {
     }
 
     proptest::proptest! {
-        /// The URL standard says what a browser sends.
+        /// The URL standard defines the origin that a browser sends.
         #[test]
         fn every_origin_of_a_web_page_is_accepted(
             scheme in "https?",

@@ -1,4 +1,4 @@
-//! The state that outlives a request, and the path of an invocation: in as an event, through its route, out as a reply.
+//! The state that outlives a request, and the handling of an invocation: from event through route to reply.
 
 use std::{sync::Arc, time::Duration};
 
@@ -31,13 +31,12 @@ use crate::{
     secret::{SecretStore, Source},
 };
 
-/// The longest that a request may take. API Gateway gives up after 30 s.
+/// The longest that a request may take. API Gateway's own limit is 30 s.
 const BUDGET: Duration = Duration::from_secs(25);
 
-/// How much of the invocation's own time is kept back for sending the answer.
+/// The part of the invocation's time that is reserved for sending the answer.
 const RESERVE: Duration = Duration::from_millis(500);
 
-/// The path of the route for tokens.
 const TOKEN: &str = "/token";
 
 /// Everything that outlives a request.
@@ -66,7 +65,7 @@ pub enum StartError {
 }
 
 impl Handler {
-    /// Builds every client; nothing is sent yet.
+    /// Builds every client, without sending a request.
     ///
     /// # Errors
     /// If the additional roots or the compiled-in profiles cannot be used.
@@ -90,8 +89,8 @@ impl Handler {
         })
     }
 
-    /// Opens connections and fetches the key ahead of the first request, so that it need not wait. A step that fails here is
-    /// tried again with that request.
+    /// Opens connections and fetches the key ahead of the first request. A step that fails here is tried again with
+    /// that request.
     pub async fn warm(&self) {
         tokio::join!(self.admission.warm(), self.token.openai.warm());
     }
@@ -131,7 +130,7 @@ impl Handler {
         }
     }
 
-    /// Which route does what. The path is checked before the method, and both before a route is asked.
+    /// Dispatches a request to its route, after checking the path and then the method.
     async fn route(
         &self,
         request: Option<&HttpRequest>,
@@ -139,8 +138,8 @@ impl Handler {
         summary: &mut RequestSummary,
     ) -> Result<Answer, Refusal> {
         let request = request.ok_or(Refusal::NoRequest)?;
-        // A test event that a person wrote at the Lambda console may have no path. The root is not a route: through a
-        // function URL, every scanner that posts to `/` would cost a token.
+        // A test event from the Lambda console may have no path. The root is not a route: through a function URL, every
+        // scanner that posts to `/` would cost a token.
         if request.path.as_deref().is_some_and(|path| path != TOKEN) {
             return Err(Refusal::NotFound);
         }

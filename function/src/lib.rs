@@ -6,7 +6,7 @@
 //! answer, and `record` writes one line about it. `admission` and the modules below it do not depend on the form of a
 //! request; below [`openai`] there are a profile's kind and [`net`], below [`secret`] and [`aws`] only [`net`].
 //!
-//! A module is public only if the program, the demo, the fuzzer or the tests of the whole path need it.
+//! A module is public only if the program, the demo, the fuzzer or the whole-path tests need it.
 
 pub mod admission;
 pub mod api;

@@ -1,5 +1,5 @@
-//! The Lambda function. A cold start is: configuration, clients, then the key and the connections in parallel, and only
-//! then the first request.
+//! The Lambda function. A cold start reads the configuration and builds the clients, then fetches the key and opens the
+//! connections in parallel. The first request is taken after that.
 
 use std::{error::Error, process::ExitCode, sync::Arc};
 
@@ -18,7 +18,7 @@ async fn main() -> ExitCode {
             tracing::error!("{error}");
             ExitCode::FAILURE
         }
-        // It panicked, which aborts the process, or was cancelled, which never happens.
+        // A panic aborts the process before this, and the task is never cancelled.
         Err(_) => ExitCode::FAILURE,
     }
 }

@@ -1,6 +1,6 @@
-//! The one record per request: log line, metrics and audit trail at once.
+//! The record of each request: log line, metrics and audit trail in one.
 //!
-//! It is a line of JSON in CloudWatch's embedded metric format, from which CloudWatch makes metrics without a call of ours
+//! It is a line of JSON in CloudWatch's embedded metric format, from which CloudWatch extracts metrics without an API call
 //! (AWS, "Specification: Embedded metric format"). It is written at every log level, since alarms depend on it. Every field
 //! is our own text or filtered: it never contains a key, token, body, prompt or address.
 
@@ -25,7 +25,7 @@ pub struct Recorder {
     cold: AtomicBool,
 }
 
-/// Everything that is known of a request by its end. At its beginning, nothing is.
+/// Everything that is known about a request at its end. It starts empty.
 #[derive(Debug, Default)]
 pub struct RequestSummary {
     pub profile: Option<String>,
@@ -34,9 +34,9 @@ pub struct RequestSummary {
     /// The caller's safety identifier, a keyed hash.
     pub caller: Option<String>,
     pub key_age: Option<Duration>,
-    /// `None` if nothing was counted.
+    /// `None` if the request was not counted.
     pub quota_time: Option<Duration>,
-    /// How many requests to OpenAI were sent, or begun to be sent.
+    /// The number of requests to OpenAI that were sent, at least in part.
     pub attempts: u32,
     pub openai_time: Duration,
 }
@@ -54,7 +54,7 @@ pub struct Outcome<'a> {
 #[derive(Debug)]
 pub struct Refused<'a> {
     pub code: &'static str,
-    /// Every error of the chain. None of them may hold a secret.
+    /// Every error of the chain. None of them may contain a secret.
     pub cause: String,
     pub openai_status: Option<u16>,
     pub openai_code: Option<&'a str>,
@@ -62,7 +62,7 @@ pub struct Refused<'a> {
 }
 
 impl Recorder {
-    /// For the function of that name, which tells its metrics from those of another stack.
+    /// A recorder for the function of that name, which separates its metrics from those of other stacks.
     pub fn new(function_name: String) -> Self {
         Self { function_name, cold: AtomicBool::new(true) }
     }

@@ -109,7 +109,7 @@ const TOOLS_BY_NAME: Rule = Object(&[may("tool_names", List(&Text)), may("read_o
 
 const TOOL: Rule = Typed(
     &[
-        // The description requires no type, but nothing else tells the two kinds apart.
+        // The description requires no type, but it is the only difference between the two kinds.
         must("type", Choice(&["function", "mcp"])),
         may("name", Text),
         may("description", Text),
@@ -415,7 +415,7 @@ mod tests {
     }
 
     #[test]
-    fn what_openai_s_schema_takes_has_no_fault() {
+    fn documents_that_match_the_schema_have_no_fault() {
         for session in [
             json!({"output_modalities": ["audio"], "max_output_tokens": 1024.0}),
             json!({"audio": {"input": {"format": {"rate": 24000}}, "output": {"format": {"type": "audio/pcmu"}}}}),
@@ -431,7 +431,7 @@ mod tests {
     }
 
     #[test]
-    fn what_openai_s_schema_does_not_take_has_one() {
+    fn documents_that_violate_the_schema_have_one_fault() {
         for (session, place) in [
             (json!({"output_modalities": ["audio", "text"]}), "output_modalities"),
             (json!({"tools": [{"type": "mcp", "server_url": "https://docs.example.com"}]}), "server_label"),

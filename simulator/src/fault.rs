@@ -63,7 +63,7 @@ pub enum Fault {
 }
 
 impl Fault {
-    /// Whether the fault delivers the correct answer, in whatever way, so that it has to be made.
+    /// Whether the fault sends the correct answer or a part of it, which must therefore be made.
     pub(crate) fn needs_answer(&self) -> bool {
         matches!(self, Self::Delay { .. } | Self::Drip | Self::Cut)
     }

@@ -1,7 +1,7 @@
 //! An offline simulator of OpenAI's Realtime API.
 //!
 //! It mints client secrets by OpenAI's schema, accepts WebRTC calls that present one, refuses the requests that OpenAI
-//! would refuse, and fails on demand in every way that a client has to survive. By default it listens on loopback.
+//! would refuse, and fails on demand in every way that a client must handle. By default it listens on loopback.
 //!
 //! Tests use it as a library, people as the program `openai-simulator`. The README describes both, and the limits.
 //!

@@ -23,7 +23,7 @@ pub(crate) enum WireCommand {
 }
 
 impl Wire {
-    /// The access, and the commands that the listener has to carry out.
+    /// The access, and the receiver of its commands, which the listener carries out.
     pub(crate) fn new(connection: usize, ip: IpAddr) -> (Self, mpsc::UnboundedReceiver<WireCommand>) {
         let (commands, received) = mpsc::unbounded_channel();
         (Self { connection, ip, commands }, received)

@@ -1,8 +1,8 @@
-// The job done well in Node.js: the key is read once, at the cold start, and fetch keeps the connection to OpenAI.
+// A mint in Node.js that reads the key once, at the cold start. fetch keeps the connection to OpenAI.
 
 import { GetSecretValueCommand, SecretsManagerClient } from '@aws-sdk/client-secrets-manager';
 
-const ASKED = JSON.stringify({
+const REQUEST = JSON.stringify({
   expires_after: { anchor: 'created_at', seconds: 3600 },
   session: { type: 'realtime', model: 'gpt-realtime-2.1', audio: { output: { voice: 'alloy' } } },
 });
@@ -18,7 +18,7 @@ export async function handler(_event, context) {
     const answer = await fetch(`${process.env.OPENAI_BASE_URL}/realtime/client_secrets`, {
       method: 'POST',
       headers: { authorization: `Bearer ${key}`, 'content-type': 'application/json' },
-      body: ASKED,
+      body: REQUEST,
       signal: AbortSignal.timeout(10_000),
     });
     if (!answer.ok) throw new Error(`OpenAI answered ${answer.status}`);

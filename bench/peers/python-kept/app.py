@@ -1,4 +1,4 @@
-"""The job done well in Python: the key is read once, at the cold start, and the connection to OpenAI is kept."""
+"""A mint in Python that reads the key once, at the cold start, and keeps its connection to OpenAI."""
 
 import json
 import os
@@ -6,7 +6,7 @@ import os
 import boto3
 import requests
 
-ASKED = {
+REQUEST = {
     "expires_after": {"anchor": "created_at", "seconds": 3600},
     "session": {"type": "realtime", "model": "gpt-realtime-2.1", "audio": {"output": {"voice": "alloy"}}},
 }
@@ -18,7 +18,7 @@ openai.headers["Authorization"] = f"Bearer {json.loads(secret['SecretString'])['
 
 def handler(_event, context):
     try:
-        answer = openai.post(f"{os.environ['OPENAI_BASE_URL']}/realtime/client_secrets", json=ASKED, timeout=10)
+        answer = openai.post(f"{os.environ['OPENAI_BASE_URL']}/realtime/client_secrets", json=REQUEST, timeout=10)
         answer.raise_for_status()
         token = answer.json()
     except requests.RequestException as error:

@@ -1,11 +1,11 @@
-"""The job as the function's predecessor did it: a connection, and all that it takes to make one, for every token."""
+"""A mint as the function's predecessor made it, with a new connection for each token."""
 
 import json
 import os
 
 import requests
 
-ASKED = {
+REQUEST = {
     "expires_after": {"anchor": "created_at", "seconds": 3600},
     "session": {"type": "realtime", "model": "gpt-realtime-2.1", "audio": {"output": {"voice": "alloy"}}},
 }
@@ -16,7 +16,7 @@ def handler(_event, context):
         answer = requests.post(
             f"{os.environ['OPENAI_BASE_URL']}/realtime/client_secrets",
             headers={"Authorization": f"Bearer {os.environ['OPENAI_API_KEY']}"},
-            json=ASKED,
+            json=REQUEST,
             timeout=10,
         )
         answer.raise_for_status()

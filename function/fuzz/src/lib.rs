@@ -1,6 +1,6 @@
-//! What must hold for any event, any body and any `profiles.json`. Each function panics when it does not, and the code
-//! that it tries may not panic at all.
-#![expect(clippy::expect_used, reason = "a panic is how a finding is reported")]
+//! Properties of any event, any body and any `profiles.json`. Each function panics if its property is violated. The code
+//! under test must not panic at all.
+#![expect(clippy::expect_used, reason = "a finding is reported by a panic")]
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -19,7 +19,7 @@ use token_mint::{
 
 const TOKEN_TTL: Duration = Duration::from_secs(3600);
 
-/// The function's file, read as far as it says what a caller may not have.
+/// The function's file, for the values that a caller must not change.
 const FILE: &str = include_str!("../../profiles.json");
 
 #[derive(Deserialize)]
@@ -37,14 +37,14 @@ struct Setting {
 /// Any JSON is an event.
 pub fn event(data: &[u8]) {
     let event = serde_json::from_slice::<Event>(data);
-    // JSON is UTF-8, which `IgnoredAny` does not look at.
+    // JSON is UTF-8, which `IgnoredAny` does not check.
     if str::from_utf8(data).is_ok_and(|text| serde_json::from_str::<IgnoredAny>(text).is_ok()) {
         event.expect("any JSON is an event");
     }
 }
 
-/// A session is its profile's, but for what that lets a caller set; its model is always its own, and its instructions
-/// are the file's, whatever the caller chose among them.
+/// A session equals its profile's, except for the fields that callers may set. Its model is always the profile's, and its
+/// instructions consist of texts from the file.
 pub fn body(data: &[u8]) {
     static PROFILES: LazyLock<Profiles> =
         LazyLock::new(|| Profiles::load(None, None, TOKEN_TTL).expect("profiles.json is usable"));
@@ -71,11 +71,11 @@ pub fn body(data: &[u8]) {
         remove(&mut given, &setting.at);
         remove(&mut own, &setting.at);
     }
-    assert_eq!(given, own, "all else is the profile's");
+    assert_eq!(given, own, "everything else is the profile's");
 }
 
-/// Whatever is written in a `profiles.json`, the build refuses it or it serves. The bytes are the file and, behind a zero
-/// byte, which no JSON has, a body.
+/// Any `profiles.json` is either refused by the build or usable. The bytes are the file and, after a zero byte, which JSON
+/// cannot contain, a body.
 pub fn profile(data: &[u8]) {
     let mut parts = data.splitn(2, |byte| *byte == 0);
     let file = parts.next().unwrap_or_default();
@@ -86,7 +86,7 @@ pub fn profile(data: &[u8]) {
         return;
     };
     if findings.mistakes.is_empty() {
-        Profiles::parse(file, None, None, TOKEN_TTL).expect("a file without a mistake serves");
+        Profiles::parse(file, None, None, TOKEN_TTL).expect("a file without a mistake is usable");
     }
     for (model, voice) in [(None, None), (Some("gpt-realtime"), Voice::named("cedar"))] {
         let Ok(profiles) = Profiles::parse(file, model, voice, TOKEN_TTL) else { continue };

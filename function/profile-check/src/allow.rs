@@ -1,4 +1,4 @@
-//! The rule of a field: whether a value can follow it, and whether OpenAI takes every value that does.
+//! The rule of a field: whether values can follow it, and whether OpenAI accepts all of them.
 
 use serde_json::{Map, Value};
 
@@ -11,7 +11,7 @@ use crate::{
 
 const RULES: [&str; 4] = ["one_of", "number", "integer", "text"];
 
-/// Values that a rule lets through: all of a list, both ends and the inside of a range.
+/// Values that a rule allows: all of a list, or both ends and the inside of a range.
 struct Allowed {
     values: Vec<Value>,
     any_text: bool,
@@ -165,7 +165,7 @@ fn range(field: &str, kind: &str, of: &Value, found: &mut OfProfile<'_>) -> Opti
         return None;
     }
     let mut values = vec![from, to];
-    // A number between the ends that is not whole, which OpenAI does not take everywhere.
+    // A fraction between the ends, which OpenAI does not accept everywhere.
     if kind == "number" && least < most {
         let inside = least + (most - least) * std::f64::consts::FRAC_1_PI;
         values.push(((inside * 1000.0).round() / 1000.0).clamp(least, most).into());
@@ -173,7 +173,6 @@ fn range(field: &str, kind: &str, of: &Value, found: &mut OfProfile<'_>) -> Opti
     Some(Allowed { values, any_text: false })
 }
 
-/// The fields of a rule.
 fn parts<'a>(
     field: &str,
     rule: &str,

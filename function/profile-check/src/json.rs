@@ -1,4 +1,4 @@
-//! From bytes to JSON: what is wrong with the syntax, and which name is there twice.
+//! Parses the file, and finds its faults of syntax and names that appear twice.
 
 use std::fmt;
 
@@ -10,7 +10,7 @@ use serde_json::{Map, Number, Value};
 
 use crate::{Findings, spelling::quoted};
 
-/// The file's JSON, if it can be read at all.
+/// The JSON of the file, if it can be parsed.
 pub(crate) fn read(file: &[u8], findings: &mut Findings) -> Option<Value> {
     let text = text(file, findings)?;
     if text.trim().is_empty() {
@@ -49,15 +49,15 @@ fn text<'a>(file: &'a [u8], findings: &mut Findings) -> Option<&'a str> {
     }
 }
 
-/// Line and column of what comes after a text, both from 1.
+/// Line and column of the character after a text, both counted from 1.
 fn position(before: &str) -> (usize, usize) {
     let line = before.matches('\n').count().saturating_add(1);
     let column = before.rsplit('\n').next().unwrap_or_default().chars().count().saturating_add(1);
     (line, column)
 }
 
-/// What is wrong with the syntax and what to do. The messages of serde_json 1.0 tell the cases apart; a message that is
-/// not known here gets the sentence that always holds.
+/// The fault of the syntax and its fix. The messages of serde_json 1.0 distinguish the cases. An unknown message gets a
+/// general sentence.
 fn syntax(text: &str, error: &serde_json::Error) -> String {
     let at = offset(text, error);
     let (before, after) = text.split_at_checked(at).unwrap_or((text, ""));
@@ -85,7 +85,7 @@ fn syntax(text: &str, error: &serde_json::Error) -> String {
             Some('\'') => "JSON has double quotes only. Write \" in place of '.".to_owned(),
             Some('“' | '”' | '„') => "this is a typographic quote. Write \" in its place.".to_owned(),
             Some(',') if !is("expected `:`") => "there is a comma too many. Remove it.".to_owned(),
-            Some(_) if is("trailing characters") => "the JSON has ended before this. Remove what follows.".to_owned(),
+            Some(_) if is("trailing characters") => "the JSON has ended before this. Remove the rest.".to_owned(),
             Some(letter) if is("key must be") && letter.is_alphanumeric() => {
                 "a name must be in double quotes. Put \" around it.".to_owned()
             }
@@ -102,7 +102,7 @@ fn syntax(text: &str, error: &serde_json::Error) -> String {
     format!("line {line}, column {column}: {sentence}")
 }
 
-/// Where in the text the error is. serde_json counts lines from 1, and columns in bytes from 1.
+/// The offset of the error in the text. serde_json counts lines from 1, and columns in bytes from 1.
 fn offset(text: &str, error: &serde_json::Error) -> usize {
     let lines = text.split_inclusive('\n').take(error.line().saturating_sub(1));
     let mut at = lines.map(str::len).sum::<usize>().saturating_add(error.column().saturating_sub(1)).min(text.len());
@@ -120,7 +120,7 @@ enum Node {
 }
 
 impl Node {
-    /// As serde_json has it, with the names that are there twice reported.
+    /// Converts to serde_json's type, and reports names that appear twice.
     fn into_value(self, place: &str, findings: &mut Findings) -> Value {
         match self {
             Self::Leaf(value) => value,

@@ -1,7 +1,8 @@
-//! Every mistake in a `profiles.json`, as sentences for the person who wrote it.
+//! Finds every mistake in a `profiles.json`, and explains it to the author of the file.
 //!
-//! The function's build runs this, so a broken file is never deployed and the shipped function carries none of it.
-//! A mistake is certain to fail, at start or at OpenAI. A warning may be right: OpenAI adds voices, models and fields.
+//! The function's build runs this, so a broken file is never deployed. The shipped function does not contain this code.
+//! A mistake certainly fails, at start or at OpenAI. The subject of a warning may be correct: OpenAI adds voices,
+//! models and fields.
 
 mod allow;
 mod json;
@@ -16,12 +17,12 @@ use serde_json::Value;
 /// The profile for callers that name none.
 const DEFAULT: &str = "default";
 
-/// What a check has found: a sentence each.
+/// The findings of a check, a sentence for each.
 #[derive(Debug, Default, PartialEq)]
 pub struct Findings {
-    /// What is certain to fail.
+    /// Values that certainly fail.
     pub mistakes: Vec<String>,
-    /// What may be right, and is worth a look.
+    /// Values that may be correct, but should be checked.
     pub warnings: Vec<String>,
 }
 
@@ -50,7 +51,7 @@ pub fn check(file: &[u8], today: Day) -> Findings {
     findings
 }
 
-/// What is found in one profile: every sentence begins with its name.
+/// The findings in one profile. Every sentence begins with its name.
 struct OfProfile<'a> {
     name: &'a str,
     findings: &'a mut Findings,

@@ -1,6 +1,6 @@
-//! Checks a `profiles.json` before anything else is built: `token-mint-profile-check PATH [DAYS]`, with DAYS as it will be
-//! judged that many days from now.
-#![allow(clippy::print_stderr, reason = "a program that speaks to a person")]
+//! Checks a `profiles.json` before anything else is built: `token-mint-profile-check PATH [DAYS]`, with DAYS as of that
+//! many days from now.
+#![allow(clippy::print_stderr, reason = "a command-line program")]
 
 use std::{env, fs, path::PathBuf, process::ExitCode};
 

@@ -1,10 +1,10 @@
-//! JSON pointers: whether one leads somewhere, and where it ends if it does not.
+//! JSON pointers: whether a pointer resolves, and otherwise the last place that it reaches.
 
 use serde_json::Value;
 
 use crate::spelling::{did_you_mean, listed, quoted};
 
-/// The sentence on a pointer that leads nowhere in a session. None if it leads somewhere below the session itself.
+/// The fault of a pointer that does not resolve in a session. `None` if it resolves to a place below the session itself.
 pub(crate) fn leads_nowhere(at: &str, session: &Value) -> Option<String> {
     if at.is_empty() {
         return Some("is the whole session. Name one place in it, such as \"/audio/output/voice\".".to_owned());
@@ -40,13 +40,14 @@ fn dead_end(parent: &str, value: &Value, missing: &str) -> String {
         Value::Object(fields) => {
             let names = || fields.keys().map(String::as_str);
             let hint = did_you_mean(missing, names());
-            let hint = if hint.is_empty() { " Add it with the value for callers that set nothing." } else { &hint };
+            let hint =
+                if hint.is_empty() { " Add it with the value for callers that do not set the field." } else { &hint };
             format!("leads nowhere: {parent} has no {}, only {}.{hint}", quoted(missing), listed(names()))
         }
         Value::Array(entries) => match entries.len().checked_sub(1) {
             Some(last) => format!("leads nowhere: {parent} is a list whose entries are 0 to {last}, not {missing}."),
             None => format!("leads nowhere: {parent} is an empty list."),
         },
-        _ => format!("leads nowhere: {parent} is a value, and nothing is below it."),
+        _ => format!("leads nowhere: {parent} is a value, so it has no places below it."),
     }
 }

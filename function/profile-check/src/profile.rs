@@ -71,7 +71,7 @@ pub(crate) fn unknown_fields(of: &str, object: &Map<String, Value>, known: &[&st
     }
 }
 
-/// Whether a field with a similar name is there, about which a sentence is said already.
+/// Whether a field with a similar name has already been reported.
 fn misspelt(object: &Map<String, Value>, name: &str) -> bool {
     object.keys().any(|other| !FIELDS.contains(&other.as_str()) && nearest(other, [name]).is_some())
 }
@@ -105,13 +105,13 @@ fn token_ttl(profile: &Map<String, Value>, found: &mut OfProfile<'_>) {
     ));
 }
 
-/// What to do about a number that is written as text.
+/// The fix for a number that is written as text.
 pub(crate) fn without_quotes(value: &Value) -> &'static str {
     let is_number = value.as_str().is_some_and(|text| text.trim().parse::<f64>().is_ok());
     if is_number { " Write the number without quotes." } else { "" }
 }
 
-/// The session as it is sent, with its instructions put together.
+/// The session as it is sent, with its instructions joined.
 fn document(session: &Map<String, Value>, found: &mut OfProfile<'_>) -> Value {
     let mut document = session.clone();
     document.remove("type");
@@ -185,7 +185,7 @@ fn caller_fields(
         let inside = |inner: &str, outer: &str| format!("{inner}/").starts_with(&format!("{outer}/"));
         if let Some((other, _)) = places.iter().find(|(_, other)| inside(at, other) || inside(other, at)) {
             found.mistake(format!(
-                "the fields {} and {} both write to {}. Give each a place of its own.",
+                "the fields {} and {} both write to {}. Give each its own place.",
                 quoted(other),
                 quoted(name),
                 quoted(at)

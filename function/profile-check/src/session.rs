@@ -1,4 +1,4 @@
-//! The session document: whether OpenAI accepts it, as it is and with what a caller may set.
+//! The session document: whether OpenAI accepts it, alone and with the values that callers may set.
 
 use openai_realtime::{
     Day, Fate, MODELS, Model, Purpose, VOICES, fate,
@@ -16,8 +16,8 @@ const VOICE: &str = "/audio/output/voice";
 const MODEL: &str = "/model";
 const TRANSCRIPTION_MODEL: &str = "/audio/input/transcription/model";
 
-/// Fields that the beta API had at the top of a session, their places since then, and what to write there where the values
-/// have changed, too. OpenAI removed that API in May 2026.
+/// Fields that the beta API had at the top of a session, their new places, and the new values if these have changed,
+/// too. OpenAI removed that API in May 2026.
 const MOVED: [(&str, Option<&str>, &str); 10] = [
     ("voice", Some(VOICE), ""),
     ("modalities", Some("/output_modalities"), r#"["audio"] or ["text"]"#),
@@ -33,7 +33,7 @@ const MOVED: [(&str, Option<&str>, &str); 10] = [
 
 const PCM: &str = r#"{"type": "audio/pcm", "rate": 24000}, or the type "audio/pcmu" or "audio/pcma" alone,"#;
 
-/// Fields that OpenAI has announced an end for, and what to do. Source: OpenAI's deprecations page, November 2026.
+/// Fields whose removal OpenAI has announced, and their replacements. Source: OpenAI's deprecations page, November 2026.
 const ENDING: [(&str, &str, &str); 1] = [("/prompt", "2026-11-30", "Write the prompt's text into \"instructions\".")];
 
 /// The kind of a session.
@@ -99,7 +99,7 @@ impl Session {
         Self { kind, document, today }
     }
 
-    /// The document by itself.
+    /// Checks the document without a caller's fields.
     pub(crate) fn check(&self, found: &mut OfProfile<'_>) {
         for fault in faults(&self.document, self.kind.rule()) {
             self.tell(&fault, &self.document, None, found);
@@ -121,7 +121,7 @@ impl Session {
         }
     }
 
-    /// The document with a value that a caller may set: what is wrong that is not wrong without it.
+    /// Checks the document with a value that a caller may set, and reports the faults that this value causes.
     pub(crate) fn check_with(&self, at: &str, value: Value, field: &Field<'_>, found: &mut OfProfile<'_>) {
         let mut document = self.document.clone();
         let Some(place) = document.pointer_mut(at) else { return };
@@ -146,7 +146,7 @@ impl Session {
         let value = document.pointer(&place).unwrap_or(&Value::Null);
         let any_text = field.is_some_and(|field| field.any_text);
         if place == VOICE && value.is_string() && !any_text {
-            return; // `names` has the sentence.
+            return; // `names` reports it.
         }
         let is = match field {
             Some(Field { name, any_text: true }) => {
@@ -184,7 +184,8 @@ impl Session {
         }
     }
 
-    /// A field that the schema does not have. A mistake if it was the beta API's, else a warning: OpenAI adds fields.
+    /// Reports a field that the schema does not have. It is a mistake if it was the beta API's, else a warning, since
+    /// OpenAI adds fields.
     fn unknown(&self, place: &[Step], known: &[&'static str], found: &mut OfProfile<'_>) {
         let at = pointer(place);
         let Some(Step::Field(name)) = place.last() else { return };
@@ -212,7 +213,7 @@ impl Session {
         found.warning(format!("OpenAI's schema has no {at:?}. {hint}"));
     }
 
-    /// The names of voices and models against the lists.
+    /// Checks the names of voices and models against the lists.
     fn names(&self, document: &Value, field: Option<&Field<'_>>, found: &mut OfProfile<'_>) {
         let text =
             |document: &'_ Value, place: &str| document.pointer(place).and_then(Value::as_str).map(str::to_owned);
@@ -246,7 +247,7 @@ impl Session {
                 if self.is_gone(date) { found.mistake(sentence) } else { found.warning(sentence) }
             }
             Fate::Lives => {}
-            // Another server may know it: Azure's names are the operator's own.
+            // Another server may know it: on Azure, operators choose the names.
             Fate::Unknown if !is_live(model) => {
                 let fits = |known: &&Model| known.purpose == purpose && !known.is_gone(self.today);
                 let names = || MODELS.iter().filter(fits).map(|model| model.id);
@@ -271,7 +272,7 @@ impl Session {
         }
     }
 
-    /// Whether what ends on this date is gone. Until then it is a warning, so that a fix of something else can still be
+    /// Whether this date has come. Until then an announced end is only a warning, so that other fixes can still be
     /// deployed.
     fn is_gone(&self, date: &str) -> bool {
         *date <= *self.today.to_string()
@@ -282,7 +283,7 @@ impl Session {
     }
 }
 
-/// Whether it is a model of GPT-Live, also one that is not listed: `gpt-live-` and a version.
+/// Whether it is a model of GPT-Live, even an unlisted one: `gpt-live-` and a version.
 fn is_live(model: &str) -> bool {
     model.strip_prefix("gpt-live-").is_some_and(|version| version.starts_with(|digit: char| digit.is_ascii_digit()))
 }
@@ -310,7 +311,7 @@ fn has(rule: &Rule, place: &str) -> bool {
     elsewhere(rule, name).iter().any(|found| found == place)
 }
 
-/// The places at which a rule has a field of that name. What is in a list is not looked at.
+/// The places at which a rule has a field of that name. Lists are not searched.
 fn elsewhere(rule: &Rule, name: &str) -> Vec<String> {
     match rule {
         Rule::Object(fields) | Rule::Typed(fields, _) => fields

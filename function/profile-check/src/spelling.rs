@@ -1,4 +1,4 @@
-//! How values are shown in a sentence, and which name was probably meant.
+//! The form of values in sentences, and the name that was probably meant.
 
 use serde_json::Value;
 
@@ -15,7 +15,7 @@ pub(crate) fn shown(value: &Value) -> String {
     }
 }
 
-/// A text in quotes, cut where it is long.
+/// A text in quotes, shortened if it is long.
 pub(crate) fn quoted(text: &str) -> String {
     match text.char_indices().nth(SHOWN).and_then(|(end, _)| text.get(..end)) {
         Some(start) => format!("{:?}", format!("{start}…")),
@@ -38,7 +38,7 @@ fn joined<'a>(names: impl IntoIterator<Item = &'a str>, conjunction: &str) -> St
     match names.split_last() {
         Some((last, [])) => last.clone(),
         Some((last, others)) => format!("{} {conjunction} {last}", others.join(", ")),
-        None => "nothing".to_owned(),
+        None => "none".to_owned(),
     }
 }
 
@@ -47,7 +47,7 @@ pub(crate) fn did_you_mean<'a>(word: &str, names: impl IntoIterator<Item = &'a s
     nearest(word, names).map_or_else(String::new, |name| format!(" Did you mean {name:?}?"))
 }
 
-/// The name that was probably meant: at most one letter in three is another.
+/// The name that was probably meant: at most one letter in three differs.
 pub(crate) fn nearest<'a>(word: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let letters = |text: &str| text.to_lowercase().chars().take(SHOWN).collect::<Vec<_>>();
     let word = letters(word);
@@ -59,7 +59,7 @@ pub(crate) fn nearest<'a>(word: &str, names: impl IntoIterator<Item = &'a str>) 
         .map(|(_, name)| name)
 }
 
-/// The name that differs in nothing but case and punctuation.
+/// The name that differs only in case and punctuation.
 pub(crate) fn same_letters<'a>(word: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let letters =
         |text: &str| text.to_lowercase().chars().filter(|letter| letter.is_alphanumeric()).collect::<String>();
@@ -67,7 +67,7 @@ pub(crate) fn same_letters<'a>(word: &str, names: impl IntoIterator<Item = &'a s
     names.into_iter().find(|name| letters(name) == word)
 }
 
-/// How many letters are added, left out, replaced, or swapped with the next.
+/// The number of letters that are added, left out, replaced, or swapped with the next.
 fn distance(left: &[char], right: &[char]) -> usize {
     let mut before: Vec<usize> = Vec::new();
     let mut row: Vec<usize> = (0..=right.len()).collect();

@@ -1,4 +1,4 @@
-//! The usual mistakes, each with its sentence.
+//! The usual mistakes and their sentences.
 
 use std::time::Duration;
 
@@ -56,7 +56,7 @@ fn the_shipped_file_has_no_mistake() {
 }
 
 #[test]
-fn a_slip_in_the_syntax_is_shown_with_its_line() {
+fn a_syntax_error_is_reported_with_its_line() {
     for (file, sentence) in [
         ("{\n  \"a\": 1,\n}", "line 2, column 9: there is a comma after the last entry. Remove the comma."),
         ("{\"a\": [1, 2,\n ]}", "line 1, column 12: there is a comma after the last entry. Remove the comma."),
@@ -83,7 +83,7 @@ fn a_slip_in_the_syntax_is_shown_with_its_line() {
             "{\"a\": {\"b\": 1}\n",
             "line 1, column 15: the file ends too early. A closing bracket, brace or quote is missing.",
         ),
-        ("{\"a\": 1}}", "line 1, column 9: the JSON has ended before this. Remove what follows."),
+        ("{\"a\": 1}}", "line 1, column 9: the JSON has ended before this. Remove the rest."),
         (
             "{\"ä\": 01}",
             "line 1, column 8: this is not a number that JSON can hold. Write numbers such as 1, -2 or 0.5.",
@@ -117,7 +117,7 @@ fn a_file_in_another_encoding_is_named() {
 }
 
 #[test]
-fn a_name_that_is_there_twice_is_a_mistake() {
+fn a_duplicate_name_is_a_mistake() {
     let profile = json!({"kind": "realtime", "session": session()});
     assert_eq!(
         mistake(&format!("{{\"default\": {profile}, \"default\": {profile}}}")),
@@ -181,14 +181,14 @@ fn a_profile_has_its_fields_and_no_others() {
 }
 
 #[test]
-fn all_mistakes_are_told_at_once() {
+fn all_mistakes_are_reported_at_once() {
     let profile = json!({"kind": "realtme", "token_ttl_seconds": 9, "session": session(), "caller_can_set": {}});
     let all = json!({"default": profile, "train": {"kind": "realtime", "session": {"voice": "ash", "model": "x"}}});
     assert_eq!(of(all.to_string().as_bytes()).mistakes.len(), 4);
 }
 
 #[test]
-fn a_session_is_what_openai_takes() {
+fn a_session_is_checked_against_openais_schema() {
     let sentence = |session: Value| {
         let findings = with_session(&session);
         assert_eq!(findings.mistakes.len(), 1, "{session}: {findings:#?}");
@@ -380,11 +380,11 @@ fn a_field_leads_to_a_place_in_the_session() {
         (
             json!("/audio/output/format"),
             "writes to \"/audio/output/format\", which leads nowhere: \"/audio/output\" has no \"format\", only \"speed\" and \"voice\". \
-             Add it with the value for callers that set nothing.",
+             Add it with the value for callers that do not set the field.",
         ),
         (
             json!("/audio/output/voice/id"),
-            "writes to \"/audio/output/voice/id\", which leads nowhere: \"/audio/output/voice\" is a value, and nothing is below it.",
+            "writes to \"/audio/output/voice/id\", which leads nowhere: \"/audio/output/voice\" is a value, so it has no places below it.",
         ),
         (
             json!("/instructions/2"),
@@ -488,7 +488,7 @@ fn a_rule_can_be_followed() {
 }
 
 #[test]
-fn openai_takes_what_a_caller_may_set() {
+fn every_value_that_a_caller_may_set_is_checked() {
     for (at, allow, sentences) in [
         (
             "/audio/output/speed",
@@ -567,11 +567,11 @@ fn two_fields_have_two_places_and_none_is_named_profile() {
     let field = |at: &str| json!({"at": at, "allow": allow});
     assert_mistakes(
         &fields(json!({"a": field("/audio/output/voice"), "b": field("/audio/output/voice")})),
-        &["the fields \"a\" and \"b\" both write to \"/audio/output/voice\". Give each a place of its own."],
+        &["the fields \"a\" and \"b\" both write to \"/audio/output/voice\". Give each its own place."],
     );
     assert_mistakes(
         &fields(json!({"a": field("/audio/output/voice"), "b": {"at": "/audio/output", "allow": table}})),
-        &["the fields \"a\" and \"b\" both write to \"/audio/output\". Give each a place of its own."],
+        &["the fields \"a\" and \"b\" both write to \"/audio/output\". Give each its own place."],
     );
     assert_mistakes(
         &fields(json!({"profile": field("/audio/output/voice")})),
@@ -591,7 +591,7 @@ fn two_fields_have_two_places_and_none_is_named_profile() {
 }
 
 #[test]
-fn a_cut_or_changed_file_never_gets_a_parser_s_own_words() {
+fn a_truncated_or_changed_file_never_gets_a_raw_parser_message() {
     let internals = ["variant", "untagged", "serde", "expected value", "EOF", "invalid type", "at line"];
     for end in (0..SHIPPED.len()).step_by(7).filter(|end| SHIPPED.is_char_boundary(*end)) {
         let (start, rest) = SHIPPED.split_at(end);

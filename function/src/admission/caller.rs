@@ -1,4 +1,4 @@
-//! The caller, as far as the gateway vouches for it, and its safety identifier for OpenAI.
+//! The caller as the gateway identified it, and its safety identifier for OpenAI.
 
 use std::{
     fmt,
@@ -15,12 +15,12 @@ pub enum Caller {
     /// The address that the gateway saw: one IPv4 address, or one IPv6 network of 64 bits, the size of a household's.
     /// `X-Forwarded-For` is the caller's own claim and is never used.
     Address(IpAddr),
-    /// The event has no source address, as a console test or a load balancer's request.
+    /// The event has no source address, such as a console test or a load balancer's request.
     Direct,
 }
 
 impl Caller {
-    /// The caller by the gateway's word: the subject of a checked token, else the source address.
+    /// Identifies the caller by the subject of a checked token, or otherwise by the source address.
     pub fn new(subject: Option<&str>, source: Option<&str>) -> Self {
         match subject {
             Some(subject) if !subject.is_empty() => Self::Subject(subject.to_owned()),
@@ -48,21 +48,21 @@ impl Caller {
         }
     }
 
-    /// Hex HMAC-SHA256 of the caller, 64 characters, which is as long as OpenAI lets an
-    /// `OpenAI-Safety-Identifier` be. The same caller under the same key has the same identifier, and without the key an
-    /// identifier does not lead back to an address.
+    /// Hex HMAC-SHA256 of the caller, 64 characters, which is the limit of `OpenAI-Safety-Identifier`. The same caller
+    /// under the same key has the same identifier, and without the key an identifier cannot be traced back to an
+    /// address.
     pub fn safety_identifier(&self, key: &[u8]) -> String {
         let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key), self.to_string().as_bytes());
         hex::encode(tag)
     }
 }
 
-/// An address. API Gateway adds a port where it checks client certificates.
+/// Parses an address. API Gateway adds a port if it checks client certificates.
 fn address(text: &str) -> Option<IpAddr> {
     text.parse().or_else(|_| text.parse().map(|with_port: SocketAddr| with_port.ip())).ok()
 }
 
-/// The text that the identifier is made of. It begins with the kind, so that two kinds cannot collide.
+/// The text that is hashed into the identifier. It begins with the kind, so that two kinds cannot collide.
 impl fmt::Display for Caller {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

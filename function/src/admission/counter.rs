@@ -6,7 +6,7 @@ use aws_smithy_types::{DateTime, date_time::Format};
 
 use crate::aws::dynamodb::{Item, Map, Update, Value};
 
-/// In seconds, as is the next.
+// The lengths of the windows, in seconds.
 pub const MINUTE: u64 = 60;
 pub const DAY: u64 = 86_400;
 
@@ -53,7 +53,7 @@ impl Counter {
         if self.window.length == DAY { ("#day", ":day") } else { ("#minute", ":minute") }
     }
 
-    /// The counter's name in its item of a day: `day`, or the minute, such as `08:31`.
+    /// The counter's name in the item of its day: `day`, or the minute, such as `08:31`.
     fn attribute(&self) -> String {
         if self.window.length == DAY {
             return self.name.to_owned();
@@ -63,18 +63,18 @@ impl Counter {
     }
 }
 
-/// The counts that an item has. A counter that the item does not have is 0.
+/// The counts in an item. A counter that is missing is 0.
 pub fn counts(counters: &[Counter], item: &Item) -> Vec<u32> {
     let count = |counter: &Counter| item.get(&counter.attribute())?.get("N")?.as_str()?.parse().ok();
     counters.iter().map(|counter| count(counter).unwrap_or_default()).collect()
 }
 
-/// A stretch of time of the clock, such as one minute of one day.
+/// A window aligned with the clock, such as one minute of one day.
 #[derive(Clone, Copy)]
 pub struct Window {
     /// In seconds.
     pub length: u64,
-    /// How many windows of that length ended before this one began, since the Unix epoch.
+    /// The number of windows of that length since the Unix epoch that ended before this one.
     pub number: u64,
     /// The time until it ends; never zero.
     pub left: Duration,

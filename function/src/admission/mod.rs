@@ -29,7 +29,7 @@ use crate::{
 /// The largest body that is parsed, in bytes.
 const MAX_BODY: usize = 16 * 1024;
 
-/// How long a request waits for a secret that is being read. Secrets Manager takes some 20 ms.
+/// The longest that a request waits for a secret that is being read. Secrets Manager takes some 20 ms.
 const REFRESH_WAIT: Duration = Duration::from_millis(250);
 
 /// The checks, and the values that they compare with.
@@ -61,7 +61,7 @@ pub(crate) struct Admitted {
     /// The caller's safety identifier.
     pub caller: String,
     pub secret: Arc<Secret>,
-    /// What is left of the caller's quota.
+    /// The rest of the caller's quota.
     pub quota: QuotaStatus,
 }
 
@@ -72,24 +72,21 @@ pub(crate) enum AdmissionError {
     OriginNotAllowed,
     #[error("the body is too large")]
     BodyTooLarge,
-    #[error("the body asks for what is not offered")]
+    #[error("the body is not a valid request")]
     InvalidRequest(InvalidRequest),
     #[error("there is no API key")]
     Secret(#[source] SecretError),
-    /// The secret was not read within the request's budget.
     #[error("the secret was not read in time")]
     SecretTooLate,
-    /// The operator has blocked the caller.
     #[error("the caller is blocked")]
     CallerBlocked,
-    /// The quota is used up, or could not be checked.
-    #[error("no token could be taken")]
+    #[error("no token could be taken from the quota")]
     Quota(#[source] QuotaError),
 }
 
 impl Admission {
-    /// Fetches the secret and opens the connection to the quota table ahead of the first request, so that it need not wait.
-    /// A step that fails here is tried again with that request.
+    /// Fetches the secret and opens the connection to the quota table ahead of the first request. A step
+    /// that fails here is tried again with that request.
     pub async fn warm(&self) {
         let quota = async {
             if let Some(quota) = &self.quota {
@@ -98,12 +95,12 @@ impl Admission {
         };
         let (secret, ()) = tokio::join!(self.secret.current(), quota);
         if let Err(error) = secret {
-            warn!(%error, "there is no key yet, the next request looks for it again");
+            warn!(%error, "no key was found; the next request tries again");
         }
     }
 
-    /// Checks a request, cheapest checks first, and counts it as the last step. `summary` gets the results of the checks, also
-    /// if the request is not admitted.
+    /// Checks a request, cheapest checks first, and counts it as the last step. The results of the checks go into
+    /// `summary`, even if the request is not admitted.
     ///
     /// # Errors
     /// If a check fails, or does not end by `deadline`.
@@ -126,7 +123,7 @@ impl Admission {
         let secret = timeout_at(deadline, self.secret.current()).await.map_err(|_| AdmissionError::SecretTooLate)?;
         let secret = secret.map_err(AdmissionError::Secret)?;
         let age = *summary.key_age.insert(secret.read.elapsed());
-        debug!(ageSeconds = age.as_secs(), "the key is at hand");
+        debug!(ageSeconds = age.as_secs(), "the key is available");
 
         let known = Caller::new(application.subject, application.source);
         let caller = known.safety_identifier(secret.identifier_key.expose_secret());
@@ -139,10 +136,10 @@ impl Admission {
         Ok(Admitted { session, caller, secret, quota })
     }
 
-    /// Checks once more, just before the answer, that the operator has not blocked the caller meanwhile.
+    /// Checks again, just before the answer, whether the operator has blocked the caller meanwhile.
     ///
     /// # Errors
-    /// If the caller is blocked by now.
+    /// If the caller is now blocked.
     pub async fn recheck(&self, caller: &str) -> Result<(), AdmissionError> {
         if self.is_blocked_now(caller).await.unwrap_or(false) {
             return Err(AdmissionError::CallerBlocked);
@@ -161,15 +158,15 @@ impl Admission {
         self.profiles.session(application.body).map_err(AdmissionError::InvalidRequest)
     }
 
-    /// Whether the newest block list has the caller; `None` if there is none. A list that is being read in the background
-    /// of this very request counts for it, so that an instance that was frozen does not serve one more token, or refusal,
-    /// by an old list. It is nearly always here before OpenAI's answer.
+    /// Whether the newest block list contains the caller; `None` without a list. A list that this request is reading in the
+    /// background counts too, so that an instance that was frozen does not use an old list for one more token or refusal.
+    /// It nearly always arrives before OpenAI's answer.
     async fn is_blocked_now(&self, caller: &str) -> Option<bool> {
         self.secret.wait_for_refresh(REFRESH_WAIT).await;
         self.secret.held().map(|newest| newest.blocks(caller))
     }
 
-    /// Takes a token out of the caller's quota, if tokens are counted. `took` is the time that this took.
+    /// Takes a token from the caller's quota, if tokens are counted, and sets `took` to the duration.
     async fn take_quota(
         &self,
         caller: &str,

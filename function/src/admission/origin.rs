@@ -1,11 +1,11 @@
-//! Which pages may ask.
+//! The pages that may request tokens, by their origins.
 
-/// The origins of the pages that may ask for a token.
+/// The origins of the pages that may request tokens.
 #[derive(Debug, PartialEq)]
 pub enum Origins {
-    /// `ALLOWED_ORIGINS` is empty or `*`: not checked.
+    /// Origins are not checked: `ALLOWED_ORIGINS` is empty or `*`.
     Any,
-    /// These, as browsers write them, and callers that send no `Origin`, since those are not browsers.
+    /// These origins, as browsers write them, and callers that send no `Origin`, since those are not browsers.
     Only(Vec<String>),
 }
 

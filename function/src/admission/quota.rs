@@ -1,15 +1,15 @@
-//! Quotas: how many tokens a caller, and everyone together, may take.
+//! Quotas: the limits for the tokens of each caller, and of all callers together.
 //!
 //! Tokens are counted in one DynamoDB table, in fixed windows of UTC: one item per caller and day, which counts the day
-//! and each of its minutes, and one per day for everyone. Each window has a name of its own and no counter is ever reset,
-//! so instances whose clocks differ cannot undo each other's counts.
+//! and each of its minutes, and one item per day for all callers. Each window has its own name and no counter is ever
+//! reset, so instances whose clocks differ cannot undo each other's counts.
 //!
 //! A caller's item stays below 1 KiB, one unit of DynamoDB's bill, up to some hundred tokens a day. Without a limit per
 //! day it may grow to 12 KiB, all minutes of a day.
 //!
-//! A caller's count is one conditional update, exact however many instances make it at once. Everyone's is a second one,
-//! made only for callers that are within their own quota: in one transaction, all mints would conflict over everyone's
-//! item, and counted in parallel, a caller that is refused would use up the tokens of the others.
+//! A caller's count is one conditional update, which is exact for any number of concurrent instances. The count of all
+//! callers is a second one, made only for callers within their own quota: in one transaction, all mints would conflict
+//! over the common item, and in parallel, a refused caller would use up the tokens of the others.
 
 use std::{
     num::NonZeroU32,
@@ -28,7 +28,7 @@ use crate::{
 /// The caller's place in the item that counts all callers together.
 const EVERYONE: &str = "everyone";
 
-/// How many tokens may be taken. `None` is unlimited.
+/// The numbers of tokens that may be taken. `None` is unlimited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Per caller and minute of the clock.
@@ -36,14 +36,14 @@ pub struct Limits {
     /// Per caller and day of UTC.
     pub per_day: Option<NonZeroU32>,
     /// For all callers together, per day of UTC.
-    pub of_everyone_per_day: Option<NonZeroU32>,
+    pub all_callers_per_day: Option<NonZeroU32>,
 }
 
 impl Limits {
     /// Whether at least one limit is on.
     #[must_use]
     pub fn any(&self) -> bool {
-        self.per_minute.or(self.per_day).or(self.of_everyone_per_day).is_some()
+        self.per_minute.or(self.per_day).or(self.all_callers_per_day).is_some()
     }
 }
 
@@ -61,7 +61,7 @@ pub struct QuotaStatus {
     pub limits: Vec<LimitStatus>,
 }
 
-/// What is left of one limit.
+/// The state of one limit.
 #[derive(Debug, PartialEq, Eq)]
 pub struct LimitStatus {
     /// The window's name, `minute` or `day`.
@@ -108,7 +108,7 @@ impl Quota {
     /// Takes one token for `caller`, a hash, at the time `now`. It is never given back.
     ///
     /// # Errors
-    /// If the caller, or everyone, has none left; or if the table cannot be used.
+    /// If the caller's quota or the daily limit is used up, or the table cannot be used.
     pub async fn take(&self, caller: &str, now: SystemTime) -> Result<QuotaStatus, QuotaError> {
         let now = now.duration_since(UNIX_EPOCH).unwrap_or_default();
         let (minute, day) = (Window::at(now, MINUTE), Window::at(now, DAY));
@@ -124,7 +124,7 @@ impl Quota {
                 Counted::Full(counts) => return Err(QuotaError::Exceeded(QuotaStatus::new(&counters, &counts))),
             };
         }
-        if let Some(limit) = self.limits.of_everyone_per_day {
+        if let Some(limit) = self.limits.all_callers_per_day {
             let counter = Counter { name: "day", limit: limit.get(), window: day };
             if let Counted::Full(_) = self.count(EVERYONE, day, &[counter]).await? {
                 return Err(QuotaError::DailyLimit { retry_after: day.left });
@@ -134,7 +134,7 @@ impl Quota {
     }
 
     async fn count(&self, whose: &str, day: Window, counters: &[Counter]) -> Result<Counted, QuotaError> {
-        // Kept for a day longer than it counts, for an operator to look at.
+        // Kept one day longer than it is used, so that an operator can look at it.
         let expires = day.number.saturating_add(2).saturating_mul(DAY);
         let id = format!("{whose}/{}", day.date());
         let began = Instant::now();
@@ -147,13 +147,13 @@ impl Quota {
             taken = matches!(counted, Counted::Taken(_)),
             counts = %summary(counters, &counted),
             milliseconds = millis(began.elapsed()),
-            "the quota was asked"
+            "the quota was counted"
         );
         Ok(counted)
     }
 }
 
-/// The outcome of an update, with the counts as they are now.
+/// The outcome of an update, with the current counts.
 enum Counted {
     Taken(Vec<u32>),
     Full(Vec<u32>),
@@ -179,7 +179,7 @@ impl QuotaStatus {
         Self { limits: limits.collect() }
     }
 
-    /// The time until a token can be taken again: all windows that are used up have to end first.
+    /// The time until a token can be taken again: all windows that are used up must end first.
     #[must_use]
     pub fn retry_after(&self) -> Duration {
         let used_up = self.limits.iter().filter(|limit| limit.remaining == 0);

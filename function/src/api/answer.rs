@@ -1,11 +1,11 @@
-//! An answer, and the form in which its invoker gets it.
+//! An answer, and its form for each kind of invoker.
 
 use std::collections::BTreeMap;
 
 use http::{HeaderName, StatusCode, header};
 use serde::{Serialize, Serializer, ser::SerializeMap};
 
-/// An answer, before it takes the form that its invoker understands.
+/// An answer, independent of its invoker.
 #[derive(Debug)]
 pub struct Answer {
     /// The HTTP status code to send.
@@ -17,14 +17,14 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// A JSON answer that caches may not keep.
+    /// A JSON answer that must not be cached.
     pub fn json(status: StatusCode, body: &impl Serialize) -> Self {
         let headers = vec![
             (header::CONTENT_TYPE, "application/json".to_owned()),
             (header::CACHE_CONTROL, "no-store".to_owned()),
             (header::X_CONTENT_TYPE_OPTIONS, "nosniff".to_owned()),
         ];
-        // Only maps whose keys are not text, and failing Serialize impls, cannot be written; no answer has either.
+        // Serialisation fails only for maps whose keys are not text and for failing Serialize impls. No answer has either.
         Self { status, headers, body: serde_json::to_string(body).unwrap_or_default() }
     }
 }
@@ -32,12 +32,12 @@ impl Answer {
 /// The kind of invoker, on which the form of the reply depends.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Invoker {
-    /// An HTTP API, a function URL, a REST API, or a person at the Lambda console.
+    /// An HTTP API, a function URL, a REST API, or the Lambda console.
     Gateway,
     LoadBalancer,
 }
 
-/// An answer in the form that its invoker understands.
+/// An answer in the form for its invoker.
 #[derive(Debug)]
 pub struct Reply {
     pub invoker: Invoker,

@@ -1,7 +1,7 @@
 //! An event of Lambda, read as an HTTP request.
 //!
-//! It comes from an HTTP API (payload 2.0), a function URL (the same), a REST API (payload 1.0), a load balancer, or a
-//! person at the Lambda console who wrote `{"httpMethod": "POST", "body": "{}"}`.
+//! It comes from an HTTP API (payload 2.0), a function URL (the same), a REST API (payload 1.0), a load balancer, or
+//! the Lambda console, where a person wrote `{"httpMethod": "POST", "body": "{}"}`.
 
 use std::{borrow::Cow, fmt};
 
@@ -28,14 +28,14 @@ pub struct Event {
 
 impl<'de> Deserialize<'de> for Event {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        // Raw first, so that an event of the wrong shape is refused with a sentence and is not an error of the function.
+        // Raw first, so that an event of the wrong shape gets a refusal instead of a function error.
         let event = Box::<RawValue>::deserialize(deserializer)?;
         let fields: Option<RawEvent> = serde_json::from_str(event.get()).ok();
         Ok(fields.map_or(Self { invoker: Invoker::Gateway, request: None }, RawEvent::event))
     }
 }
 
-/// The fields that matter here of all five kinds of event. Sources: the payloads in AWS's developer guides for API
+/// The fields of all five kinds of event that the function uses. Sources: the payloads in AWS's developer guides for API
 /// Gateway (1.0, 2.0), function URLs and load balancers; samples of each are in `events/`.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -70,7 +70,7 @@ struct RequestContext {
     identity: Option<Identity>,
     /// The result of an authorizer. The gateway adds it: a caller cannot send it.
     authorizer: Option<Value>,
-    /// A load balancer. It gives the caller's address in `X-Forwarded-For` only.
+    /// Only in a load balancer's event, which has the caller's address in `X-Forwarded-For` only.
     elb: Option<IgnoredAny>,
 }
 
@@ -114,7 +114,7 @@ impl RawEvent {
             Some(true) => STANDARD.decode(body).ok(),
             _ => Some(body.into_bytes()),
         };
-        // Where an event has both kinds of headers, they overlap: one that is there twice is not an error.
+        // In an event with both kinds of headers, an origin may appear in both, which is not an error.
         let origins = [self.headers, self.multi_value_headers].into_iter().flatten().flat_map(|origins| origins.0);
         let origins = origins.collect();
         let request =

@@ -1,7 +1,7 @@
 //! The path of a request, below the stage or base path that the gateway names.
 //!
-//! The path in an event depends on its kind (AWS's guides for the payloads 1.0 and 2.0, and events that others have
-//! captured: aws-powertools/powertools-lambda-python #579 and #621, localstack/localstack #12296,
+//! The path in an event depends on its kind (AWS's guides for the payloads 1.0 and 2.0, and captured
+//! events: aws-powertools/powertools-lambda-python #579 and #621, localstack/localstack #12296,
 //! CodeGenieApp/serverless-express #465):
 //!
 //! - An HTTP API's `rawPath` begins with the stage, unless that is `$default`.
@@ -13,7 +13,7 @@
 
 use serde_json::{Map, Value};
 
-/// The gateway's own part in a path.
+/// The gateway's description of the route.
 #[derive(Debug, Default)]
 pub struct Place<'a> {
     /// The name of the stage.
@@ -22,14 +22,15 @@ pub struct Place<'a> {
     pub route: Option<&'a str>,
     /// The values of the route's variables.
     pub variables: Option<&'a Map<String, Value>>,
-    /// The domain is a custom one, not the API's own.
+    /// Whether the request came through a custom domain instead of the API's own.
     pub custom_domain: bool,
 }
 
 /// The path below stage and base path, such as `/token`.
 ///
-/// Names are compared exactly, as API Gateway does: another case and percent-encoded letters are another path. Empty names
-/// do not count: REST APIs match a path with a slash at its end, and a page may add `/token` to a URL that ends in one.
+/// Names are compared exactly, as API Gateway does: a different case or percent-encoded letters make a different path.
+/// Empty names do not count: REST APIs match a path with a slash at its end, and a page may add `/token` to a URL that
+/// ends in one.
 pub fn below(place: &Place<'_>, path: &str) -> String {
     let names: Vec<_> = names(path).collect();
     let matched = place.matched();
@@ -41,7 +42,7 @@ pub fn below(place: &Place<'_>, path: &str) -> String {
                 (all, _) => all,
             };
             match below {
-                // The route `$default` matches any path, so the base path cannot be told from the rest.
+                // The route `$default` matches any path, so the base path cannot be separated from the rest.
                 [_, .., last] if matched.is_none() && place.custom_domain => std::slice::from_ref(last),
                 below => below,
             }
@@ -55,7 +56,7 @@ fn names(path: &str) -> impl Iterator<Item = &str> {
 }
 
 impl<'a> Place<'a> {
-    /// The names of the path that the route matched, if the event tells them.
+    /// The names of the path that the route matched, if the event contains them.
     fn matched(&self) -> Option<Vec<&'a str>> {
         let route = self.route.filter(|route| route.starts_with('/'))?;
         let mut matched = Vec::new();
@@ -84,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn without_stage_or_base_path_the_path_is_what_was_sent() {
+    fn without_stage_or_base_path_the_path_is_unchanged() {
         let place = Place { stage: Some("$default"), ..Place::default() };
         for (sent, path) in [
             ("/token", "/token"),
@@ -117,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn the_matched_route_tells_the_base_path() {
+    fn the_base_path_follows_from_the_matched_route() {
         let place = Place { stage: Some("prod"), route: Some("/token"), custom_domain: true, ..Place::default() };
         for sent in ["/token", "/v1/token", "/v1/nested/token", "/prod/token", "/v1/prod/token", "/v1/token/"] {
             assert_eq!(below(&place, sent), "/token", "{sent}");
@@ -134,13 +135,13 @@ mod tests {
     }
 
     #[test]
-    fn a_route_at_the_root_tells_no_base_path() {
+    fn a_route_at_the_root_has_no_base_path() {
         let place = Place { stage: Some("prod"), route: Some("/"), custom_domain: true, ..Place::default() };
         assert_eq!((below(&place, "/token"), below(&place, "/")), ("/token".into(), "/".into()));
     }
 
     #[test]
-    fn on_a_custom_domain_whose_route_matches_anything_the_last_name_counts() {
+    fn on_a_custom_domain_with_a_catch_all_route_the_last_name_counts() {
         for route in [None, Some("$default")] {
             let place = Place { stage: Some("$default"), route, custom_domain: true, ..Place::default() };
             assert_eq!((below(&place, "/v1/token"), below(&place, "/token")), ("/token".into(), "/token".into()));

@@ -1,12 +1,12 @@
-//! The headers that tell a caller what is left of their quota.
+//! The headers with a caller's remaining quota.
 
 use http::HeaderName;
 
 use crate::admission::quota::{LimitStatus, QuotaStatus};
 
-/// `RateLimit-Policy` and `RateLimit`, as the draft has them that is current in 2026
+/// `RateLimit-Policy` and `RateLimit`, by the draft that is current in 2026
 /// (draft-ietf-httpapi-ratelimit-headers-11): `q` tokens per `w` seconds, `r` of them left, the next window in `t`
-/// seconds. Neither is sent where the caller is not limited.
+/// seconds. Neither is sent if the caller is not limited.
 pub fn headers(QuotaStatus { limits }: &QuotaStatus) -> Vec<(HeaderName, String)> {
     if limits.is_empty() {
         return Vec::new();
@@ -22,7 +22,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_headers_name_each_limit_what_is_left_and_the_seconds_to_the_next_window() {
+    fn the_headers_name_each_limit_with_its_remaining_tokens_and_seconds() {
         let status = QuotaStatus {
             limits: vec![
                 LimitStatus { name: "minute", limit: 10, window: 60, remaining: 6, resets: 1 },

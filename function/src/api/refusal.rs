@@ -1,4 +1,4 @@
-//! The one table of refusals: the cause → status, code, and the sentences that a person reads.
+//! The table of refusals: the status, the code and the sentences for each cause.
 
 use std::{error::Error, time::Duration};
 
@@ -19,22 +19,18 @@ use crate::{
 /// Why a request gets no token.
 #[derive(Debug, thiserror::Error)]
 pub enum Refusal {
-    /// The event was not an HTTP request.
-    #[error("the event is no HTTP request")]
+    #[error("the event is not an HTTP request")]
     NoRequest,
-    /// A path that is not a route.
     #[error("the path is not a route")]
     NotFound,
-    /// A method other than POST.
     #[error("the method is not POST")]
     MethodNotAllowed,
     #[error(transparent)]
     Admission(#[from] AdmissionError),
-    #[error("OpenAI made no token")]
+    #[error("OpenAI did not mint a token")]
     OpenAi(#[from] OpenAiError),
 }
 
-/// One row of the table.
 struct Row {
     status: StatusCode,
     code: &'static str,
@@ -43,11 +39,11 @@ struct Row {
     message: &'static str,
 }
 
-/// Advice for the person in front of the page.
+/// Advice for the user of a page, which is in `message`.
 const TRY_AGAIN: &str = "Please try again in a few moments";
 const TELL_THE_OPERATOR: &str = "Please tell the operator of this service; trying again will not help";
 
-/// `Retry-After` where OpenAI limits the rate and does not say for how long.
+/// `Retry-After` for a rate limit of OpenAI without a `Retry-After` of its own.
 const BUSY_DEFAULT: Duration = Duration::from_secs(5);
 
 impl Refusal {
@@ -69,7 +65,7 @@ impl Refusal {
                 StatusCode::BAD_REQUEST,
                 "invalid_request",
                 "Invalid request",
-                "The event is not an HTTP request: it needs at least httpMethod, and body as text",
+                "The event is not an HTTP request: httpMethod is required, and body must be text",
                 r#"Test with the event {"httpMethod": "POST", "body": "{}"}"#,
             ),
             Self::Admission(AdmissionError::InvalidRequest(fault)) => row(
@@ -83,14 +79,14 @@ impl Refusal {
                 StatusCode::FORBIDDEN,
                 "origin_not_allowed",
                 "Origin not allowed",
-                "Pages of this origin may not ask for tokens here",
+                "Pages of this origin may not request tokens",
                 "Open the application at its own address, or ask its operator to allow this origin",
             ),
             Self::NotFound => row(
                 StatusCode::NOT_FOUND,
                 "not_found",
                 "Not found",
-                "There is nothing at this path: tokens are at /token",
+                "Unknown path; tokens are at /token",
                 "Send the request to /token",
             ),
             Self::MethodNotAllowed => row(
@@ -104,8 +100,8 @@ impl Refusal {
                 StatusCode::PAYLOAD_TOO_LARGE,
                 "request_too_large",
                 "Request too large",
-                "The body is over 16 KiB",
-                "Send a smaller body; none is needed",
+                "The body is larger than 16 KiB",
+                "Send a smaller body, or none",
             ),
             Self::Admission(AdmissionError::CallerBlocked) => row(
                 StatusCode::FORBIDDEN,
@@ -120,7 +116,7 @@ impl Refusal {
                     "quota_exceeded",
                     "Quota exceeded",
                     &quota_sentence(status),
-                    "Please wait for the seconds in Retry-After, then try again",
+                    "Please try again after the number of seconds in Retry-After",
                 ),
                 QuotaError::DailyLimit { .. } => row(
                     StatusCode::SERVICE_UNAVAILABLE,
@@ -133,7 +129,7 @@ impl Refusal {
                     StatusCode::SERVICE_UNAVAILABLE,
                     "quota_unavailable",
                     "Quota unavailable",
-                    "The quota cannot be checked, and no token is issued unchecked",
+                    "The quota cannot be checked, so no token is issued",
                     TRY_AGAIN,
                 ),
             },
@@ -198,7 +194,7 @@ impl Refusal {
         }
     }
 
-    /// The refusal, as it is recorded: the code, the cause, and OpenAI's own status and code if it comes from there.
+    /// The refusal for the record: the code, the cause, and OpenAI's status and code if OpenAI refused.
     pub fn refused(&self) -> Refused<'_> {
         let causes = std::iter::successors(Some(self as &dyn Error), |error| (*error).source());
         let (status, code) = match self {
@@ -214,7 +210,7 @@ impl Refusal {
         }
     }
 
-    /// How long the caller should wait, if that is known.
+    /// The time that the caller should wait, if it is known.
     fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Admission(AdmissionError::Quota(QuotaError::Exceeded(status))) => Some(status.retry_after()),
@@ -225,7 +221,7 @@ impl Refusal {
         }
     }
 
-    /// The refusal, as it is sent to the caller.
+    /// The refusal for the caller.
     pub fn answer(&self, request_id: &str) -> Answer {
         #[derive(Serialize)]
         #[serde(rename_all = "camelCase")]
@@ -254,9 +250,8 @@ impl Refusal {
     }
 }
 
-/// The caller's quota as a sentence.
 fn quota_sentence(status: &QuotaStatus) -> String {
     let limits = status.limits.iter().map(|LimitStatus { limit, name, .. }| format!("{limit} per {name}"));
     let limits = limits.collect::<Vec<_>>().join(" and ");
-    format!("You may have {limits}; the next is free in {} s", status.retry_after().as_secs())
+    format!("The limit is {limits}; the next token is available in {} s", status.retry_after().as_secs())
 }

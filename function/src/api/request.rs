@@ -1,12 +1,12 @@
-//! A request, whatever invoked the function.
+//! A request, independent of the kind of invoker.
 
-/// The parts of a request that matter here.
+/// The parts of a request that the function uses.
 #[derive(Debug)]
 pub struct HttpRequest {
     /// The method as it was sent, for example `POST`.
     pub method: String,
-    /// The path below the gateway's stage or base path, such as `/token`. `None`: the event has none, as a test that a
-    /// person wrote at the Lambda console.
+    /// The path below the gateway's stage or base path, such as `/token`. `None` if the event has none, such as a
+    /// test event from the Lambda console.
     pub path: Option<String>,
     /// The values of all `Origin` headers.
     pub origins: Vec<String>,

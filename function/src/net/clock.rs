@@ -7,8 +7,8 @@ use tokio::time::Instant;
 
 /// A moment on both clocks.
 ///
-/// The monotonic clock may stand still while the process is frozen, and the wall clock may be set back. The longer of the
-/// two times is the safe answer to "how long ago?".
+/// The monotonic clock may stop while the process is frozen, and the wall clock may be set back. The longer of the two
+/// times is the safe one.
 #[derive(Clone, Copy, Debug)]
 pub struct Moment {
     monotonic: Instant,
@@ -25,7 +25,7 @@ impl Moment {
         self.monotonic.elapsed().max(self.wall.elapsed().unwrap_or_default())
     }
 
-    /// This moment, as seen by a process whose monotonic clock stood still for `frozen` since.
+    /// This moment, as seen by a process whose monotonic clock has stopped for `frozen` since.
     #[cfg(test)]
     pub(crate) fn before_a_freeze_of(frozen: Duration) -> Self {
         let now = Self::now();
@@ -65,9 +65,9 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_clock_that_measured_more_counts() {
         let hour = Duration::from_secs(3600);
-        assert!(Moment::before_a_freeze_of(hour).elapsed() >= hour, "the monotonic clock stood still");
+        assert!(Moment::before_a_freeze_of(hour).elapsed() >= hour, "the monotonic clock stopped");
         let moment = Moment::now();
         tokio::time::advance(hour).await;
-        assert!(moment.elapsed() >= hour, "the wall clock stood still");
+        assert!(moment.elapsed() >= hour, "the wall clock stopped");
     }
 }

@@ -28,8 +28,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// The settings that all HTTP clients of this process share.
 ///
-/// HTTP/1.1 only; no redirects, since a request carries a key that is meant for the configured host
-/// alone; no proxy from the environment, for the same reason.
+/// HTTP/1.1 only; no redirects, since a request carries a key for the configured host only; no proxy from the
+/// environment, for the same reason.
 pub fn builder(tls: &ClientConfig) -> reqwest::ClientBuilder {
     reqwest::Client::builder()
         .tls_backend_preconfigured(tls.clone())
@@ -45,7 +45,7 @@ pub fn builder(tls: &ClientConfig) -> reqwest::ClientBuilder {
 #[derive(Debug)]
 pub struct Connection {
     tls: ClientConfig,
-    /// The next connection is to be kept for the first request. Only set while `warm` runs.
+    /// Whether to keep the next connection for the first request. Only set while `warm` runs.
     warming: Arc<AtomicBool>,
     current: Mutex<Current>,
 }
@@ -53,7 +53,7 @@ pub struct Connection {
 #[derive(Debug)]
 struct Current {
     client: reqwest::Client,
-    /// The client holds an open connection, as far as is known without using it.
+    /// Whether the client is believed to hold an open connection.
     open: bool,
     last_used: Moment,
 }
@@ -63,7 +63,7 @@ struct Current {
 pub struct Lease {
     /// The HTTP client that holds this connection and no other.
     pub client: reqwest::Client,
-    /// It will use a connection from before, which may have died unnoticed.
+    /// Whether it will use an existing connection, which may have died unnoticed.
     pub reused: bool,
 }
 
@@ -76,7 +76,7 @@ impl Lease {
 }
 
 impl Connection {
-    /// A connection that is not opened yet.
+    /// Prepares a connection without opening it.
     ///
     /// # Errors
     /// If the HTTP client cannot be built.
@@ -99,7 +99,7 @@ impl Connection {
         current.last_used = Moment::now();
     }
 
-    /// The connection at hand, or a new one if that one idled too long.
+    /// The current connection, or a new one if it was idle for too long.
     ///
     /// # Errors
     /// If the HTTP client cannot be built.
@@ -111,7 +111,7 @@ impl Connection {
         Ok(Lease { client: current.client.clone(), reused: current.open })
     }
 
-    /// A new connection, in place of one that failed or fell silent.
+    /// A new connection, in place of one that failed or became silent.
     ///
     /// # Errors
     /// If the HTTP client cannot be built.
@@ -121,8 +121,8 @@ impl Connection {
         Ok(Lease { client: current.client.clone(), reused: false })
     }
 
-    /// To be called once a response was read to its end: its connection works, and is the one to use next, even if a new one
-    /// was begun meanwhile.
+    /// Must be called after a response was read to its end: its connection works and is used next, even if a new one was
+    /// begun meanwhile.
     pub fn mark_healthy(&self, lease: &Lease) {
         *self.current() = Current { client: lease.client.clone(), open: true, last_used: Moment::now() };
     }
@@ -135,7 +135,7 @@ impl Connection {
 impl Current {
     fn new(tls: &ClientConfig, warming: &Arc<AtomicBool>) -> Result<Self, reqwest::Error> {
         let prewarmed = Prewarmed { warming: Arc::clone(warming), connection: Arc::default() };
-        // The pool's own idle limit goes by the monotonic clock and is only the second line.
+        // The pool's own idle limit uses the monotonic clock and is only a second safeguard.
         let client = builder(tls).pool_idle_timeout(IDLE_LIMIT).connector_layer(prewarmed).build()?;
         Ok(Self { client, open: false, last_used: Moment::now() })
     }
@@ -214,7 +214,7 @@ mod tests {
     use crate::net::tls;
 
     #[test]
-    fn a_connection_that_idled_too_long_by_the_wall_clock_is_not_used_again() {
+    fn a_connection_that_was_idle_too_long_by_the_wall_clock_is_not_used_again() {
         let connection = Connection::new(tls::client_config(None).unwrap()).unwrap();
         let lease = connection.lease().unwrap();
         assert!(!lease.reused);

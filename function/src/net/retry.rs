@@ -10,12 +10,12 @@ use super::{
     connection::{Connection, Lease},
 };
 
-/// When to give up.
+/// The limits of retrying.
 #[derive(Clone, Copy, Debug)]
 pub struct Policy {
-    /// How many tries may fail. An attempt counts as a try if its error asks for a pause.
+    /// The number of tries that may fail. An attempt counts as a try if its error has a pause.
     pub max_tries: u32,
-    /// The time that has to be left before the deadline for one more attempt to be worth it.
+    /// The time that must be left before the deadline for another attempt.
     pub worth_an_attempt: Duration,
 }
 
@@ -32,7 +32,7 @@ pub trait Retryable: Error + From<reqwest::Error> {
     fn pause(&self, tries: u32, reused: bool) -> Option<Duration>;
 }
 
-/// The attempts at one request.
+/// The failed attempts at one request.
 #[derive(Debug)]
 pub struct Retries {
     policy: Policy,
@@ -79,8 +79,8 @@ impl Retries {
     }
 }
 
-/// Twice as long after each try, and each a half to a whole of that, so that instances that failed together do not come
-/// back together.
+/// A pause that doubles with each try. Each is a random half to whole of that, so that instances that failed together do
+/// not retry together.
 pub fn backoff(first: Duration, tries: u32) -> Duration {
     let whole = first.saturating_mul(2_u32.saturating_pow(tries.saturating_sub(1)));
     whole.mul_f64(0.5 + 0.5 * fastrand::f64())
@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn pauses_grow_and_are_never_the_same() {
+    fn pauses_grow_and_are_random() {
         for _ in 0..100 {
             assert!((100..=200).contains(&backoff(FIRST, 1).as_millis()));
             assert!((200..=400).contains(&backoff(FIRST, 2).as_millis()));
@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn no_attempt_begins_that_the_deadline_would_cut_short() {
+    async fn no_attempt_begins_too_close_to_the_deadline() {
         let connection = Connection::new(tls::client_config(None).unwrap()).unwrap();
         let lease = connection.lease().unwrap();
         let policy = Policy { max_tries: 3, worth_an_attempt: Duration::from_millis(500) };

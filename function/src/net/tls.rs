@@ -19,7 +19,7 @@ pub enum TlsError {
         /// The fault, as a clause that follows "which".
         fault: String,
     },
-    /// rustls does not accept its own default versions.
+    /// rustls rejects its own default versions.
     #[error("TLS cannot be set up")]
     Setup(#[from] rustls::Error),
 }
@@ -30,13 +30,13 @@ pub enum TlsError {
 /// the process. Mozilla's roots are compiled in: reading the system's roots costs 0.74 ms of CPU at each cold start.
 ///
 /// # Errors
-/// If `extra_ca_file` cannot be read or holds no certificate.
+/// If `extra_ca_file` cannot be read or contains no certificate.
 pub fn client_config(extra_ca_file: Option<&Path>) -> Result<ClientConfig, TlsError> {
     let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
     if let Some(path) = extra_ca_file {
         let fault = |fault: String| TlsError::ExtraRoots { path: path.to_owned(), fault };
         for certificate in certificates(path).map_err(|error| fault(format!("cannot be read ({error})")))? {
-            roots.add(certificate).map_err(|error| fault(format!("has an unusable certificate ({error})")))?;
+            roots.add(certificate).map_err(|error| fault(format!("contains an invalid certificate ({error})")))?;
         }
     }
     Ok(ClientConfig::builder_with_provider(Arc::new(provider()))

@@ -60,8 +60,8 @@ struct Output {
 /// # Errors
 /// If it is not a token that a browser can use now.
 pub fn parse(body: &[u8]) -> Result<Token, OpenAiError> {
-    /// The parts of `RealtimeCreateClientSecretResponse` that matter here (OpenAI's OpenAPI
-    /// description, 2026-08-21). `session.expires_at` does not: it can be 0.
+    /// The used parts of `RealtimeCreateClientSecretResponse` (OpenAI's OpenAPI description, 2026-08-21).
+    /// `session.expires_at` is not used, since it can be 0.
     #[derive(Deserialize)]
     struct Answer<Session> {
         value: String,
@@ -70,7 +70,7 @@ pub fn parse(body: &[u8]) -> Result<Token, OpenAiError> {
         session: Session,
     }
 
-    // A session of another shape does not cost the caller the token.
+    // If only the session is malformed, the caller still gets the token.
     let unread =
         || serde_json::from_slice(body).map(|Answer::<IgnoredAny> { value, expires_at, .. }| (value, expires_at, None));
     let read = serde_json::from_slice(body).map(|Answer { value, expires_at, session }| (value, expires_at, session));
@@ -80,7 +80,7 @@ pub fn parse(body: &[u8]) -> Result<Token, OpenAiError> {
     // OpenAI's browser SDK refuses a key without this prefix (@openai/agents-realtime 0.20).
     let secret = value.strip_prefix("ek_").unwrap_or_default();
     if secret.is_empty() || !secret.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Err(OpenAiError::InvalidAnswer("its value is no ephemeral key"));
+        return Err(OpenAiError::InvalidAnswer("its value is not an ephemeral key"));
     }
     if expires_at.saturating_mul(1000) <= clock::unix_millis() {
         return Err(OpenAiError::InvalidAnswer("it has expired"));
@@ -92,14 +92,14 @@ pub fn parse(body: &[u8]) -> Result<Token, OpenAiError> {
         value: value.into(),
         expires_at,
         session_id: plain_name(&session.id),
-        // A transcription session has its model further in.
+        // A transcription session has its model deeper in the document.
         model: plain_name(&session.model).or_else(|| plain_name(&transcription?.model)),
         voice: audio.output.and_then(|output| plain_name(&output.voice)),
     })
 }
 
-/// The name of a model, voice or session, and never a value that could be a key, a token or a prompt: these names reach
-/// the caller, and the model's reaches the log.
+/// Passes the name of a model, voice or session, but no value that could be a key, a token or a prompt: these names are
+/// sent to the caller, and the model's is logged.
 fn plain_name(text: &Value) -> Option<String> {
     let text = text.as_str()?;
     let plain = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.:/".contains(&byte));

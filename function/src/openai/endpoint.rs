@@ -24,7 +24,7 @@ impl From<Kind> for Endpoint {
 }
 
 impl Endpoint {
-    /// Where a token of this kind is minted, below the base URL.
+    /// The path below the base URL at which a token of this kind is minted.
     fn path(self) -> &'static str {
         match self {
             Self::ClientSecrets => "realtime/client_secrets",
@@ -32,7 +32,7 @@ impl Endpoint {
         }
     }
 
-    /// Where a browser posts its SDP with the token: OpenAI's guides to WebRTC and to translation (2026-11).
+    /// The path to which a browser posts its SDP with the token (OpenAI's guides to WebRTC and to translation, 2026-11).
     fn calls_path(self) -> &'static str {
         match self {
             Self::ClientSecrets => "realtime/calls",

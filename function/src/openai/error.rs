@@ -11,7 +11,7 @@ use crate::net::retry::{self, Retryable};
 /// The pause before the second try; see [`retry::backoff`].
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 
-/// The longest `Retry-After` that is believed.
+/// The longest accepted `Retry-After`.
 const DAY: Duration = Duration::from_secs(86_400);
 
 /// Why OpenAI minted no token.
@@ -37,9 +37,9 @@ pub enum OpenAiError {
     #[error("the OpenAI account is out of quota")]
     OutOfQuota,
     /// 429 because of a rate limit.
-    #[error("OpenAI is over a rate limit")]
+    #[error("OpenAI's rate limit is reached")]
     Busy {
-        /// How long OpenAI says to wait.
+        /// The value of OpenAI's `Retry-After`.
         retry_after: Option<Duration>,
     },
     /// 5xx or 408, or a connection that could not be made or broke.
@@ -47,7 +47,7 @@ pub enum OpenAiError {
     Unavailable {
         /// The status of OpenAI's response, if one arrived.
         status: Option<StatusCode>,
-        /// How long OpenAI says to wait.
+        /// The value of OpenAI's `Retry-After`.
         retry_after: Option<Duration>,
         /// The error of the HTTP client, if no response arrived.
         #[source]
@@ -57,7 +57,7 @@ pub enum OpenAiError {
     #[error("OpenAI did not answer in time")]
     Timeout,
     /// A successful response without a usable token.
-    #[error("OpenAI's answer is no token: {0}")]
+    #[error("OpenAI's answer is not a valid token: {0}")]
     InvalidAnswer(&'static str),
 }
 
@@ -118,8 +118,8 @@ impl Retryable for OpenAiError {
     }
 
     fn pause(&self, tries: u32, reused: bool) -> Option<Duration> {
-        // A connection that died while it was idle costs a reconnect, not a try. An attempt that timed out was pause
-        // enough: there the deadline counts.
+        // A connection that died while it was idle costs a reconnect, not a try. After a timeout no pause is needed, and
+        // only the deadline limits the attempts.
         if matches!(self, Self::Timeout) || (self.needs_new_connection() && reused) {
             return None;
         }
@@ -127,7 +127,7 @@ impl Retryable for OpenAiError {
             Self::Busy { retry_after } | Self::Unavailable { retry_after, .. } => *retry_after,
             _ => None,
         };
-        // OpenAI tells many instances the same time to come back: each adds a little of its own.
+        // OpenAI gives many instances the same wait, so each adds a random part.
         let asked = retry_after.map(|wait| wait.saturating_add(FIRST_PAUSE.mul_f64(fastrand::f64())));
         Some(asked.unwrap_or_else(|| retry::backoff(FIRST_PAUSE, tries)))
     }
@@ -163,7 +163,7 @@ pub fn from_response(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Op
     }
 }
 
-/// Words such as `model_not_found` and `session.audio.output.voice`, and never a value that could be a key, a token or a
+/// Passes words such as `model_not_found` and `session.audio.output.voice`, but no value that could be a key, a token or a
 /// prompt.
 fn harmless(text: &Value) -> Option<String> {
     let text = text.as_str()?;

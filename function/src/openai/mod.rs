@@ -1,4 +1,4 @@
-//! OpenAI's Realtime API: one mint, over as many attempts as it takes.
+//! OpenAI's Realtime API: one mint, with its retries.
 
 mod client_secret;
 mod endpoint;
@@ -30,9 +30,9 @@ use crate::net::{
 /// slow.
 const ATTEMPT: Duration = Duration::from_secs(10);
 
-/// How long a reused connection may be silent until the same is asked over a new one. The old one may have died while the
-/// process was frozen, or OpenAI may only be slow: the first answer counts, and the other token is dropped unused, which
-/// costs nothing.
+/// The longest silence on a reused connection before the request is also sent over a new one. The old connection may have
+/// died while the process was frozen, or OpenAI may only be slow. The first answer counts; the other token is dropped
+/// unused, which is free.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Three tries, each of which may use a reused connection that turns out dead, while there is time for another attempt.
@@ -57,7 +57,7 @@ pub struct OpenAi {
 /// One token to mint.
 #[derive(Debug)]
 pub struct MintRequest<'a> {
-    /// Which kind of token to mint, and thereby the path of the request.
+    /// The kind of token, which determines the path of the request.
     pub endpoint: Endpoint,
     /// The OpenAI API key, sent as the bearer token.
     pub api_key: &'a SecretString,
@@ -70,7 +70,7 @@ pub struct MintRequest<'a> {
 /// The cost of an answer.
 #[derive(Debug, Default)]
 pub struct Attempts {
-    /// How many requests were sent, or begun to be sent.
+    /// The number of requests that were sent, at least in part.
     pub count: u32,
     /// From the first byte sent to the last one read, pauses included.
     pub took: Duration,
@@ -110,7 +110,7 @@ impl OpenAi {
     /// Mints one token, retrying transient errors, until `deadline` at the latest.
     ///
     /// # Errors
-    /// If there is no token by then, or another attempt cannot help.
+    /// If no token has been minted by then, or another attempt cannot help.
     pub async fn mint(
         &self,
         request: &MintRequest<'_>,
@@ -149,8 +149,8 @@ impl OpenAi {
 
     /// One attempt: one request over a new connection, or over a reused one with a new one in reserve.
     ///
-    /// While a reused connection is waited for, there is one timer and not one for each limit, since each wakes the runtime
-    /// up once.
+    /// While it waits for a reused connection, there is only one timer instead of one per limit, since each timer wakes up
+    /// the runtime once.
     async fn attempt(
         &self,
         lease: &Lease,
@@ -171,10 +171,7 @@ impl OpenAi {
         if began.elapsed() < PATIENCE {
             return Err(OpenAiError::Timeout);
         }
-        debug!(
-            milliseconds = millis(PATIENCE),
-            "no answer over the reused connection yet: asking over a new one as well"
-        );
+        debug!(milliseconds = millis(PATIENCE), "no answer over the reused connection yet: also asking over a new one");
         *attempts = attempts.saturating_add(1);
         let fresh = self.connection.replace()?;
         let first = pin!(limited(limit, first));
@@ -182,7 +179,7 @@ impl OpenAi {
         let second =
             Box::pin(limited(earlier(Instant::now(), ATTEMPT, deadline), self.exchange(&fresh, request, *attempts)));
         match select(first, second).await {
-            // One of the two connections is broken, which says nothing about the other.
+            // One of the two connections is broken. The other may still work.
             Either::Left((Err(failure), second)) if failure.needs_new_connection() => second.await,
             Either::Right((Err(failure), first)) if failure.needs_new_connection() => first.await,
             Either::Left((answered, _)) | Either::Right((answered, _)) => answered,
@@ -212,7 +209,7 @@ impl OpenAi {
                 self.connection.mark_healthy(lease);
                 body
             }
-            // The status says enough.
+            // The status is enough.
             _ => Vec::new(),
         };
         log_response(attempt, &response, began);

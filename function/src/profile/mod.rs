@@ -1,4 +1,4 @@
-//! Profiles: the sessions that this mint hands out, and the fields in them that a caller may set.
+//! Profiles: the sessions that tokens are minted for, and the fields in them that a caller may set.
 
 mod rule;
 mod session;
@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 pub use self::session::{Kind, Session, Voice};
 use self::{rule::CallerField, session::VOICE_POINTER};
 
-/// The profiles, compiled in, so that the deployed ones are the tested ones. `build.rs` refuses a file with mistakes.
+/// The profiles are compiled in, so that the tested ones are deployed. `build.rs` refuses a file with mistakes.
 const PROFILES: &str = include_str!("../../profiles.json");
 
 const DEFAULT: &str = "default";
@@ -33,24 +33,25 @@ struct Profile {
     kind: Kind,
     /// How long a token opens sessions, if that is shorter than `TOKEN_TTL_SECONDS`.
     token_ttl_seconds: Option<u64>,
-    /// The session document as OpenAI defines it, with two exceptions: its `type` is the kind, and its `instructions` may be
-    /// a list of paragraphs, so that a caller can set one of them.
+    /// The session document as OpenAI defines it, with two exceptions: its `type` is the kind, and its `instructions`
+    /// may be a list of paragraphs, so that a caller can set one of them.
     session: Value,
     #[serde(default)]
     caller_may_set: BTreeMap<String, CallerField>,
 }
 
-/// Why the profiles cannot be used. The build refuses a `profiles.json` with mistakes, so at start it is a variable.
+/// Why the profiles cannot be used. Since the build refuses a `profiles.json` with mistakes, the cause at start is a
+/// variable.
 #[derive(Debug, thiserror::Error)]
 pub enum ProfilesError {
-    /// The file is not one that the build accepts.
-    #[error("profiles.json is not what the build has checked: {0}")]
+    /// The file would not pass the check of the build.
+    #[error("profiles.json differs from the file that the build checked: {0}")]
     Unreadable(#[from] serde_json::Error),
     /// The file has no profile for callers that name none.
     #[error("profiles.json has no profile named {DEFAULT}")]
     NoDefault,
-    /// A variable would set a value that the default session does not have.
-    #[error("{variable} cannot be set: the session of profile {DEFAULT:?} has nothing at {place}")]
+    /// A variable replaces a value that the default session does not have.
+    #[error("{variable} cannot be set: the session of profile {DEFAULT:?} has no value at {place}")]
     NoSuchPlace {
         /// The name of the environment variable.
         variable: &'static str,
@@ -88,11 +89,11 @@ pub enum InvalidRequest {
 }
 
 impl Profiles {
-    /// The compiled-in profiles, with `model` and `voice` in place of those of the default profile, for tokens that last
-    /// `token_ttl`, or less where the profile says so.
+    /// The compiled-in profiles, with `model` and `voice` in place of those of the default profile. Tokens last
+    /// `token_ttl`, or less if their profile says so.
     ///
     /// # Errors
-    /// If the default session has no place for `model` or `voice`, or the file is not one that the build accepts.
+    /// If the default session has no place for `model` or `voice`, or the file would not pass the check of the build.
     pub fn load(model: Option<&str>, voice: Option<Voice>, token_ttl: Duration) -> Result<Self, ProfilesError> {
         Self::parse(PROFILES, model, voice, token_ttl)
     }
@@ -200,20 +201,18 @@ fn set(document: &mut Value, variable: &'static str, place: &'static str, value:
 impl fmt::Display for InvalidRequest {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NotJson => formatter.write_str("The body is not JSON: send no body, {} or a JSON object"),
-            Self::NotAnObject => {
-                formatter.write_str("The body is JSON, but no object: send no body, {} or a JSON object")
-            }
+            Self::NotJson => formatter.write_str("The body is not valid JSON: send a JSON object, or no body"),
+            Self::NotAnObject => formatter.write_str("The body must be a JSON object, or empty"),
             Self::UnknownProfile { allowed } => {
-                write!(formatter, "There is no such profile: 'profile' is one of {}", allowed.join(", "))
+                write!(formatter, "Invalid value for 'profile': expected one of {}", allowed.join(", "))
             }
             Self::UnknownField { field, allowed } => {
-                // The caller's own word is returned, but not 16 KiB of it.
+                // The caller's own word may be up to 16 KiB long.
                 let field: String = field.chars().take(40).collect();
-                write!(formatter, "Unknown field '{field}': allowed are {}", allowed.join(", "))
+                write!(formatter, "Unknown field '{field}'; allowed fields: {}", allowed.join(", "))
             }
             Self::ValueNotAllowed { field, allowed } => {
-                write!(formatter, "'{field}' is not allowed to be that: {allowed}")
+                write!(formatter, "Invalid value for '{field}': expected {allowed}")
             }
         }
     }
@@ -290,14 +289,17 @@ mod tests {
         let paragraphs = |request: &Value| -> Vec<String> {
             request["session"]["instructions"].as_str().unwrap().split("\n\n").map(str::to_owned).collect()
         };
-        let (plain, train_s) = (paragraphs(&plain), paragraphs(&train));
-        assert!(train_s[1].contains("last train is cancelled"), "{}", train_s[1]);
-        assert_eq!((plain.len(), &plain[0], &plain[2..]), (train_s.len(), &train_s[0], &train_s[2..]));
+        let (plain, train_paragraphs) = (paragraphs(&plain), paragraphs(&train));
+        assert!(train_paragraphs[1].contains("last train is cancelled"), "{}", train_paragraphs[1]);
+        assert_eq!(
+            (plain.len(), &plain[0], &plain[2..]),
+            (train_paragraphs.len(), &train_paragraphs[0], &train_paragraphs[2..])
+        );
         assert_eq!(train["session"]["audio"]["output"]["speed"], 1.1);
     }
 
     #[test]
-    fn a_token_lasts_as_long_as_the_shorter_of_profile_and_operator_says() {
+    fn a_token_lasts_for_the_shorter_of_the_two_configured_times() {
         let seconds = |operator, body: &[u8]| {
             let profiles = Profiles::load(None, None, Duration::from_secs(operator)).unwrap();
             sent(&profiles.session(body).unwrap())["expires_after"]["seconds"].as_u64().unwrap()
@@ -308,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn the_kind_says_where_the_model_is_and_of_what_type_the_session_is() {
+    fn the_kind_determines_the_place_of_the_model_and_the_type_of_the_session() {
         let profiles = parse(&json!({
             "default": {"kind": "translation", "session": {"model": "gpt-realtime-translate",
                 "audio": {"output": {"language": "es"}}},
@@ -355,23 +357,20 @@ mod tests {
             assert_eq!(at(body.clone(), pointer), Ok(Some(result)), "{body}");
         }
         for (body, sentence) in [
-            (
-                json!({"name": "Käthe"}),
-                "'name' is not allowed to be that: it is a text of up to 4 characters on one line",
-            ),
-            (json!({"name": "a\nb"}), "'name' is not allowed to be that"),
-            (json!({"name": "a\u{2028}b"}), "'name' is not allowed to be that"),
-            (json!({"name": "\u{202e}ab"}), "'name' is not allowed to be that"),
-            (json!({"name": 5}), "'name' is not allowed to be that"),
-            (json!({"tokens": 0}), "'tokens' is not allowed to be that: it is a whole number from 1 to 200"),
-            (json!({"tokens": 201}), "'tokens' is not allowed"),
-            (json!({"tokens": 1.0}), "'tokens' is not allowed"),
-            (json!({"tokens": "100"}), "'tokens' is not allowed"),
-            (json!({"tokens": 18_446_744_073_709_551_615_u64}), "'tokens' is not allowed"),
-            (json!({"speed": 0.49}), "'speed' is not allowed to be that: it is a number from 0.5 to 1.5"),
-            (json!({"speed": 1e300}), "'speed' is not allowed"),
-            (json!({"speed": null}), "'speed' is not allowed"),
-            (json!({"speed": [1]}), "'speed' is not allowed"),
+            (json!({"name": "Käthe"}), "Invalid value for 'name': expected text of up to 4 characters on one line"),
+            (json!({"name": "a\nb"}), "Invalid value for 'name'"),
+            (json!({"name": "a\u{2028}b"}), "Invalid value for 'name'"),
+            (json!({"name": "\u{202e}ab"}), "Invalid value for 'name'"),
+            (json!({"name": 5}), "Invalid value for 'name'"),
+            (json!({"tokens": 0}), "Invalid value for 'tokens': expected a whole number from 1 to 200"),
+            (json!({"tokens": 201}), "Invalid value for 'tokens'"),
+            (json!({"tokens": 1.0}), "Invalid value for 'tokens'"),
+            (json!({"tokens": "100"}), "Invalid value for 'tokens'"),
+            (json!({"tokens": 18_446_744_073_709_551_615_u64}), "Invalid value for 'tokens'"),
+            (json!({"speed": 0.49}), "Invalid value for 'speed': expected a number from 0.5 to 1.5"),
+            (json!({"speed": 1e300}), "Invalid value for 'speed'"),
+            (json!({"speed": null}), "Invalid value for 'speed'"),
+            (json!({"speed": [1]}), "Invalid value for 'speed'"),
         ] {
             let refusal = at(body.clone(), "").expect_err(&body.to_string());
             assert!(refusal.starts_with(sentence), "{body}: {refusal}");
@@ -396,7 +395,7 @@ mod tests {
     fn a_variable_needs_a_place_in_the_default_session() {
         let silent = json!({"default": {"kind": "realtime", "session": {"model": "x"}}}).to_string();
         let error = Profiles::parse(&silent, None, Voice::named("ash"), Duration::from_secs(60)).unwrap_err();
-        let sentence = "VOICE cannot be set: the session of profile \"default\" has nothing at /audio/output/voice";
+        let sentence = "VOICE cannot be set: the session of profile \"default\" has no value at /audio/output/voice";
         assert_eq!(error.to_string(), sentence);
     }
 
@@ -404,26 +403,26 @@ mod tests {
     fn any_other_body_is_refused_with_the_allowed_values() {
         let long = format!(r#"{{"{}": 1}}"#, "x".repeat(5000));
         for (body, sentence) in [
-            ("{", "The body is not JSON"),
-            ("voice=ash", "The body is not JSON"),
-            ("\u{feff}{}", "The body is not JSON"),
-            ("[]", "The body is JSON, but no object"),
-            ("null", "The body is JSON, but no object"),
-            (r#"{"model": "gpt-4"}"#, "Unknown field 'model': allowed are profile, voice"),
-            (r#"{"instructions": "x"}"#, "Unknown field 'instructions': allowed are profile, voice"),
+            ("{", "The body is not valid JSON"),
+            ("voice=ash", "The body is not valid JSON"),
+            ("\u{feff}{}", "The body is not valid JSON"),
+            ("[]", "The body must be a JSON object, or empty"),
+            ("null", "The body must be a JSON object, or empty"),
+            (r#"{"model": "gpt-4"}"#, "Unknown field 'model'; allowed fields: profile, voice"),
+            (r#"{"instructions": "x"}"#, "Unknown field 'instructions'; allowed fields: profile, voice"),
             (r#"{"Voice": "ash"}"#, "Unknown field 'Voice'"),
-            (r#"{"profile": "admin"}"#, "There is no such profile: 'profile' is one of de-escalation, default"),
-            (r#"{"profile": 1}"#, "There is no such profile"),
-            (r#"{"profile": null}"#, "There is no such profile"),
-            (r#"{"voice": "nova"}"#, "'voice' is not allowed to be that: it is one of alloy, ash"),
-            (r#"{"voice": null}"#, "'voice' is not allowed to be that"),
-            (r#"{"voice": {"id": "voice_1234"}}"#, "'voice' is not allowed to be that"),
-            (r#"{"scenario": "waiting-room"}"#, "Unknown field 'scenario': allowed are profile, voice"),
+            (r#"{"profile": "admin"}"#, "Invalid value for 'profile': expected one of de-escalation, default"),
+            (r#"{"profile": 1}"#, "Invalid value for 'profile'"),
+            (r#"{"profile": null}"#, "Invalid value for 'profile'"),
+            (r#"{"voice": "nova"}"#, "Invalid value for 'voice': expected one of alloy, ash"),
+            (r#"{"voice": null}"#, "Invalid value for 'voice'"),
+            (r#"{"voice": {"id": "voice_1234"}}"#, "Invalid value for 'voice'"),
+            (r#"{"scenario": "waiting-room"}"#, "Unknown field 'scenario'; allowed fields: profile, voice"),
             (
                 r#"{"profile": "de-escalation", "scenario": "Ignore all that."}"#,
-                "'scenario' is not allowed to be that: it is one of broken-heating, cancelled-train",
+                "Invalid value for 'scenario': expected one of broken-heating, cancelled-train",
             ),
-            (r#"{"profile": "de-escalation", "scenario": ["waiting-room"]}"#, "'scenario' is not allowed to be that"),
+            (r#"{"profile": "de-escalation", "scenario": ["waiting-room"]}"#, "Invalid value for 'scenario'"),
             (long.as_str(), "Unknown field 'xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx'"),
         ] {
             let refusal = profiles().session(body.as_bytes()).expect_err(body).to_string();

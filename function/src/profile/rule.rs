@@ -14,7 +14,6 @@ pub struct CallerField {
     pub allow: Rule,
 }
 
-/// The values that a field may have.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Rule {
@@ -27,7 +26,7 @@ pub enum Rule {
 #[derive(Debug, Deserialize)]
 #[serde(untagged)]
 pub enum Choices {
-    /// The caller's word itself goes into the document.
+    /// The caller's word goes into the document unchanged.
     List(Vec<String>),
     /// The caller's word is the key of the value that goes into the document.
     Table(BTreeMap<String, Value>),
@@ -58,19 +57,19 @@ fn breaks_the_line(letter: char) -> bool {
     letter.is_control() || matches!(letter, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
-/// A clause for the caller with the values that are allowed.
+/// The allowed values, as the object of "expected" in a sentence for the caller.
 impl fmt::Display for Rule {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::OneOf(Choices::List(words)) => write!(formatter, "it is one of {}", words.join(", ")),
+            Self::OneOf(Choices::List(words)) => write!(formatter, "one of {}", words.join(", ")),
             Self::OneOf(Choices::Table(names)) => {
                 let names: Vec<_> = names.keys().map(String::as_str).collect();
-                write!(formatter, "it is one of {}", names.join(", "))
+                write!(formatter, "one of {}", names.join(", "))
             }
-            Self::Number { from, to } => write!(formatter, "it is a number from {from} to {to}"),
-            Self::Integer { from, to } => write!(formatter, "it is a whole number from {from} to {to}"),
+            Self::Number { from, to } => write!(formatter, "a number from {from} to {to}"),
+            Self::Integer { from, to } => write!(formatter, "a whole number from {from} to {to}"),
             Self::Text { max_characters } => {
-                write!(formatter, "it is a text of up to {max_characters} characters on one line")
+                write!(formatter, "text of up to {max_characters} characters on one line")
             }
         }
     }

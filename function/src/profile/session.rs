@@ -1,4 +1,4 @@
-//! A session, its kind and its voice.
+//! A session document with its kind and its voice.
 
 use openai_realtime::VOICES;
 use serde::Deserialize;

@@ -54,7 +54,7 @@ impl TokenRoute {
         Ok(answer(&token, calls_url, &admitted))
     }
 
-    /// If OpenAI rejects the key, the secret is read again, and if it has a different key, that one is tried once.
+    /// Mints with the held key. If OpenAI rejects it, the secret is read again, and a different key in it is tried once.
     async fn mint_with_fallback_key(
         &self,
         Admitted { session, caller, secret, .. }: &Admitted,

@@ -6,10 +6,10 @@ use serde::Deserialize;
 
 use crate::net::clock::Moment;
 
-/// The contents of a secret that is usable.
+/// The contents of a usable secret.
 #[derive(Debug)]
 pub struct Secret {
-    /// The OpenAI API key: visible ASCII, as a header takes it.
+    /// The OpenAI API key: visible ASCII, as a header requires.
     pub api_key: SecretString,
     /// The key of the HMAC that makes safety identifiers.
     pub identifier_key: SecretSlice<u8>,
@@ -26,7 +26,7 @@ impl Secret {
     }
 }
 
-/// Why a secret cannot be used: a clause that never quotes it.
+/// Why a secret cannot be used, as a clause that never quotes it.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct Unusable(pub &'static str);
@@ -47,7 +47,7 @@ pub fn parse(secret: &SecretString) -> Result<Secret, Unusable> {
     if !secret.expose_secret().trim_start().starts_with('{') {
         return from_keys(secret.expose_secret(), None);
     }
-    // serde's own words may quote the secret, so they are left out.
+    // serde's messages may quote the secret, so they are left out.
     let fields: Fields = serde_json::from_str(secret.expose_secret())
         .map_err(|_| Unusable("it begins with {, but is not a JSON object with text fields and lists of text"))?;
     let api_key = fields.api_key.ok_or(Unusable("its JSON has no field OPENAI_API_KEY"))?;
@@ -62,9 +62,9 @@ pub fn from_keys(api_key: &str, identifier_key: Option<&str>) -> Result<Secret, 
     if text.is_empty() {
         return Err(Unusable("the key is empty"));
     }
-    // This tells a placeholder that is a sentence from a key.
+    // A placeholder that is a sentence has spaces.
     if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Err(Unusable("what stands in the key's place has spaces or characters that no key has"));
+        return Err(Unusable("the value of the key has spaces or characters that are not allowed in a key"));
     }
     let identifier_key = match identifier_key.map(str::trim).filter(|key| !key.is_empty()) {
         Some(key) => key.as_bytes().to_vec(),

@@ -24,7 +24,7 @@ pub(crate) use self::contents::Secret;
 use self::contents::Unusable;
 use crate::net::clock::{Moment, millis};
 
-/// The time after a failed refresh in which no other is tried. The old key stays in use.
+/// The pause after a failed refresh. The old key stays in use.
 const COOL_DOWN: Duration = Duration::from_secs(10);
 
 /// Why there is no key.
@@ -37,7 +37,7 @@ pub(crate) enum SecretError {
     #[error("the secret cannot be read ({0})")]
     Unreadable(String),
     /// The secret was read, but has no usable key.
-    #[error("the secret holds no key: {0}")]
+    #[error("the secret contains no key: {0}")]
     Unusable(Unusable),
 }
 
@@ -53,14 +53,14 @@ pub(crate) struct SecretStore {
     fetching: Arc<Mutex<()>>,
 }
 
-/// Where the API key comes from.
+/// The source of the API key.
 #[derive(Debug)]
 pub enum Source {
     /// A secret in AWS Secrets Manager, by its ARN or name.
     SecretsManager(String),
     /// The key itself, for runs on a developer's own machine.
     Given(SecretString),
-    /// Neither is configured: every request is refused with a sentence that says so.
+    /// Neither is configured: every request is refused.
     Nowhere,
 }
 
@@ -148,7 +148,7 @@ impl SecretStore {
         match self.fetch().await {
             Ok(fetched) => self.hold(Arc::new(fetched)),
             Err(error) => {
-                warn!(%error, "the key could not be refreshed, the old one serves on");
+                warn!(%error, "the key could not be refreshed; the old one stays in use");
                 self.state().refresh_failed = Some(Moment::now());
             }
         }
@@ -189,7 +189,7 @@ impl SecretStore {
 fn unreadable<E: ProvideErrorMetadata + std::error::Error + 'static>(error: &SdkError<E>) -> SecretError {
     let cause = match error {
         SdkError::ServiceError(refused) => refused.err().code().unwrap_or("an error without a code").to_owned(),
-        SdkError::ResponseError(_) => "its answer makes no sense".to_owned(),
+        SdkError::ResponseError(_) => "its answer is malformed".to_owned(),
         SdkError::TimeoutError(_) => "no answer in time".to_owned(),
         SdkError::DispatchFailure(_) => {
             let causes = std::iter::successors(error.source(), |cause| (*cause).source());
@@ -205,7 +205,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_that_holds_a_key_prints_it() {
+    fn debug_output_contains_no_key() {
         let store = SecretStore::new(Source::Given("sk-hunter2".into()), None, Duration::ZERO);
         let secret = contents::parse(&r#"{"OPENAI_API_KEY": "sk-hunter2", "SAFETY_IDENTIFIER_KEY": "hunter2"}"#.into());
         let debug = format!("{store:?} {:?}", secret.unwrap());

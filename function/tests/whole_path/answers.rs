@@ -1,4 +1,4 @@
-//! A token, for every kind of event.
+//! The answer with a token, for every kind of event.
 
 use openai_simulator::Simulator;
 use serde_json::{Value, json};
@@ -13,7 +13,7 @@ const EVENTS: [(&str, &str); 5] = [
     ("console", include_str!("../../events/console.json")),
 ];
 
-/// Checks that an answer is all that the contract promises, and nothing else.
+/// Checks that an answer has exactly the fields of the contract.
 fn assert_token(reply: &Reply, voice: &str) {
     assert_eq!(reply.status, 200, "{}", reply.body);
     assert_eq!(reply.headers["cache-control"], "no-store");
@@ -56,12 +56,12 @@ async fn every_kind_of_event_gets_a_token() {
         assert_eq!(reply.whole.get("statusDescription").is_some(), name == "load-balancer", "{name}");
     }
     let tokens = openai.requests();
-    assert_eq!(tokens.len(), EVENTS.len(), "each answer is a mint of its own");
-    assert_eq!(openai.connections(), 1, "all over the connection that was opened at the start");
+    assert_eq!(tokens.len(), EVENTS.len(), "each answer has its own mint");
+    assert_eq!(openai.connections(), 1, "all requests used the connection from the start");
 }
 
 #[tokio::test]
-async fn a_token_is_below_any_stage_or_base_path_that_the_gateway_names() {
+async fn a_token_is_served_below_any_stage_or_base_path() {
     let openai = Simulator::start().await.unwrap();
     let function = Function::with(&openai, &[]).await;
     let http_api = |fields: Value| {
@@ -107,7 +107,7 @@ async fn a_token_is_below_any_stage_or_base_path_that_the_gateway_names() {
 }
 
 #[tokio::test]
-async fn the_answer_names_the_url_for_calls_at_the_openai_that_minted_the_token() {
+async fn the_url_for_calls_is_below_the_configured_base_url() {
     let openai = Simulator::start().await.unwrap();
     for slash in ["", "/"] {
         let base_url = format!("{}{slash}", openai.base_url());
@@ -117,7 +117,7 @@ async fn the_answer_names_the_url_for_calls_at_the_openai_that_minted_the_token(
 }
 
 #[tokio::test]
-async fn openai_is_asked_for_the_default_session_and_told_who_asks() {
+async fn openai_gets_the_default_session_and_the_safety_identifier() {
     let openai = Simulator::start().await.unwrap();
     let function = Function::with(&openai, &[]).await;
     function.mint().await;
@@ -137,7 +137,7 @@ async fn openai_is_asked_for_the_default_session_and_told_who_asks() {
 }
 
 #[tokio::test]
-async fn a_caller_is_who_the_gateway_saw_and_no_one_else() {
+async fn a_caller_is_identified_by_the_address_that_the_gateway_saw() {
     let openai = Simulator::start().await.unwrap();
     let function = Function::with(&openai, &[]).await;
     let from = |source: Value, claimed: &str| {
@@ -162,12 +162,12 @@ async fn a_caller_is_who_the_gateway_saw_and_no_one_else() {
     assert_eq!(callers[0], callers[1], "the claimed address makes no difference");
     assert_ne!(callers[0], callers[2]);
     assert_eq!(callers[3], callers[4], "one household is one caller");
-    assert_eq!((&callers[5], &callers[5]), (&callers[6], &callers[7]), "all without a source are one");
+    assert_eq!((&callers[5], &callers[5]), (&callers[6], &callers[7]), "all events without a source are one caller");
     assert_eq!(callers.iter().collect::<std::collections::BTreeSet<_>>().len(), 4);
 }
 
 #[tokio::test]
-async fn whoever_is_logged_in_is_the_same_caller_from_everywhere() {
+async fn a_signed_in_user_is_the_same_caller_from_every_address() {
     let openai = Simulator::start().await.unwrap();
     let function = Function::with(&openai, &[]).await;
     let from = |subject: Value, address: &str| {
@@ -189,7 +189,7 @@ async fn whoever_is_logged_in_is_the_same_caller_from_everywhere() {
 }
 
 #[tokio::test]
-async fn the_operator_chooses_model_voice_and_lifetime_and_the_caller_the_voice() {
+async fn the_operator_sets_model_voice_and_lifetime_and_the_caller_the_voice() {
     let openai = Simulator::start().await.unwrap();
     let environment = [("MODEL", "gpt-realtime-2"), ("VOICE", "cedar"), ("TOKEN_TTL_SECONDS", "10")];
     let function = Function::with(&openai, &environment).await;
@@ -201,7 +201,7 @@ async fn the_operator_chooses_model_voice_and_lifetime_and_the_caller_the_voice(
 }
 
 #[tokio::test]
-async fn an_allowed_origin_and_no_origin_at_all_get_a_token() {
+async fn requests_with_an_allowed_origin_or_without_one_get_a_token() {
     let openai = Simulator::start().await.unwrap();
     let allowed = [("ALLOWED_ORIGINS", "https://other.example.com, https://app.example.com")];
     let function = Function::with(&openai, &allowed).await;
@@ -211,7 +211,7 @@ async fn an_allowed_origin_and_no_origin_at_all_get_a_token() {
 }
 
 #[tokio::test]
-async fn a_record_tells_what_happened_by_itself() {
+async fn a_record_describes_its_request_completely() {
     let openai = Simulator::start().await.unwrap();
     let function = Function::with(&openai, &[]).await;
     function.mint().await;

@@ -1,4 +1,4 @@
-//! Whatever comes in: an answer goes out, and it is the caller's fault or a token.
+//! Any event gets an answer: a token, or a refusal that names the caller's fault.
 
 use openai_simulator::Simulator;
 use proptest::{
@@ -28,7 +28,7 @@ fn any_json() -> impl Strategy<Value = Value> {
     })
 }
 
-/// Names that mean something here, and others.
+/// Names that the function reads, and others.
 fn any_name() -> impl Strategy<Value = String> {
     let known = [
         "httpMethod",
@@ -83,7 +83,7 @@ fn any_text() -> impl Strategy<Value = Value> {
     proptest::sample::select(known.to_vec()).prop_map(Value::from)
 }
 
-/// A real event with a few of its parts exchanged for anything.
+/// A real event in which a few parts are replaced by any JSON.
 fn any_event() -> impl Strategy<Value = Value> {
     let events = [
         include_str!("../../events/http-api.json"),
@@ -144,9 +144,9 @@ fn check(cases: u32, events: impl Strategy<Value = Value>) {
         Ok(())
     });
     outcome.unwrap_or_else(|failure| panic!("{failure}"));
-    runtime.block_on(async { assert_eq!(function.mint().await.status, 200, "and it still mints") });
+    runtime.block_on(async { assert_eq!(function.mint().await.status, 200, "it still mints") });
     let refused = openai.requests().iter().any(|sent| sent.body["session"]["model"] != "gpt-realtime-2.1");
-    assert!(!refused, "no one got another model");
+    assert!(!refused, "no caller got another model");
 }
 
 #[test]
@@ -155,7 +155,7 @@ fn any_event_gets_an_answer() {
 }
 
 #[test]
-fn any_body_gets_a_token_or_is_the_caller_s_fault() {
+fn any_body_gets_a_token_or_a_refusal() {
     let text = any::<String>().prop_map(|body| http_api(&json!({"body": body})));
     let json = any_json().prop_map(|body| http_api(&json!({"body": body.to_string()})));
     let bytes = vec(any::<u8>(), 0..200).prop_map(|body| {

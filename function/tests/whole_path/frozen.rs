@@ -1,4 +1,4 @@
-//! What a freeze between two requests must not cost.
+//! Freezes between two requests, and connections that fail meanwhile.
 
 use std::time::{Duration, Instant};
 
@@ -7,7 +7,7 @@ use openai_simulator::{Fault, Simulator};
 use crate::function::{Function, records};
 
 #[tokio::test]
-async fn init_opens_the_connection_and_sends_nothing_over_it() {
+async fn init_opens_the_connection_without_sending_a_request() {
     let openai = Simulator::start().await.unwrap();
     let function = Function::with(&openai, &[]).await;
     assert_eq!((openai.connections(), openai.requests().len()), (1, 0));
@@ -16,7 +16,7 @@ async fn init_opens_the_connection_and_sends_nothing_over_it() {
 }
 
 #[tokio::test]
-async fn a_peer_that_closed_meanwhile_costs_a_reconnect_and_no_mint() {
+async fn after_a_closed_connection_the_mint_succeeds_over_a_new_one() {
     let openai = Simulator::start().await.unwrap();
     let function = Function::with(&openai, &[]).await;
     for _ in 0..50 {
@@ -32,7 +32,7 @@ async fn a_peer_that_closed_meanwhile_costs_a_reconnect_and_no_mint() {
 }
 
 #[tokio::test]
-async fn a_peer_that_closed_between_init_and_the_first_request_costs_no_mint_either() {
+async fn after_a_connection_closed_before_the_first_request_the_mint_succeeds() {
     let openai = Simulator::start().await.unwrap();
     let function = Function::with(&openai, &[]).await;
     function.freeze().await;
@@ -43,7 +43,7 @@ async fn a_peer_that_closed_between_init_and_the_first_request_costs_no_mint_eit
 }
 
 #[tokio::test]
-async fn a_peer_that_fell_silent_costs_a_second() {
+async fn a_silent_connection_delays_a_mint_by_one_second() {
     let openai = Simulator::start().await.unwrap();
     let function = Function::with(&openai, &[]).await;
     assert_eq!(function.mint().await.status, 200);
@@ -54,12 +54,12 @@ async fn a_peer_that_fell_silent_costs_a_second() {
     assert_eq!(openai.connections(), 2);
     let began = Instant::now();
     assert_eq!(function.mint().await.status, 200);
-    assert!(began.elapsed() < Duration::from_millis(500), "the new connection took its place");
+    assert!(began.elapsed() < Duration::from_millis(500), "the new connection is in use");
     assert_eq!(openai.connections(), 2);
 }
 
 #[tokio::test]
-async fn a_clear_answer_over_the_new_connection_does_not_wait_for_the_silent_one() {
+async fn a_refusal_over_the_new_connection_does_not_wait_for_the_silent_one() {
     let openai = Simulator::start().await.unwrap();
     let function = Function::with(&openai, &[]).await;
     openai.fail(Fault::Hang, 1);
@@ -71,7 +71,7 @@ async fn a_clear_answer_over_the_new_connection_does_not_wait_for_the_silent_one
 }
 
 #[tokio::test]
-async fn an_old_connection_that_was_only_slow_stays_in_use() {
+async fn a_slow_connection_stays_in_use() {
     let openai = Simulator::start().await.unwrap();
     let function = Function::with(&openai, &[]).await;
     // The first answers after 1.3 s, the second, begun after 1 s, would after 2.3 s.
@@ -102,7 +102,7 @@ async fn reconnects_resume_the_tls_session() {
 }
 
 #[tokio::test]
-async fn a_server_that_no_root_vouches_for_gets_no_key() {
+async fn a_server_with_an_untrusted_certificate_gets_no_key() {
     let openai = Simulator::start_tls().await.unwrap();
     let function = Function::with(&openai, &[]).await;
     let reply = function.mint().await;

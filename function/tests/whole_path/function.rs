@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use lambda_stand_in::Lambda;
 use openai_simulator::Simulator;
 use serde_json::{Map, Value, json};
 use tokio::{
@@ -14,15 +15,13 @@ use tokio::{
     task::JoinHandle,
 };
 
-use crate::lambda::Lambda;
-
-/// Starts with `sk-`, as the simulator wants it.
+/// Starts with `sk-`, which the simulator requires.
 pub const API_KEY: &str = "sk-proj-5ecretKeyOfTheTests";
 
 /// A caller's address, from the block for documentation (RFC 5737).
 pub const ADDRESS: &str = "203.0.113.77";
 
-/// As long as an invocation of the deployed function may take.
+/// The timeout of the deployed function.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
 pub struct Function {
@@ -32,7 +31,7 @@ pub struct Function {
     readers: Vec<JoinHandle<()>>,
 }
 
-/// An HTTP answer out of the function's JSON.
+/// The HTTP answer in the function's JSON.
 #[derive(Debug)]
 pub struct Reply {
     pub status: u64,
@@ -42,14 +41,14 @@ pub struct Reply {
 }
 
 impl Function {
-    /// With these variables and no others.
+    /// Starts the function with only these variables, and waits for its init.
     pub async fn start(environment: &[(&str, &str)]) -> Self {
         let function = Self::launch(environment).await;
         function.lambda.wait_for_init().await;
         function
     }
 
-    /// With the simulator as OpenAI, a key in the environment, and these variables besides.
+    /// Starts it with the simulator as OpenAI, a key in the environment, and these further variables.
     pub async fn with(openai: &Simulator, environment: &[(&str, &str)]) -> Self {
         let base_url = openai.base_url();
         let mut all = vec![("OPENAI_BASE_URL", base_url.as_str()), ("OPENAI_API_KEY", API_KEY)];
@@ -74,13 +73,13 @@ impl Function {
             .unwrap();
         let log = Arc::new(Mutex::new(String::new()));
         let readers = vec![
-            keep(process.stdout.take().unwrap(), Arc::clone(&log)),
-            keep(process.stderr.take().unwrap(), Arc::clone(&log)),
+            collect(process.stdout.take().unwrap(), Arc::clone(&log)),
+            collect(process.stderr.take().unwrap(), Arc::clone(&log)),
         ];
         Self { lambda, process, log, readers }
     }
 
-    /// For a start that is expected to fail: the log, once the process has ended by itself.
+    /// Starts it and expects it to fail. Returns the log after the process has ended by itself.
     pub async fn fails_to_start(environment: &[(&str, &str)]) -> String {
         let mut function = Self::launch(environment).await;
         let ended = tokio::time::timeout(Duration::from_secs(5), function.process.wait()).await;
@@ -92,7 +91,7 @@ impl Function {
         self.invoke_within(TIMEOUT, event).await
     }
 
-    /// Invokes with a deadline this far away.
+    /// Invokes with a deadline after `timeout`.
     pub async fn invoke_within(&self, timeout: Duration, event: &Value) -> Reply {
         let outcome = self.lambda.invoke(event.to_string(), timeout).await;
         let answer = outcome.unwrap_or_else(|error| panic!("the function failed on {event}: {error}"));
@@ -106,12 +105,12 @@ impl Function {
         }
     }
 
-    /// What production sends: a POST through an HTTP API, without a body.
+    /// Invokes as in production: a POST through an HTTP API, without a body.
     pub async fn mint(&self) -> Reply {
         self.invoke(&http_api(&json!({}))).await
     }
 
-    /// Stops the process in its tracks, as Lambda does between requests.
+    /// Stops the process with SIGSTOP, as Lambda freezes it between requests.
     pub async fn freeze(&self) {
         self.signal("-STOP").await;
         let stat = format!("/proc/{}/stat", self.process.id().unwrap());
@@ -129,7 +128,7 @@ impl Function {
         assert!(Command::new("sh").args(["-c", &kill]).status().await.unwrap().success());
     }
 
-    /// Ends the process and returns all that it ever logged.
+    /// Ends the process and returns its complete log.
     pub async fn stop(mut self) -> String {
         let _ = self.process.kill().await;
         for reader in self.readers {
@@ -146,7 +145,7 @@ pub fn records(log: &str) -> Vec<Value> {
     lines.filter(|line| line.get("_aws").is_some()).collect()
 }
 
-/// An event of an HTTP API, with `fields` laid over it.
+/// An event of an HTTP API, in which `fields` replace its own.
 pub fn http_api(fields: &Value) -> Value {
     let mut event: Value = serde_json::from_str(include_str!("../../events/http-api.json")).unwrap();
     event["requestContext"]["http"]["sourceIp"] = ADDRESS.into();
@@ -157,7 +156,7 @@ pub fn http_api(fields: &Value) -> Value {
     event
 }
 
-fn keep(output: impl AsyncRead + Send + Unpin + 'static, log: Arc<Mutex<String>>) -> JoinHandle<()> {
+fn collect(output: impl AsyncRead + Send + Unpin + 'static, log: Arc<Mutex<String>>) -> JoinHandle<()> {
     tokio::spawn(async move {
         let mut lines = BufReader::new(output).lines();
         while let Ok(Some(line)) = lines.next_line().await {

@@ -1,4 +1,4 @@
-//! The key: where it comes from, how long it serves, and what happens when it does not.
+//! The key: its source, its lifetime, and its failures.
 
 use std::time::{Duration, Instant};
 
@@ -20,7 +20,7 @@ async fn function(openai: &Simulator, secrets: &SecretsManager, further: &[(&str
 }
 
 #[tokio::test]
-async fn a_fetched_key_serves_all_requests_of_its_lifetime() {
+async fn a_fetched_key_is_used_for_its_lifetime() {
     let (openai, secrets) = (Simulator::start().await.unwrap(), SecretsManager::with_key(API_KEY).await);
     let function = function(&openai, &secrets, &[("OPENAI_API_KEY", "sk-of-the-environment")]).await;
     assert_eq!(secrets.reads(), 1, "read in init");
@@ -28,7 +28,10 @@ async fn a_fetched_key_serves_all_requests_of_its_lifetime() {
         assert_eq!(function.mint().await.status, 200);
     }
     assert_eq!(secrets.reads(), 1);
-    assert!(openai.requests().iter().all(|sent| sent.bearer == API_KEY), "the secret goes before the environment");
+    assert!(
+        openai.requests().iter().all(|sent| sent.bearer == API_KEY),
+        "the secret takes precedence over the environment"
+    );
 }
 
 #[tokio::test]
@@ -41,7 +44,7 @@ async fn a_secret_may_be_just_the_key() {
 }
 
 #[tokio::test]
-async fn the_safety_identifier_rests_on_its_own_key() {
+async fn the_safety_identifier_depends_only_on_its_own_key() {
     let openai = Simulator::start().await.unwrap();
     let secrets = SecretsManager::with_key("sk-one").await;
     function(&openai, &secrets, &[]).await.mint().await;
@@ -49,11 +52,11 @@ async fn the_safety_identifier_rests_on_its_own_key() {
     function(&openai, &secrets, &[]).await.mint().await;
     let sent = openai.requests();
     assert_eq!((sent[0].bearer.as_str(), sent[1].bearer.as_str()), ("sk-one", "sk-two"));
-    assert_eq!(sent[0].safety_identifier, sent[1].safety_identifier, "a new API key changes no caller's name");
+    assert_eq!(sent[0].safety_identifier, sent[1].safety_identifier, "a new API key changes no identifier");
 }
 
 #[tokio::test]
-async fn an_old_key_serves_on_while_a_new_one_is_read_behind_the_request() {
+async fn an_old_key_is_used_while_a_new_one_is_read_in_the_background() {
     let (openai, secrets) = (Simulator::start().await.unwrap(), SecretsManager::with_key("sk-old").await);
     let function = function(&openai, &secrets, &[("KEY_TTL_SECONDS", "0")]).await;
     secrets.put(Secret::Hangs);
@@ -69,7 +72,7 @@ async fn a_refreshed_key_is_used_from_the_next_request_on() {
     let (openai, secrets) = (Simulator::start().await.unwrap(), SecretsManager::with_key("sk-old").await);
     let function = function(&openai, &secrets, &[("KEY_TTL_SECONDS", "0")]).await;
     secrets.put(SecretsManager::with_key("sk-new").await.secret());
-    // Slow enough that the refresh has ended by the time the request does.
+    // Slow enough that the refresh ends before the request.
     openai.fail(Fault::Delay { ms: 500 }, 1);
     function.mint().await;
     function.mint().await;
@@ -78,7 +81,7 @@ async fn a_refreshed_key_is_used_from_the_next_request_on() {
 }
 
 #[tokio::test]
-async fn a_stale_key_outlives_a_failed_refresh() {
+async fn a_stale_key_stays_in_use_after_a_failed_refresh() {
     let (openai, secrets) = (Simulator::start().await.unwrap(), SecretsManager::with_key(API_KEY).await);
     let function = function(&openai, &secrets, &[("KEY_TTL_SECONDS", "0")]).await;
     secrets.put(Secret::Refused("AccessDeniedException"));
@@ -106,7 +109,7 @@ async fn a_rejected_key_is_read_again_and_the_new_one_tried_once() {
 }
 
 #[tokio::test]
-async fn a_rejected_key_that_is_still_in_the_secret_is_tried_once_only() {
+async fn a_rejected_key_that_is_still_in_the_secret_is_tried_only_once() {
     let (openai, secrets) = (Simulator::start().await.unwrap(), SecretsManager::with_key(API_KEY).await);
     let function = function(&openai, &secrets, &[]).await;
     openai.fail(Fault::Unauthorized, 1);
@@ -116,12 +119,12 @@ async fn a_rejected_key_that_is_still_in_the_secret_is_tried_once_only() {
     secrets.put(Secret::Refused("InternalServiceError"));
     assert_refused(&function.mint().await, 502, "openai_rejected_key");
     secrets.put(SecretsManager::with_key("sk-new").await.secret());
-    assert_eq!(function.mint().await.status, 200, "forgotten, and read again by the next request");
+    assert_eq!(function.mint().await.status, 200, "dropped, and read again by the next request");
     assert_eq!(openai.requests().last().unwrap().bearer, "sk-new");
 }
 
 #[tokio::test]
-async fn a_secret_without_a_key_is_not_a_crash_and_is_read_again_by_the_next_request() {
+async fn a_secret_without_a_key_is_refused_and_read_again_by_the_next_request() {
     for secret in [
         Secret::Refused("ResourceNotFoundException"),
         Secret::Refused("AccessDeniedException"),
@@ -141,7 +144,7 @@ async fn a_secret_without_a_key_is_not_a_crash_and_is_read_again_by_the_next_req
 }
 
 #[tokio::test]
-async fn a_silent_secrets_manager_keeps_no_request_past_its_deadline() {
+async fn a_silent_secrets_manager_delays_no_request_past_its_deadline() {
     let (openai, secrets) = (Simulator::start().await.unwrap(), SecretsManager::start(Secret::Hangs).await);
     let began = Instant::now();
     let function = function(&openai, &secrets, &[]).await;
@@ -153,7 +156,7 @@ async fn a_silent_secrets_manager_keeps_no_request_past_its_deadline() {
 }
 
 #[tokio::test]
-async fn without_any_key_every_request_is_refused_with_what_to_set_in_the_log() {
+async fn without_a_key_every_request_is_refused_and_the_log_names_the_variables() {
     let function = Function::start(&[]).await;
     assert_refused(&function.mint().await, 503, "key_unavailable");
     let log = function.stop().await;
@@ -168,7 +171,7 @@ fn blocking(callers: &[&str]) -> Secret {
 }
 
 #[tokio::test]
-async fn a_blocked_caller_gets_nothing_and_no_one_else_is_meant() {
+async fn only_the_blocked_caller_is_refused() {
     let (openai, secrets) = (Simulator::start().await.unwrap(), SecretsManager::start(blocking(&[])).await);
     function(&openai, &secrets, &[]).await.mint().await;
     let caller = openai.requests()[0].safety_identifier.clone().unwrap();
@@ -179,11 +182,11 @@ async fn a_blocked_caller_gets_nothing_and_no_one_else_is_meant() {
     assert_eq!(openai.requests().len(), 1, "OpenAI is not asked for a blocked caller");
     let other = json!({"requestContext": {"http": {"method": "POST", "sourceIp": "198.51.100.1"}}});
     assert_eq!(function.invoke(&http_api(&other)).await.status, 200);
-    assert_eq!(records(&function.stop().await)[0]["caller"], caller.as_str(), "the record says who it was");
+    assert_eq!(records(&function.stop().await)[0]["caller"], caller.as_str(), "the record contains the caller");
 }
 
 #[tokio::test]
-async fn a_list_that_is_read_behind_a_request_counts_for_that_request_however_fast_openai_is() {
+async fn a_block_list_that_is_read_during_a_request_counts_for_that_request() {
     let (openai, secrets) = (Simulator::start().await.unwrap(), SecretsManager::start(blocking(&[])).await);
     let function = function(&openai, &secrets, &[("KEY_TTL_SECONDS", "0")]).await;
     assert_eq!(function.mint().await.status, 200);
@@ -191,5 +194,5 @@ async fn a_list_that_is_read_behind_a_request_counts_for_that_request_however_fa
     secrets.put(blocking(&[&caller]));
     assert_refused(&function.mint().await, 403, "caller_blocked");
     secrets.put(blocking(&[]));
-    assert_eq!(function.mint().await.status, 200, "whoever is let in again is let in at once");
+    assert_eq!(function.mint().await.status, 200, "an unblocked caller is served at once");
 }

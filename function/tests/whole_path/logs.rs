@@ -1,4 +1,4 @@
-//! What must never be in a log, at the level that says most.
+//! The log: no secrets at any level, and the lines of each level.
 
 use std::time::Duration;
 
@@ -14,9 +14,9 @@ use crate::{
 
 const PROMPT: &str = "You are an agitated caller";
 
-/// Every row of the table of refusals, and a few tokens.
+/// The requests cause every refusal, and a few tokens.
 #[tokio::test]
-async fn no_line_at_any_level_has_a_secret_a_token_a_prompt_or_an_address() {
+async fn no_level_logs_a_secret_a_token_a_prompt_or_an_address() {
     for level in ["DEBUG", "TRACE"] {
         let (openai, secrets) = (Simulator::start().await.unwrap(), SecretsManager::with_key(API_KEY).await);
         let (base_url, table) = (openai.base_url(), Stub::start(Store::Counts).await);
@@ -76,12 +76,12 @@ async fn no_line_at_any_level_has_a_secret_a_token_a_prompt_or_an_address() {
             codes.push(function.invoke_within(Duration::from_secs(2), &http_api(&json!({}))).await);
         }
         openai.clear_faults();
-        let stores = [Store::CallerIsOut, Store::EveryoneIsOut, Store::Senseless, Store::Hangs];
+        let stores = [Store::CallerLimitReached, Store::DailyLimitReached, Store::Malformed, Store::Hangs];
         for store in stores.into_iter().chain([Store::Refuses(StatusCode::BAD_REQUEST, "AccessDeniedException")]) {
-            table.now(store);
+            table.set(store);
             codes.push(function.invoke(&http_api(&json!({}))).await);
         }
-        table.now(Store::Counts);
+        table.set(Store::Counts);
         let caller = openai.requests()[0].safety_identifier.clone().unwrap();
         secrets.put(Secret::Text(format!("{{\"OPENAI_API_KEY\": \"{API_KEY}\"")));
         openai.take_only_keys(&["sk-another"]);
@@ -119,7 +119,7 @@ async fn no_line_at_any_level_has_a_secret_a_token_a_prompt_or_an_address() {
                 "quota_unavailable",
                 "request_too_large",
             ],
-            "every refusal there is"
+            "every refusal"
         );
         let log = function.stop().await;
         assert!(log.contains("\"level\":\"DEBUG\""), "{log}");
@@ -134,7 +134,7 @@ async fn no_line_at_any_level_has_a_secret_a_token_a_prompt_or_an_address() {
 }
 
 #[tokio::test]
-async fn a_refusal_s_record_has_openai_s_reason_but_not_its_sentence() {
+async fn the_record_of_a_refusal_has_the_code_of_openai_but_not_its_message() {
     let openai = Simulator::start().await.unwrap();
     let function = Function::with(&openai, &[("MODEL", "gpt-4o-realtime-preview")]).await;
     function.mint().await;
@@ -167,8 +167,8 @@ async fn debug_follows_a_request_through_profile_key_caller_quota_and_each_attem
     let records = records(&log);
     let [first, second] = [0, 1].map(|at| debug_lines(&log, records[at]["requestId"].as_str().unwrap()));
     let messages: Vec<_> = first.iter().map(|(message, _)| message.as_str()).collect();
-    let before = ["the request is valid", "the key is at hand", "the caller is identified"];
-    let asked = ["the quota was asked", "the quota was asked", "asking OpenAI", "OpenAI answered"];
+    let before = ["the request is valid", "the key is available", "the caller is identified"];
+    let asked = ["the quota was counted", "the quota was counted", "asking OpenAI", "OpenAI answered"];
     let again = ["the attempt failed", "pausing before the next attempt", "asking OpenAI", "OpenAI answered"];
     assert_eq!(messages, [&before[..], &asked, &again].concat());
     let messages: Vec<_> = second.iter().map(|(message, _)| message.as_str()).collect();
@@ -188,7 +188,7 @@ async fn debug_follows_a_request_through_profile_key_caller_quota_and_each_attem
 }
 
 #[tokio::test]
-async fn log_level_says_how_much_is_said() {
+async fn log_level_limits_the_lines_other_than_records() {
     let openai = Simulator::start().await.unwrap();
     for (level, quiet) in [("ERROR", true), ("DEBUG", false)] {
         let function = Function::with(&openai, &[("LOG_LEVEL", level)]).await;
@@ -200,6 +200,6 @@ async fn log_level_says_how_much_is_said() {
     }
     for (level, quiet) in [("ERROR", true), ("WARN", false)] {
         let function = Function::start(&[("LOG_LEVEL", level)]).await;
-        assert_eq!(function.stop().await.is_empty(), quiet, "that there is no key is a warning");
+        assert_eq!(function.stop().await.is_empty(), quiet, "a missing key is a warning");
     }
 }

@@ -1,4 +1,4 @@
-//! Profiles: what OpenAI is asked for, and that it takes it.
+//! Profiles: the requests that OpenAI gets, and its acceptance of them.
 
 use std::time::Duration;
 
@@ -26,12 +26,12 @@ fn allowed(rule: &Value) -> Vec<Value> {
         ("text", text) => {
             vec![json!(""), json!("x".repeat(usize::try_from(text["max_characters"].as_u64().unwrap()).unwrap()))]
         }
-        (other, _) => panic!("a rule that this test does not know: {other}"),
+        (other, _) => panic!("unknown rule: {other}"),
     }
 }
 
 #[tokio::test]
-async fn openai_takes_every_profile_with_every_choice_and_no_caller_sees_the_instructions() {
+async fn openai_accepts_every_profile_and_choice_and_no_answer_has_instructions() {
     let openai = Simulator::start().await.unwrap();
     let function = Function::with(&openai, &[]).await;
     let profiles: Value = serde_json::from_str(include_str!("../../profiles.json")).unwrap();
@@ -53,22 +53,22 @@ async fn openai_takes_every_profile_with_every_choice_and_no_caller_sees_the_ins
 }
 
 #[tokio::test]
-async fn a_field_belongs_to_its_profile() {
+async fn a_field_is_allowed_only_in_its_profile() {
     let openai = Simulator::start().await.unwrap();
     let function = Function::with(&openai, &[]).await;
     for (body, details) in [
-        (json!({"scenario": "waiting-room"}), "Unknown field 'scenario': allowed are profile, voice"),
+        (json!({"scenario": "waiting-room"}), "Unknown field 'scenario'; allowed fields: profile, voice"),
         (
             json!({"profile": "de-escalation", "voice": "alloy"}),
-            "'voice' is not allowed to be that: it is one of ash, coral, sage, verse, marin, cedar",
+            "Invalid value for 'voice': expected one of ash, coral, sage, verse, marin, cedar",
         ),
         (
             json!({"profile": "de-escalation", "speed": 1.5}),
-            "'speed' is not allowed to be that: it is a number from 0.8 to 1.2",
+            "Invalid value for 'speed': expected a number from 0.8 to 1.2",
         ),
         (
             json!({"profile": "de-escalation", "instructions": "Tell me a joke"}),
-            "Unknown field 'instructions': allowed are profile, scenario, speed, voice",
+            "Unknown field 'instructions'; allowed fields: profile, scenario, speed, voice",
         ),
     ] {
         let reply = function.invoke(&http_api(&json!({"body": body.to_string()}))).await;
@@ -91,7 +91,7 @@ async fn mint(openai: &Simulator, profile: Value) -> Token {
 }
 
 #[tokio::test]
-async fn each_kind_of_session_goes_where_openai_takes_it() {
+async fn each_kind_of_session_goes_to_its_own_endpoint() {
     let openai = Simulator::start().await.unwrap();
     let session = json!({"model": "gpt-realtime-translate", "audio": {"output": {"language": "es"}}});
     let translation = json!({"kind": "translation", "session": session});

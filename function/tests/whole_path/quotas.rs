@@ -1,4 +1,4 @@
-//! Quotas: exact whoever counts and whenever, and a store that fails lets no one through.
+//! Quotas: exact for concurrent instances and across windows, and closed if the table fails.
 
 use std::{
     num::NonZeroU32,
@@ -38,17 +38,17 @@ fn quota(database: &DynamoDb, limits: Limits) -> Arc<Quota> {
     Arc::new(Quota::new(table, limits))
 }
 
-fn limits(per_minute: u32, per_day: u32, of_everyone_per_day: u32) -> Limits {
-    let [per_minute, per_day, of_everyone_per_day] = [per_minute, per_day, of_everyone_per_day].map(NonZeroU32::new);
-    Limits { per_minute, per_day, of_everyone_per_day }
+fn limits(per_minute: u32, per_day: u32, all_callers_per_day: u32) -> Limits {
+    let [per_minute, per_day, all_callers_per_day] = [per_minute, per_day, all_callers_per_day].map(NonZeroU32::new);
+    Limits { per_minute, per_day, all_callers_per_day }
 }
 
 fn at(since: Duration) -> SystemTime {
     UNIX_EPOCH + since
 }
 
-/// How many of 64 requests get a token that come at once, each over a connection of its own, at the
-/// times and by the callers of `asking`, in turn.
+/// Sends 64 requests at once, each over a connection of its own, by the callers and at the times of `asking` in turn.
+/// Returns the number of tokens.
 async fn taken_of_64(database: &DynamoDb, limits: Limits, asking: &[(&str, Duration)]) -> usize {
     let mut requests = JoinSet::new();
     for number in 0..64 {
@@ -68,22 +68,22 @@ async fn taken_of_64(database: &DynamoDb, limits: Limits, asking: &[(&str, Durat
 }
 
 #[tokio::test]
-async fn of_64_requests_at_once_each_limit_lets_through_exactly_as_many_as_it_says() {
-    let database = DynamoDb::start().await;
+async fn each_limit_is_exact_for_64_requests_at_once() {
+    let Some(database) = DynamoDb::start().await else { return };
     let (before, after) = (EDGE, EDGE + Duration::from_millis(200));
-    // Days apart, so that no case meets another's counters.
+    // Days apart, so that the cases do not share counters.
     let day = |number: u32| Duration::from_secs(86_400) * number;
     for (case, limits, asking, expected) in [
         ("a minute", limits(10, 0, 0), vec![("a", before)], 10),
         ("a day", limits(0, 20, 0), vec![("a", before)], 20),
-        ("everyone", limits(0, 0, 30), vec![("a", before), ("b", before)], 30),
+        ("all callers", limits(0, 0, 30), vec![("a", before), ("b", before)], 30),
         ("the lowest", limits(25, 7, 30), vec![("a", before)], 7),
         ("each caller", limits(10, 20, 0), vec![("a", before), ("b", before), ("c", before)], 30),
-        ("everyone in the end", limits(10, 20, 25), vec![("a", before), ("b", before), ("c", before)], 25),
-        // Half of the instances are already in the next minute and day, and the others still count.
+        ("each caller, then all", limits(10, 20, 25), vec![("a", before), ("b", before), ("c", before)], 25),
+        // Half of the instances are already in the next minute and day.
         ("a minute, across its edge", limits(10, 0, 0), vec![("a", before), ("a", after)], 20),
         ("a day, across its edge", limits(0, 20, 0), vec![("a", before), ("a", after)], 40),
-        ("everyone, across the edge", limits(0, 0, 15), vec![("a", before), ("b", after)], 30),
+        ("all callers, across the edge", limits(0, 0, 15), vec![("a", before), ("b", after)], 30),
         ("a minute of one day", limits(9, 14, 0), vec![("a", before), ("a", before - Duration::from_secs(60))], 14),
     ]
     .into_iter()
@@ -94,20 +94,21 @@ async fn of_64_requests_at_once_each_limit_lets_through_exactly_as_many_as_it_sa
         (case, limits, asking, expected)
     }) {
         assert_eq!(taken_of_64(&database, limits, &asking).await, expected, "{case}");
-        assert_eq!(taken_of_64(&database, limits, &asking).await, 0, "{case}, and not one more");
+        assert_eq!(taken_of_64(&database, limits, &asking).await, 0, "{case}, repeated");
     }
 }
 
 #[tokio::test]
-async fn of_64_requests_to_eight_processes_exactly_the_limit_get_a_token() {
-    let (openai, database) = (Simulator::start().await.unwrap(), DynamoDb::start().await);
+async fn the_limit_is_exact_for_64_requests_to_eight_processes() {
+    let Some(database) = DynamoDb::start().await else { return };
+    let openai = Simulator::start().await.unwrap();
     let mut variables = environment(&database.url);
     variables.extend([("QUOTA_PER_MINUTE", "0"), ("QUOTA_PER_DAY", "20")]);
     let mut functions = Vec::new();
     for _ in 0..8 {
         functions.push(Arc::new(Function::with(&openai, &variables).await));
     }
-    // A test that runs across midnight meets two days.
+    // If the test runs across midnight, the requests fall into two days.
     let today = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() / 86_400;
     let begun = today();
     let mut requests = JoinSet::new();
@@ -125,13 +126,13 @@ async fn of_64_requests_to_eight_processes_exactly_the_limit_get_a_token() {
     let got = |wanted| statuses.iter().filter(|status| **status == wanted).count();
     if today() == begun {
         assert_eq!((got(200), got(429)), (20, 44));
-        assert_eq!(openai.requests().len(), 20, "whoever is refused costs OpenAI nothing");
+        assert_eq!(openai.requests().len(), 20, "refused callers cause no request to OpenAI");
     }
 }
 
 #[tokio::test]
-async fn a_caller_who_is_refused_takes_nothing_from_the_others() {
-    let database = DynamoDb::start().await;
+async fn a_refused_caller_takes_no_tokens_from_the_others() {
+    let Some(database) = DynamoDb::start().await else { return };
     let quota = quota(&database, limits(0, 2, 5));
     let mut outcomes = Vec::new();
     for caller in ["greedy"; 20].into_iter().chain(["b", "b", "c", "d"]) {
@@ -147,7 +148,7 @@ async fn a_caller_who_is_refused_takes_nothing_from_the_others() {
 
 #[tokio::test]
 async fn retry_after_is_right_to_the_second() {
-    let database = DynamoDb::start().await;
+    let Some(database) = DynamoDb::start().await else { return };
     for (limits, now) in [
         (limits(1, 0, 0), Duration::from_millis(1_795_000_001_001)),
         (limits(1, 0, 0), Duration::from_secs(1_795_000_200)),
@@ -156,7 +157,7 @@ async fn retry_after_is_right_to_the_second() {
         (limits(0, 0, 1), Duration::from_millis(1_795_300_000_999)),
     ] {
         let quota = quota(&database, limits);
-        quota.take("a", at(now)).await.expect("the first is free");
+        quota.take("a", at(now)).await.expect("a token is left");
         let wait = match quota.take("a", at(now)).await {
             Err(QuotaError::Exceeded(standing)) => standing.retry_after(),
             // As it is when it is written into a header.
@@ -164,13 +165,14 @@ async fn retry_after_is_right_to_the_second() {
             other => panic!("{other:?}"),
         };
         assert!(quota.take("a", at(now + wait - Duration::from_secs(1))).await.is_err(), "a second early: {now:?}");
-        assert!(quota.take("a", at(now + wait)).await.is_ok(), "as told: {now:?}");
+        assert!(quota.take("a", at(now + wait)).await.is_ok(), "on time: {now:?}");
     }
 }
 
 #[tokio::test]
-async fn a_caller_reads_what_is_left_and_when_to_come_back() {
-    let (openai, database) = (Simulator::start().await.unwrap(), DynamoDb::start().await);
+async fn an_answer_has_the_remaining_quota_and_the_wait() {
+    let Some(database) = DynamoDb::start().await else { return };
+    let openai = Simulator::start().await.unwrap();
     let mut variables = environment(&database.url);
     variables.extend([("QUOTA_PER_MINUTE", "0"), ("QUOTA_PER_DAY", "2"), ("DAILY_MINT_LIMIT", "3")]);
     let function = Function::with(&openai, &variables).await;
@@ -183,11 +185,11 @@ async fn a_caller_reads_what_is_left_and_when_to_come_back() {
     let reply = function.mint().await;
     let wait = reply.headers["retry-after"].as_str().unwrap();
     let details = assert_refused(&reply, 429, "quota_exceeded");
-    assert_eq!(details, format!("You may have 2 per day; the next is free in {wait} s"));
+    assert_eq!(details, format!("The limit is 2 per day; the next token is available in {wait} s"));
     assert_eq!(reply.headers["ratelimit"], format!("\"day\";r=0;t={wait}"));
     assert!((1..=86_400).contains(&wait.parse::<u32>().unwrap()));
 
-    // Someone else has a quota of their own, and shares the last token of the day.
+    // Another caller has a quota of its own, but shares the daily limit.
     let other = json!({"requestContext": {"http": {"method": "POST", "sourceIp": "198.51.100.1"}}});
     assert_eq!(function.invoke(&http_api(&other)).await.status, 200);
     let reply = function.invoke(&http_api(&other)).await;
@@ -203,27 +205,29 @@ async fn a_caller_reads_what_is_left_and_when_to_come_back() {
 
 #[tokio::test]
 async fn the_table_holds_hashes_and_counts_that_expire() {
-    let (openai, database) = (Simulator::start().await.unwrap(), DynamoDb::start().await);
+    let Some(database) = DynamoDb::start().await else { return };
+    let openai = Simulator::start().await.unwrap();
     let function = Function::with(&openai, &environment(&database.url)).await;
     let subject = json!({"requestContext": {"http": {"method": "POST", "sourceIp": ADDRESS},
         "authorizer": {"jwt": {"claims": {"sub": "trainee@example.com"}}}}});
     assert_eq!(function.mint().await.status, 200);
     assert_eq!(function.invoke(&http_api(&subject)).await.status, 200);
     let items = database.items().await;
-    let told: Vec<_> = openai.requests().into_iter().map(|sent| sent.safety_identifier.unwrap()).collect();
-    assert_eq!((told.len(), items.len()), (2, 3));
+    let identifiers: Vec<_> = openai.requests().into_iter().map(|sent| sent.safety_identifier.unwrap()).collect();
+    assert_eq!((identifiers.len(), items.len()), (2, 3));
     for (item, whose) in items.iter().map(|item| (item, item["id"]["S"].as_str().unwrap().split('/').next().unwrap())) {
-        assert!(whose == "everyone" || told.iter().any(|hash| hash == whose), "{item}");
+        assert!(whose == "everyone" || identifiers.iter().any(|hash| hash == whose), "{item}");
         assert!(!item.to_string().contains(ADDRESS) && !item.to_string().contains("trainee"), "{item}");
         let expires = item["expires"]["N"].as_str().unwrap().parse::<u64>().unwrap();
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
-        assert!((now + 86_400..=now + 2 * 86_400).contains(&expires), "after its day, and not much later: {item}");
+        assert!((now + 86_400..=now + 2 * 86_400).contains(&expires), "one to two days from now: {item}");
     }
 }
 
 #[tokio::test]
-async fn only_who_could_get_a_token_takes_from_their_quota_and_no_one_gets_it_back() {
-    let (openai, database) = (Simulator::start().await.unwrap(), DynamoDb::start().await);
+async fn only_valid_requests_are_counted_and_failed_ones_stay_counted() {
+    let Some(database) = DynamoDb::start().await else { return };
+    let openai = Simulator::start().await.unwrap();
     let mut variables = environment(&database.url);
     variables.extend([("QUOTA_PER_MINUTE", "0"), ("DAILY_MINT_LIMIT", "0"), ("QUOTA_PER_DAY", "2")]);
     variables.push(("ALLOWED_ORIGINS", "https://app.example.com"));
@@ -244,42 +248,42 @@ async fn only_who_could_get_a_token_takes_from_their_quota_and_no_one_gets_it_ba
 }
 
 #[tokio::test]
-async fn a_table_that_does_not_count_lets_no_one_through() {
+async fn a_failing_table_refuses_every_request() {
     let openai = Simulator::start().await.unwrap();
     for (store, tried, cause) in [
         (Store::Refuses(StatusCode::BAD_REQUEST, "AccessDeniedException"), 1, "AccessDeniedException"),
         (Store::Refuses(StatusCode::BAD_REQUEST, "ResourceNotFoundException"), 1, "ResourceNotFoundException"),
         (Store::Refuses(StatusCode::BAD_REQUEST, "ThrottlingException"), 2, "ThrottlingException"),
         (Store::Refuses(StatusCode::INTERNAL_SERVER_ERROR, "InternalServerError"), 2, "InternalServerError"),
-        (Store::Senseless, 2, "its answer makes no sense"),
+        (Store::Malformed, 2, "its answer is malformed"),
         (Store::Hangs, 2, "no answer in time"),
     ] {
         let stub = Stub::start(store).await;
         let function = Function::with(&openai, &environment(&stub.url)).await;
         let began = Instant::now();
-        let details = "The quota cannot be checked, and no token is issued unchecked";
+        let details = "The quota cannot be checked, so no token is issued";
         assert_eq!(assert_refused(&function.mint().await, 503, "quota_unavailable"), details);
         assert!(began.elapsed() < Duration::from_secs(5), "{cause}");
         assert_eq!(stub.updates(), tried, "{cause}");
-        stub.now(Store::Counts);
-        assert_eq!(function.mint().await.status, 200, "and counts again by itself: {cause}");
+        stub.set(Store::Counts);
+        assert_eq!(function.mint().await.status, 200, "counts again by itself: {cause}");
         let log = function.stop().await;
-        let told = records(&log)[0]["cause"].as_str().unwrap().to_owned();
-        assert_eq!(told, format!("no token could be taken: the quota table cannot be used: {cause}"));
-        assert!(!log.contains(ADDRESS), "AWS's own sentence stays out of the log: {log}");
+        let logged = records(&log)[0]["cause"].as_str().unwrap().to_owned();
+        assert_eq!(logged, format!("no token could be taken from the quota: the quota table cannot be used: {cause}"));
+        assert!(!log.contains(ADDRESS), "AWS's message is not logged: {log}");
     }
     let function = Function::with(&openai, &environment("http://127.0.0.1:1")).await;
     assert_refused(&function.mint().await, 503, "quota_unavailable");
-    assert_eq!(openai.requests().len(), 6, "no one was let through");
+    assert_eq!(openai.requests().len(), 6, "no request was let through");
 }
 
 #[tokio::test]
-async fn what_may_pass_is_tried_once_more() {
+async fn a_transient_refusal_is_tried_once_more() {
     let openai = Simulator::start().await.unwrap();
     let stub = Stub::start(Store::Counts).await;
     let function = Function::with(&openai, &environment(&stub.url)).await;
     for code in ["ProvisionedThroughputExceededException", "RequestLimitExceeded", "ThrottlingException"] {
-        stub.now(Store::RefusesOnce(StatusCode::BAD_REQUEST, code));
+        stub.set(Store::RefusesOnce(StatusCode::BAD_REQUEST, code));
         assert_eq!(function.mint().await.status, 200, "{code}");
     }
 }
@@ -289,7 +293,7 @@ async fn the_connection_is_opened_in_init_and_kept() {
     let openai = Simulator::start().await.unwrap();
     let stub = Stub::start(Store::Counts).await;
     let function = Function::with(&openai, &environment(&stub.url)).await;
-    assert_eq!((stub.connections(), stub.updates()), (1, 0), "opened, and nothing sent");
+    assert_eq!((stub.connections(), stub.updates()), (1, 0), "opened, without a request");
     for _ in 0..5 {
         assert_eq!(function.mint().await.status, 200);
     }
@@ -297,20 +301,20 @@ async fn the_connection_is_opened_in_init_and_kept() {
 }
 
 #[tokio::test]
-async fn a_table_that_falls_silent_on_an_old_connection_costs_half_a_second() {
+async fn a_silent_table_on_an_old_connection_delays_a_mint_by_half_a_second() {
     let openai = Simulator::start().await.unwrap();
     let stub = Stub::start(Store::Counts).await;
     let function = Function::with(&openai, &environment(&stub.url)).await;
-    // The second time on the connection that took the place of the first.
+    // The second round uses the connection that replaced the first.
     for connections in [2, 3] {
         assert_eq!(function.mint().await.status, 200);
-        stub.now(Store::Hangs);
+        stub.set(Store::Hangs);
         let (before, began) = (stub.updates(), Instant::now());
         let (reply, ()) = tokio::join!(function.mint(), async {
             while stub.updates() == before {
                 tokio::task::yield_now().await;
             }
-            stub.now(Store::Counts);
+            stub.set(Store::Counts);
         });
         assert_eq!(reply.status, 200);
         assert!((Duration::from_millis(450)..Duration::from_millis(1500)).contains(&began.elapsed()));
@@ -336,7 +340,7 @@ async fn without_a_table_or_a_limit_dynamodb_is_not_asked() {
 }
 
 #[tokio::test]
-async fn a_table_that_cannot_be_found_stops_the_start_with_a_sentence() {
+async fn a_table_without_a_region_stops_the_start() {
     let log = Function::fails_to_start(&[("QUOTA_TABLE", "t"), ("AWS_EC2_METADATA_DISABLED", "true")]).await;
     assert!(log.contains("QUOTA_TABLE is set, but no AWS region is: expected one in AWS_REGION"), "{log}");
 }

@@ -1,4 +1,4 @@
-//! The table of refusals that need no one else: what the caller did wrong.
+//! The refusals of invalid requests, which involve no other service.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::function::{Function, Reply, http_api};
 
-/// Checks that a refusal is in the promised form. Its `details`.
+/// Checks the form of a refusal, and returns its `details`.
 pub fn assert_refused<'a>(reply: &'a Reply, status: u64, code: &str) -> &'a str {
     assert_eq!((reply.status, reply.body["code"].as_str()), (status, Some(code)), "{}", reply.body);
     let names: Vec<_> = reply.body.as_object().unwrap().keys().map(String::as_str).collect();
@@ -22,17 +22,17 @@ pub fn assert_refused<'a>(reply: &'a Reply, status: u64, code: &str) -> &'a str 
 }
 
 #[tokio::test]
-async fn a_body_that_asks_for_what_is_not_offered_is_told_what_is() {
+async fn an_invalid_body_is_refused_with_the_allowed_values() {
     let openai = Simulator::start().await.unwrap();
     let function = Function::with(&openai, &[]).await;
     for (body, details) in [
-        (json!("{voice"), "The body is not JSON: send no body, {} or a JSON object"),
-        (json!("[]"), "The body is JSON, but no object: send no body, {} or a JSON object"),
-        (json!(r#"{"model": "gpt-4"}"#), "Unknown field 'model': allowed are profile, voice"),
-        (json!(r#"{"profile": "admin"}"#), "There is no such profile: 'profile' is one of de-escalation, default"),
+        (json!("{voice"), "The body is not valid JSON: send a JSON object, or no body"),
+        (json!("[]"), "The body must be a JSON object, or empty"),
+        (json!(r#"{"model": "gpt-4"}"#), "Unknown field 'model'; allowed fields: profile, voice"),
+        (json!(r#"{"profile": "admin"}"#), "Invalid value for 'profile': expected one of de-escalation, default"),
         (
             json!(r#"{"voice": "nova"}"#),
-            "'voice' is not allowed to be that: it is one of alloy, ash, ballad, coral, echo, sage, shimmer, verse, \
+            "Invalid value for 'voice': expected one of alloy, ash, ballad, coral, echo, sage, shimmer, verse, \
              marin, cedar",
         ),
     ] {
@@ -43,7 +43,7 @@ async fn a_body_that_asks_for_what_is_not_offered_is_told_what_is() {
 }
 
 #[tokio::test]
-async fn an_event_that_is_no_request_is_refused_and_not_an_error_of_the_function() {
+async fn an_event_that_is_not_a_request_is_refused_without_a_function_error() {
     let openai = Simulator::start().await.unwrap();
     let function = Function::with(&openai, &[]).await;
     for event in [json!({}), json!(null), json!({"key1": "value1"}), json!({"httpMethod": "POST", "body": {}})] {
@@ -53,7 +53,7 @@ async fn an_event_that_is_no_request_is_refused_and_not_an_error_of_the_function
 }
 
 #[tokio::test]
-async fn a_path_other_than_the_route_s_is_not_found_for_every_kind_of_event() {
+async fn an_unknown_path_is_not_found_for_every_kind_of_event() {
     let openai = Simulator::start().await.unwrap();
     let function = Function::with(&openai, &[]).await;
     let with = |event: &str, fields: Value| {
@@ -73,7 +73,7 @@ async fn a_path_other_than_the_route_s_is_not_found_for_every_kind_of_event() {
         for path in ["/", "/tokens", "/token/1", "/Token", "/%74oken", "/call", ""] {
             let reply = function.invoke(&event(path)).await;
             let details = assert_refused(&reply, 404, "not_found");
-            assert_eq!(details, "There is nothing at this path: tokens are at /token", "{path}");
+            assert_eq!(details, "Unknown path; tokens are at /token", "{path}");
         }
         let mut event = event("/elsewhere");
         for method in ["/httpMethod", "/requestContext/http/method"] {
@@ -99,7 +99,7 @@ async fn another_method_is_told_which_one_is_allowed() {
 }
 
 #[tokio::test]
-async fn a_foreign_page_gets_nothing() {
+async fn a_page_of_another_origin_is_refused() {
     let openai = Simulator::start().await.unwrap();
     let function = Function::with(&openai, &[("ALLOWED_ORIGINS", "https://app.example.com")]).await;
     let rest_api = |origins: Value| {
@@ -124,7 +124,7 @@ async fn a_foreign_page_gets_nothing() {
 }
 
 #[tokio::test]
-async fn a_body_over_16_kib_is_not_looked_at() {
+async fn a_body_over_16_kib_is_not_parsed() {
     let openai = Simulator::start().await.unwrap();
     let function = Function::with(&openai, &[]).await;
     let of = |bytes: usize| http_api(&json!({"body": " ".repeat(bytes)}));
@@ -134,7 +134,7 @@ async fn a_body_over_16_kib_is_not_looked_at() {
 }
 
 #[tokio::test]
-async fn an_invocation_without_time_left_is_refused_in_time() {
+async fn an_invocation_without_time_left_is_refused_before_its_deadline() {
     let openai = Simulator::start().await.unwrap();
     let function = Function::with(&openai, &[]).await;
     let reply = function.invoke_within(Duration::from_millis(100), &http_api(&json!({}))).await;

@@ -1,4 +1,4 @@
-//! Secrets Manager's side, for what ministack does not do: refuse, hang and be rotated in mid-test.
+//! A stand-in for Secrets Manager that refuses, hangs and is rotated during a test, none of which ministack does.
 
 use std::sync::{Arc, Mutex};
 
@@ -15,7 +15,7 @@ use tokio::{net::TcpListener, sync::watch};
 
 pub const ARN: &str = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:token-mint-AbCdEf";
 
-/// What it does when it is asked for the secret.
+/// The behaviour of a read.
 #[derive(Clone)]
 pub enum Secret {
     Text(String),
@@ -45,7 +45,7 @@ impl SecretsManager {
             .await
     }
 
-    /// What it holds now.
+    /// The current secret.
     pub fn secret(&self) -> Secret {
         self.secret.lock().unwrap().clone()
     }
@@ -58,12 +58,12 @@ impl SecretsManager {
         *self.reads.borrow()
     }
 
-    /// Waits until the secret has been asked for that often.
+    /// Waits until the secret has been read `reads` times.
     pub async fn wait_for_reads(&self, reads: usize) {
         self.reads.subscribe().wait_for(|now| *now >= reads).await.unwrap();
     }
 
-    /// Where the function finds it, and the credentials that it signs with.
+    /// The function's variables: the endpoint, and the credentials for the signature.
     pub fn environment(&self) -> Vec<(&str, &str)> {
         vec![
             ("OPENAI_SECRET_ARN", ARN),

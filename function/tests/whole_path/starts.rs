@@ -1,4 +1,4 @@
-//! What stops the start, with a sentence.
+//! Faults that stop the start with a message.
 
 use crate::function::{API_KEY, Function};
 
@@ -24,7 +24,7 @@ async fn a_malformed_variable_stops_the_start_with_its_name_and_range() {
 }
 
 #[tokio::test]
-async fn outside_of_lambda_it_says_what_to_do_instead() {
+async fn outside_of_lambda_the_message_names_make_demo() {
     let log = Function::fails_to_start(&[("AWS_LAMBDA_RUNTIME_API", "")]).await;
     assert!(log.contains("make demo"), "{log}");
 }

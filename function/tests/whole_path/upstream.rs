@@ -1,4 +1,4 @@
-//! The table of refusals that come from OpenAI, and what is tried before one is given.
+//! The refusals that come from OpenAI, and the attempts before them.
 
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,7 @@ use crate::{
     refusals::assert_refused,
 };
 
-/// One mint against OpenAI with a fault that stays: what the caller reads, and how often OpenAI was asked.
+/// Makes one mint against OpenAI with a permanent fault. Checks the refusal, and that OpenAI got `asked` requests.
 async fn with_fault(fault: Fault, status: u64, code: &str, details: &str, asked: usize) -> crate::function::Reply {
     let openai = Simulator::start().await.unwrap();
     let function = Function::with(&openai, &[]).await;
@@ -26,7 +26,7 @@ async fn with_fault(fault: Fault, status: u64, code: &str, details: &str, asked:
 }
 
 #[tokio::test]
-async fn what_cannot_get_better_is_not_tried_again() {
+async fn a_permanent_fault_is_not_tried_again() {
     with_fault(Fault::Unauthorized, 502, "openai_rejected_key", "OpenAI API returned 401", 1).await;
     with_fault(Fault::Forbidden, 502, "openai_rejected_key", "OpenAI API returned 403", 1).await;
     with_fault(Fault::BadRequest, 502, "openai_rejected_session", "OpenAI API returned 400", 1).await;
@@ -36,7 +36,7 @@ async fn what_cannot_get_better_is_not_tried_again() {
 }
 
 #[tokio::test]
-async fn an_answer_that_is_no_token_is_never_passed_on() {
+async fn an_answer_without_a_valid_token_is_never_passed_on() {
     let details = "OpenAI's response did not contain a valid token";
     for fault in [Fault::NotJson, Fault::Expired, Fault::WrongPrefix, Fault::Oversize] {
         with_fault(fault, 502, "openai_answer_invalid", details, 1).await;
@@ -53,7 +53,7 @@ async fn a_redirect_is_not_followed_with_the_key() {
 }
 
 #[tokio::test]
-async fn a_fault_that_may_pass_is_tried_three_times() {
+async fn a_transient_fault_is_tried_three_times() {
     for status in [500, 502, 503, 529] {
         let details = format!("OpenAI API returned {status}");
         let fault = Fault::ServerError { status, retry_after: None };
@@ -66,15 +66,15 @@ async fn a_fault_that_may_pass_is_tried_three_times() {
 }
 
 #[tokio::test]
-async fn a_broken_connection_is_tried_on_new_ones() {
-    // Once over the connection from the start, which counts for nothing, then three times over new ones.
+async fn after_a_broken_connection_new_ones_are_tried() {
+    // Once over the connection from the start, which is not counted as a try, then three times over new ones.
     for fault in [Fault::Reset, Fault::Cut, Fault::Garbage] {
         with_fault(fault, 502, "openai_unavailable", "OpenAI API could not be reached", 4).await;
     }
 }
 
 #[tokio::test]
-async fn a_refused_connection_is_unavailable_too() {
+async fn a_refused_connection_is_unavailable() {
     let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let base_url = format!("http://{closed}/v1");
     let function = Function::start(&[("OPENAI_BASE_URL", &base_url), ("OPENAI_API_KEY", API_KEY)]).await;
@@ -83,7 +83,7 @@ async fn a_refused_connection_is_unavailable_too() {
 }
 
 #[tokio::test]
-async fn a_connection_that_no_one_accepts_is_tried_for_as_long_as_there_is_time() {
+async fn a_connection_that_is_not_accepted_is_tried_until_the_deadline() {
     // A listener whose queue is full lets the kernel drop every further SYN.
     let full = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = full.local_addr().unwrap();
@@ -100,7 +100,7 @@ async fn a_connection_that_no_one_accepts_is_tried_for_as_long_as_there_is_time(
 }
 
 #[tokio::test]
-async fn what_passes_in_time_costs_no_one_a_token() {
+async fn a_transient_fault_that_ends_in_time_still_gives_a_token() {
     let openai = Simulator::start().await.unwrap();
     let function = Function::with(&openai, &[]).await;
     for fault in [
@@ -117,7 +117,7 @@ async fn what_passes_in_time_costs_no_one_a_token() {
 }
 
 #[tokio::test]
-async fn retry_after_is_honoured_when_it_fits_and_passed_on_when_not() {
+async fn retry_after_is_honoured_if_it_fits_and_passed_on_otherwise() {
     let openai = Simulator::start().await.unwrap();
     let function = Function::with(&openai, &[]).await;
     openai.fail(Fault::RateLimit { retry_after: Some("2".into()) }, 1);
@@ -133,12 +133,12 @@ async fn retry_after_is_honoured_when_it_fits_and_passed_on_when_not() {
         let began = Instant::now();
         let reply = function.mint().await;
         assert_eq!(reply.headers["retry-after"], "40", "{}", reply.body);
-        assert!(began.elapsed() < Duration::from_secs(1), "no one waits for what does not fit");
+        assert!(began.elapsed() < Duration::from_secs(1), "a wait that does not fit is not begun");
     }
 }
 
 #[tokio::test]
-async fn silence_ends_before_the_invocation_does() {
+async fn a_silent_openai_is_refused_before_the_invocation_ends() {
     for fault in [Fault::Hang, Fault::Drip] {
         let openai = Simulator::start().await.unwrap();
         let function = Function::with(&openai, &[]).await;
@@ -152,7 +152,7 @@ async fn silence_ends_before_the_invocation_does() {
 }
 
 #[tokio::test]
-async fn silence_ends_before_api_gateway_gives_up() {
+async fn a_silent_openai_is_refused_before_api_gateway_times_out() {
     let openai = Simulator::start().await.unwrap();
     let function = Function::with(&openai, &[]).await;
     openai.fail(Fault::Hang, 100);
@@ -161,7 +161,7 @@ async fn silence_ends_before_api_gateway_gives_up() {
     assert_refused(&reply, 504, "openai_timeout");
     assert!((24_500..26_000).contains(&began.elapsed().as_millis()), "{:?}", began.elapsed());
     openai.clear_faults();
-    assert_eq!(function.mint().await.status, 200, "and nothing is left of it");
+    assert_eq!(function.mint().await.status, 200, "the next mint succeeds");
 }
 
 #[tokio::test]

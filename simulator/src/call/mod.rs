@@ -101,7 +101,7 @@ impl Call {
     pub(crate) async fn run(mut self, mut hang_up: oneshot::Receiver<()>) {
         let started = Instant::now();
         let mut frames = time::interval(Duration::from_millis(FRAME_MS));
-        // Late frames are skipped. Sent in a burst, they would have to be played faster.
+        // Late frames are skipped. A burst of them would be played too fast.
         frames.set_missed_tick_behavior(MissedTickBehavior::Skip);
         let (limit, connect_timeout) = (time::sleep(self.limit), time::sleep(CONNECT_TIMEOUT));
         tokio::pin!(limit, connect_timeout);
@@ -123,7 +123,7 @@ impl Call {
                 }
             };
             while let Some(event) = self.conversation.events.next() {
-                // `session.created` has to be the first, so events from before the channel opened are dropped.
+                // `session.created` must be the first, so events from before the channel opened are dropped.
                 if self.peer.is_open() {
                     self.peer.send_event(event.to_string());
                 }

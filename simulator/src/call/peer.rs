@@ -47,7 +47,7 @@ pub(super) struct Peer {
     rtc: Box<Rtc>,
     socket: UdpSocket,
     address: SocketAddr,
-    /// When str0m has to be called next.
+    /// The time of the next required call of str0m.
     wake_at: Instant,
     events: VecDeque<PeerEvent>,
     channel: Option<ChannelId>,

@@ -6,7 +6,7 @@ use super::audio::FRAME_MS;
 
 /// Milliseconds of loud audio that make speech. A click is shorter.
 const ONSET_MS: u64 = 60;
-/// The loudness that a `threshold` of 1 stands for. A room with a fan has 0.003 and a voice 0.05 or more, so the
+/// The loudness that corresponds to a `threshold` of 1. A room with a fan has 0.003 and a voice 0.05 or more, so the
 /// default threshold of 0.5 means 0.02.
 const LOUD_AT_FULL_THRESHOLD: f32 = 0.04;
 

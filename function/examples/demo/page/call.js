@@ -1,13 +1,13 @@
 /** One session with OpenAI over WebRTC: https://developers.openai.com/api/docs/guides/realtime-webrtc */
 
-/** Milliseconds for OpenAI's answer, for the way through the network, and for one that broke to come back. */
-const [ANSWER_IN, CONNECT_IN, RECOVER_IN] = [15_000, 20_000, 10_000];
+/** Milliseconds to wait for OpenAI's answer, for a connection, and for a broken connection to recover. */
+const [ANSWER_TIMEOUT, CONNECT_TIMEOUT, RECOVERY_TIMEOUT] = [15_000, 20_000, 10_000];
 
-/** Seconds after which a session that closes has reached OpenAI's limit of 60 minutes. */
-const LIMIT = 3590;
+/** A session that closes after this many seconds has reached OpenAI's limit of 60 minutes. */
+const SESSION_LIMIT = 3590;
 
-/** Why there is no call, by a code that words.js knows, and whether the token is spent with it. */
-class Failure extends Error {
+/** Why a call did not start or has ended: a code of messages.js, and whether the token is spent. */
+class CallEnd extends Error {
   constructor(code, details, { spent = true } = {}) {
     super(details);
     Object.assign(this, { code, details, spent });
@@ -15,134 +15,140 @@ class Failure extends Error {
 }
 
 export class Call {
-  #on;
+  #listener;
   #peer;
   #channel;
-  #deadline;
-  #since;
-  #over = false;
-  #asking = new AbortController();
+  #timer;
+  #connectedAt;
+  #ended = false;
+  #abort = new AbortController();
 
   /**
-   * `on` hears of it all: `step(name)`, `microphone(stream)`, `voice(stream)`, `event(direction, event)`, and once
-   * `end({ code, details, spent }, seconds)`, without seconds where no one could talk.
+   * Calls `listener`: `state(name)`, `microphone(stream)`, `voice(stream)`, `event(direction, event)`, and once
+   * `end({ code, details, spent }, seconds)`, without seconds if the call was never connected.
    */
-  constructor(on) {
-    this.#on = on;
+  constructor(listener) {
+    this.#listener = listener;
   }
 
   get connected() {
-    return this.#since !== undefined && !this.#over;
+    return this.#connectedAt !== undefined && !this.#ended;
   }
 
-  /** Whole seconds since one could talk. */
+  /** Whole seconds since the call was connected, or `undefined` before. */
   get seconds() {
-    return this.#since === undefined ? undefined : Math.floor((performance.now() - this.#since) / 1000);
+    return this.#connectedAt === undefined ? undefined : Math.floor((performance.now() - this.#connectedAt) / 1000);
   }
 
   async start(token) {
     try {
-      this.#on.step('microphone');
+      this.#listener.state('microphone');
       this.microphone = await openMicrophone();
-      if (this.#over) return this.#silence();
-      this.#on.microphone(this.microphone);
-      if (token.expiresAt * 1000 <= Date.now()) throw new Failure('token_expired');
-      this.#on.step('offer');
-      await this.#offer(token.callsUrl, token.value);
-    } catch (failure) {
-      this.#end(failure instanceof Failure ? failure : new Failure('unexpected', String(failure)));
+      if (this.#ended) return this.#stopMicrophone();
+      this.#listener.microphone(this.microphone);
+      if (token.expiresAt * 1000 <= Date.now()) throw new CallEnd('token_expired');
+      this.#listener.state('offer');
+      await this.#connect(token.callsUrl, token.value);
+    } catch (error) {
+      this.#end(error instanceof CallEnd ? error : new CallEnd('unexpected', String(error)));
     }
   }
 
-  async #offer(url, secret) {
-    const peer = (this.#peer = new RTCPeerConnection());
+  async #connect(url, secret) {
+    const peer = new RTCPeerConnection();
+    this.#peer = peer;
     for (const track of this.microphone.getTracks()) peer.addTrack(track, this.microphone);
-    peer.ontrack = ({ track, streams }) => this.#on.voice(streams[0] ?? new MediaStream([track]));
-    peer.onconnectionstatechange = () => this.#look();
+    peer.ontrack = ({ track, streams }) => this.#listener.voice(streams[0] ?? new MediaStream([track]));
+    peer.onconnectionstatechange = () => this.#checkConnection();
     this.#channel = peer.createDataChannel('oai-events');
-    this.#channel.onopen = () => this.#look();
-    this.#channel.onmessage = ({ data }) => this.#hear(JSON.parse(data));
-    this.#channel.onclose = () => this.#end(new Failure(this.seconds >= LIMIT ? 'session_limit' : 'channel_closed'));
+    this.#channel.onopen = () => this.#checkConnection();
+    this.#channel.onmessage = ({ data }) => this.#receive(JSON.parse(data));
+    this.#channel.onclose = () => {
+      this.#end(new CallEnd(this.seconds >= SESSION_LIMIT ? 'session_limit' : 'channel_closed'));
+    };
     await peer.setLocalDescription();
-    if (this.#over) return;
-    const sdp = await askForCall(url, secret, peer.localDescription.sdp, this.#asking.signal);
-    if (this.#over) return;
-    this.#on.step('path');
-    this.#within(CONNECT_IN, () => (peer.connectionState === 'connected' ? 'channel_missing' : 'path_failed'));
+    if (this.#ended) return;
+    const sdp = await postOffer(url, secret, peer.localDescription.sdp, this.#abort.signal);
+    if (this.#ended) return;
+    this.#listener.state('connecting');
+    this.#setTimer(CONNECT_TIMEOUT, () =>
+      peer.connectionState === 'connected' ? 'channel_not_opened' : 'connection_failed',
+    );
     await peer.setRemoteDescription({ type: 'answer', sdp }).catch(error => {
-      throw new Failure('answer_invalid', String(error));
+      throw new CallEnd('answer_invalid', String(error));
     });
   }
 
-  /** What the connection has come to. */
-  #look() {
-    if (this.#over) return;
+  /** Acts on the state of the connection and of the data channel. */
+  #checkConnection() {
+    if (this.#ended) return;
     const state = this.#peer.connectionState;
-    if (state === 'failed') return this.#end(new Failure(this.#since === undefined ? 'path_failed' : 'path_lost'));
-    if (state === 'disconnected') {
-      this.#on.step('unsteady');
-      this.#within(RECOVER_IN, () => 'path_lost');
+    if (state === 'failed') {
+      this.#end(new CallEnd(this.#connectedAt === undefined ? 'connection_failed' : 'connection_lost'));
+    } else if (state === 'disconnected') {
+      this.#listener.state('recovering');
+      this.#setTimer(RECOVERY_TIMEOUT, () => 'connection_lost');
     } else if (state === 'connected' && this.#channel.readyState === 'open') {
-      clearTimeout(this.#deadline);
-      this.#since ??= performance.now();
-      this.#on.step('connected');
+      clearTimeout(this.#timer);
+      this.#connectedAt ??= performance.now();
+      this.#listener.state('connected');
     }
   }
 
-  #hear(event) {
-    this.#on.event('received', event);
+  #receive(event) {
+    this.#listener.event('received', event);
     if (event.type === 'error' && event.error?.code === 'session_expired') {
-      this.#end(new Failure('session_limit', event.error.message));
+      this.#end(new CallEnd('session_limit', event.error.message));
     }
   }
 
   send(event) {
     if (this.#channel?.readyState !== 'open') return;
     this.#channel.send(JSON.stringify(event));
-    this.#on.event('sent', event);
+    this.#listener.event('sent', event);
   }
 
   mute(muted) {
     for (const track of this.microphone.getTracks()) track.enabled = !muted;
   }
 
-  /** Before OpenAI was asked, only the microphone was, and the token is still good. */
+  /** Until the offer is sent, only the microphone has been requested, and the token stays valid. */
   hangUp() {
-    this.#end(this.#peer ? new Failure('hung_up') : new Failure('cancelled', undefined, { spent: false }));
+    this.#end(this.#peer ? new CallEnd('hung_up') : new CallEnd('cancelled', undefined, { spent: false }));
   }
 
-  /** The token is out of time, which ends a call that OpenAI was not asked for yet, and no other. */
+  /** The token has expired. This ends only a call whose offer is not sent yet. */
   expire() {
-    if (!this.#peer) this.#end(new Failure('token_expired'));
+    if (!this.#peer) this.#end(new CallEnd('token_expired'));
   }
 
-  /** Ends the call for the reason that `why` finds, if it is not connected by then. */
-  #within(milliseconds, why) {
-    clearTimeout(this.#deadline);
-    this.#deadline = setTimeout(() => this.#end(new Failure(why())), milliseconds);
+  /** Ends the call with the code that `findCode` returns, unless it connects in time. */
+  #setTimer(milliseconds, findCode) {
+    clearTimeout(this.#timer);
+    this.#timer = setTimeout(() => this.#end(new CallEnd(findCode())), milliseconds);
   }
 
-  #end(failure) {
-    if (this.#over) return;
+  #end(reason) {
+    if (this.#ended) return;
     const { seconds } = this;
-    this.#over = true;
-    clearTimeout(this.#deadline);
-    this.#asking.abort();
+    this.#ended = true;
+    clearTimeout(this.#timer);
+    this.#abort.abort();
     this.#peer?.close();
-    this.#silence();
-    this.#on.end(failure, seconds);
+    this.#stopMicrophone();
+    this.#listener.end(reason, seconds);
   }
 
   /** The browser shows a microphone as in use until its tracks are stopped. */
-  #silence() {
+  #stopMicrophone() {
     for (const track of this.microphone?.getTracks() ?? []) track.stop();
   }
 }
 
 async function openMicrophone() {
-  const fail = (code, details) => new Failure(code, details, { spent: false });
-  if (!window.isSecureContext || !navigator.mediaDevices) throw fail('insecure_page');
-  if (!window.RTCPeerConnection) throw fail('no_webrtc');
+  const callEnd = (code, details) => new CallEnd(code, details, { spent: false });
+  if (!window.isSecureContext || !navigator.mediaDevices) throw callEnd('insecure_page');
+  if (!window.RTCPeerConnection) throw callEnd('no_webrtc');
   try {
     return await navigator.mediaDevices.getUserMedia({ audio: true });
   } catch (error) {
@@ -151,35 +157,37 @@ async function openMicrophone() {
       SecurityError: 'microphone_denied',
       NotFoundError: 'microphone_missing',
     };
-    throw fail(codes[error.name] ?? 'microphone_busy', String(error));
+    throw callEnd(codes[error.name] ?? 'microphone_busy', String(error));
   }
 }
 
-/** Posts the SDP; OpenAI's SDP. `signal` ends it early. */
-async function askForCall(url, secret, sdp, signal) {
+/** Posts the SDP offer and returns OpenAI's SDP answer. `signal` aborts the request. */
+async function postOffer(url, secret, sdp, signal) {
   let response, text;
   try {
     const headers = { Authorization: `Bearer ${secret}`, 'Content-Type': 'application/sdp' };
-    const ends = AbortSignal.any([signal, AbortSignal.timeout(ANSWER_IN)]);
-    response = await fetch(url, { method: 'POST', headers, body: sdp, signal: ends });
+    const anySignal = AbortSignal.any([signal, AbortSignal.timeout(ANSWER_TIMEOUT)]);
+    response = await fetch(url, { method: 'POST', headers, body: sdp, signal: anySignal });
     text = await response.text();
   } catch (error) {
-    if (error.name === 'TimeoutError') throw new Failure('calls_timeout');
-    throw new Failure('network', String(error), { spent: false });
+    if (error.name === 'TimeoutError') throw new CallEnd('calls_timeout');
+    throw new CallEnd('network', String(error), { spent: false });
   }
   if (response.ok) return text;
-  const details = [`HTTP ${response.status}`, reason(text)?.code, reason(text)?.message].filter(Boolean).join(' · ');
-  throw new Failure(refused(response.status, reason(text)), details);
+  const error = openAiError(text);
+  const details = [`HTTP ${response.status}`, error?.code, error?.message].filter(Boolean).join(' · ');
+  throw new CallEnd(endCode(response.status, error), details);
 }
 
-function refused(status, error) {
+/** The code for a refused call. */
+function endCode(status, error) {
   if (status === 429 && error?.code === 'insufficient_quota') return 'calls_out_of_quota';
   if ([400, 401, 403, 404, 429].includes(status)) return `calls_${status}`;
   return status >= 500 ? 'calls_5xx' : 'calls_other';
 }
 
-/** OpenAI's own reason, where there is one: `{ message, type, param, code }`. */
-function reason(text) {
+/** OpenAI's error, if the response contains one: `{ message, type, param, code }`. */
+function openAiError(text) {
   try {
     return JSON.parse(text).error;
   } catch {

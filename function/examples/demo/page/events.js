@@ -1,9 +1,9 @@
-/** The log of what went over the data channel, both ways; what repeats itself is one row with a count. */
+/** The log of the data channel's events in both directions. Repeated events share one row with a count. */
 
-/** Rows that are kept: an hour of talk is more than one reads. */
-const KEPT = 400;
+/** Older rows are removed: an hour of conversation has more than anyone reads. */
+const MAX_ROWS = 400;
 
-const SIDES = { sent: ['→', 'sent'], received: ['←', 'received'] };
+const DIRECTIONS = { sent: ['→', 'sent'], received: ['←', 'received'] };
 
 export class EventLog {
   #list;
@@ -22,72 +22,72 @@ export class EventLog {
     this.#events = [];
     this.#last = undefined;
     this.#start = performance.now();
-    this.#tell();
+    this.#showCount();
   }
 
-  add(side, event) {
-    this.#events.push({ side, event });
-    if (this.#last?.side === side && this.#last.type === event.type) this.#last.add(event);
+  add(direction, event) {
+    this.#events.push({ direction, event });
+    if (this.#last?.direction === direction && this.#last.type === event.type) this.#last.add(event);
     else {
       const seconds = (performance.now() - this.#start) / 1000;
       const atEnd = this.#list.scrollHeight - this.#list.scrollTop - this.#list.clientHeight < 24;
-      this.#last = row(side, event, seconds);
+      this.#last = createRow(direction, event, seconds);
       this.#list.append(this.#last.element);
-      if (this.#list.children.length > KEPT) this.#list.firstChild.remove();
+      if (this.#list.children.length > MAX_ROWS) this.#list.firstChild.remove();
       if (atEnd) this.#list.scrollTop = this.#list.scrollHeight;
     }
-    this.#tell();
+    this.#showCount();
   }
 
-  /** All events as JSON, to be put into a report. */
+  /** All events as JSON, for a bug report. */
   get text() {
     return JSON.stringify(this.#events, null, 2);
   }
 
-  #tell() {
+  #showCount() {
     const { length } = this.#events;
     this.#count.textContent = length === 1 ? '1 event' : `${length} events`;
   }
 }
 
-function row(side, event, seconds) {
-  const [arrow, word] = SIDES[side];
+function createRow(direction, event, seconds) {
+  const [arrow, label] = DIRECTIONS[direction];
   const element = document.createElement('li');
   const details = document.createElement('details');
   const summary = document.createElement('summary');
   const json = document.createElement('pre');
-  const times = span('times', '');
+  const repeats = createSpan('repeats', '');
   const events = [event];
-  // Written out only for who looks: most rows are never opened.
-  const write = () => {
+  // Formatted only when the row is open: most rows never are.
+  const showJson = () => {
     if (details.open) json.textContent = events.map(one => JSON.stringify(one, null, 2)).join('\n');
   };
   summary.append(
-    span(`side ${side}`, arrow, word),
-    span('type', event.type),
-    times,
-    span('at', `${seconds.toFixed(1)} s`),
+    createSpan(`direction ${direction}`, arrow, label),
+    createSpan('type', event.type),
+    repeats,
+    createSpan('time', `${seconds.toFixed(1)} s`),
   );
   details.classList.toggle('error', event.type === 'error');
-  details.addEventListener('toggle', write);
+  details.addEventListener('toggle', showJson);
   details.append(summary, json);
   element.append(details);
   const add = another => {
     events.push(another);
-    times.textContent = `×${events.length}`;
-    write();
+    repeats.textContent = `×${events.length}`;
+    showJson();
   };
-  return { element, side, type: event.type, add };
+  return { element, direction, type: event.type, add };
 }
 
-/** A span; with `spoken` its text is a sign, and that is what it says. */
-function span(name, text, spoken) {
+/** A span. With a `label` its text is a symbol, and screen readers announce the label instead. */
+function createSpan(name, text, label) {
   const element = document.createElement('span');
   element.className = name;
   element.textContent = text;
-  if (spoken) {
+  if (label) {
     element.setAttribute('role', 'img');
-    element.setAttribute('aria-label', spoken);
+    element.setAttribute('aria-label', label);
   }
   return element;
 }

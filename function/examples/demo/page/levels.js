@@ -1,13 +1,14 @@
-/** How loud a stream is, on a meter: twenty times a second for the eye, twice for who is told the number. */
+/** Level meters: how loud a stream is. */
 
-const [EYE, TOLD] = [50, 500];
+/** Milliseconds between two updates of the picture, and of the number that screen readers announce. */
+const [DRAW_INTERVAL, ANNOUNCE_INTERVAL] = [50, 500];
 
-/** What counts as silence, in decibels below the loudest that there is. */
+/** The level of silence, in decibels relative to full scale. */
 const SILENCE = -60;
 
-export class Levels {
+export class LevelMeters {
   #context;
-  #timers = [];
+  #meters = [];
 
   /** Shows the loudness of `stream` on `meter`, an element with role=meter, until `close`. */
   follow(stream, meter) {
@@ -17,23 +18,23 @@ export class Levels {
     this.#context.createMediaStreamSource(stream).connect(analyser);
     const samples = new Float32Array(analyser.fftSize);
     let loudest = 0;
-    const look = setInterval(() => {
+    const drawTimer = setInterval(() => {
       analyser.getFloatTimeDomainData(samples);
       const level = loudness(samples);
       loudest = Math.max(loudest, level);
       meter.style.setProperty('--level', level.toFixed(3));
-    }, EYE);
-    const tell = setInterval(() => {
+    }, DRAW_INTERVAL);
+    const announceTimer = setInterval(() => {
       meter.setAttribute('aria-valuenow', Math.round(loudest * 100));
       loudest = 0;
-    }, TOLD);
-    this.#timers.push([look, tell, meter]);
+    }, ANNOUNCE_INTERVAL);
+    this.#meters.push({ meter, drawTimer, announceTimer });
   }
 
   close() {
-    for (const [look, tell, meter] of this.#timers.splice(0)) {
-      clearInterval(look);
-      clearInterval(tell);
+    for (const { meter, drawTimer, announceTimer } of this.#meters.splice(0)) {
+      clearInterval(drawTimer);
+      clearInterval(announceTimer);
       meter.style.setProperty('--level', '0');
       meter.setAttribute('aria-valuenow', '0');
     }
@@ -42,7 +43,7 @@ export class Levels {
   }
 }
 
-/** From 0 for silence to 1, in equal steps of decibels as one hears it. */
+/** From 0 for silence to 1 for full scale, linear in decibels, as hearing is. */
 function loudness(samples) {
   const power = samples.reduce((sum, sample) => sum + sample * sample, 0) / samples.length;
   const decibels = 10 * Math.log10(power || Number.MIN_VALUE);

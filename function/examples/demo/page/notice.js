@@ -1,18 +1,19 @@
-/** A notice: what happened, why, what to do, and the fine print. An element with role=alert says it aloud. */
-
-/** Fills `notice`, or empties it; a calm one is no failure. */
-export function tell(notice, words, calm = false) {
+/**
+ * Shows `message` in `notice`, or clears it without one: the title, the cause, the action to take, and the details.
+ * An element with role=alert is read aloud. A `calm` notice is not a failure.
+ */
+export function showNotice(notice, message, calm = false) {
   notice.classList.toggle('calm', calm);
-  const lines = words
+  const lines = message
     ? [
-        ['strong', words.title],
-        ['p', words.why],
-        ['p', words.now],
-        ['small', words.fine],
+        ['strong', message.title],
+        ['p', message.cause],
+        ['p', message.action],
+        ['small', message.details],
       ]
     : [];
-  const told = lines.filter(([, textContent]) => textContent);
+  const filled = lines.filter(([, textContent]) => textContent);
   notice.replaceChildren(
-    ...told.map(([name, textContent]) => Object.assign(document.createElement(name), { textContent })),
+    ...filled.map(([name, textContent]) => Object.assign(document.createElement(name), { textContent })),
   );
 }

@@ -1,7 +1,7 @@
-/** A token: asked of the mint, counted down, shown without being shown whole. */
+/** A token: requested, counted down, and shown without its full value. */
 
-/** Asks for a token: `{ token }`, or `{ status, body, wait }` of a refusal, `wait` in seconds where it is known. */
-export async function askForToken(fields) {
+/** Requests a token. Returns `{ token }`, or a refusal: `{ status, body, retryAfter }`, `retryAfter` in seconds if known. */
+export async function requestToken(fields) {
   let response;
   try {
     const body = Object.keys(fields).length ? JSON.stringify(fields) : undefined;
@@ -11,30 +11,29 @@ export async function askForToken(fields) {
   }
   const body = await response.json().catch(() => null);
   if (response.ok && body?.success) return { token: body };
-  const wait = Number.parseInt(response.headers.get('retry-after'), 10);
-  return { status: response.status, body, wait: wait > 0 ? wait : undefined };
+  const seconds = Number.parseInt(response.headers.get('retry-after'), 10);
+  return { status: response.status, body, retryAfter: seconds > 0 ? seconds : undefined };
 }
 
-/** Enough to tell two tokens apart, and not enough to use one. */
-export function masked(value) {
+/** The start of a token: enough to tell two tokens apart, not enough to use one. */
+export function maskToken(value) {
   return `${value.slice(0, 8)}…`;
 }
 
-/** The answer as JSON, without the token in it. */
-export function shown(token) {
-  const hide = (name, value) => (name === 'value' || name === 'ephemeralToken' ? masked(value) : value);
-  return JSON.stringify(token, hide, 2);
+/** The response as JSON, with the token masked. */
+export function tokenAsJson(token) {
+  const mask = (name, value) => (name === 'value' || name === 'ephemeralToken' ? maskToken(value) : value);
+  return JSON.stringify(token, mask, 2);
 }
 
-/** Calls `tick` with the whole seconds left until `end` (Unix seconds), each second down to 0. A way to stop. */
+/** Calls `tick` each second with the whole seconds left until `end` (Unix seconds), down to 0. Returns a stop function. */
 export function countDown(end, tick) {
-  const left = () => Math.max(0, Math.ceil(end - Date.now() / 1000));
-  const step = () => {
-    const seconds = left();
+  const update = () => {
+    const seconds = Math.max(0, Math.ceil(end - Date.now() / 1000));
     if (!seconds) clearInterval(timer);
     tick(seconds);
   };
-  const timer = setInterval(step, 1000);
-  step();
+  const timer = setInterval(update, 1000);
+  update();
   return () => clearInterval(timer);
 }

@@ -1,13 +1,13 @@
-/** What was said, by both sides, as it comes. */
+/** The transcript of both sides, updated as the events arrive. */
 
-/** In place of what is not written down, or not yet. */
+/** Placeholders for speech without a transcript, or without one yet. */
 const [SPEAKING, SPOKEN] = ['speaking…', '(spoken)'];
 
-/** How a response ends that did not end well, by its `status_details.reason`. */
-const CUT = {
+/** Labels of responses that were cut off, by their `status_details.reason`. */
+const CUT_OFF = {
   turn_detected: 'interrupted',
   client_cancelled: 'cancelled',
-  max_output_tokens: 'cut off: it reached the longest answer that its profile allows',
+  max_output_tokens: 'cut off: it reached the profile’s maximum length of a response',
   content_filter: 'cut off by OpenAI’s content filter',
 };
 
@@ -15,7 +15,7 @@ export class Transcript {
   #list;
   #turns = new Map();
 
-  /** Turns go into `list`. */
+  /** Shows the turns in `list`. */
   constructor(list) {
     this.#list = list;
   }
@@ -25,46 +25,46 @@ export class Transcript {
     this.#list.replaceChildren();
   }
 
-  /** The call is over, and no one is speaking any more. */
+  /** The call has ended, so nobody is speaking. */
   end() {
     for (const turn of this.#turns.values()) {
-      if (turn.text.textContent === SPEAKING) this.#hint(turn, SPOKEN);
+      if (turn.text.textContent === SPEAKING) this.#showPlaceholder(turn, SPOKEN);
     }
   }
 
-  /** Takes from an event what was said in it, if anything. */
-  see(event) {
+  /** Adds an event's text to its turn, if the event has any. */
+  handle(event) {
     const atEnd = this.#list.scrollHeight - this.#list.scrollTop - this.#list.clientHeight < 24;
-    this.#hear[event.type]?.(event);
+    this.#handlers[event.type]?.(event);
     if (atEnd) this.#list.scrollTop = this.#list.scrollHeight;
   }
 
-  #hear = {
-    'conversation.item.added': ({ item, previous_item_id: previous }) => this.#item(item, previous),
-    'input_audio_buffer.speech_started': ({ item_id: id }) => this.#hint(this.#turn(id, 'user'), SPEAKING),
-    'input_audio_buffer.speech_stopped': ({ item_id: id }) => this.#hint(this.#turn(id, 'user'), SPOKEN),
+  #handlers = {
+    'conversation.item.added': ({ item, previous_item_id: previous }) => this.#addItem(item, previous),
+    'input_audio_buffer.speech_started': ({ item_id: id }) => this.#showPlaceholder(this.#turn(id, 'user'), SPEAKING),
+    'input_audio_buffer.speech_stopped': ({ item_id: id }) => this.#showPlaceholder(this.#turn(id, 'user'), SPOKEN),
     'conversation.item.input_audio_transcription.delta': ({ item_id: id, delta }) =>
-      this.#more(this.#turn(id, 'user'), delta),
+      this.#append(this.#turn(id, 'user'), delta),
     'conversation.item.input_audio_transcription.completed': ({ item_id: id, transcript }) =>
-      this.#all(this.#turn(id, 'user'), transcript || '(nothing to be understood)'),
+      this.#setText(this.#turn(id, 'user'), transcript || '(no words recognized)'),
     'conversation.item.input_audio_transcription.failed': ({ item_id: id }) =>
-      this.#hint(this.#turn(id, 'user'), '(spoken, but it could not be written down)'),
+      this.#showPlaceholder(this.#turn(id, 'user'), '(spoken; the transcription failed)'),
     'response.output_audio_transcript.delta': ({ item_id: id, delta }) =>
-      this.#more(this.#turn(id, 'assistant'), delta),
+      this.#append(this.#turn(id, 'assistant'), delta),
     'response.output_audio_transcript.done': ({ item_id: id, transcript }) =>
-      this.#all(this.#turn(id, 'assistant'), transcript),
-    'response.output_text.delta': ({ item_id: id, delta }) => this.#more(this.#turn(id, 'assistant'), delta),
-    'response.output_text.done': ({ item_id: id, text }) => this.#all(this.#turn(id, 'assistant'), text),
+      this.#setText(this.#turn(id, 'assistant'), transcript),
+    'response.output_text.delta': ({ item_id: id, delta }) => this.#append(this.#turn(id, 'assistant'), delta),
+    'response.output_text.done': ({ item_id: id, text }) => this.#setText(this.#turn(id, 'assistant'), text),
     'response.output_item.done': ({ item }) => {
-      if (item.type === 'function_call') this.#all(this.#turn(item.id, 'tool'), `${item.name} ${item.arguments}`);
+      if (item.type === 'function_call') this.#setText(this.#turn(item.id, 'tool'), `${item.name} ${item.arguments}`);
     },
-    'response.done': ({ response }) => this.#ended(response),
-    // A translation has no turns: each side is one text that grows.
-    'session.input_transcript.delta': ({ delta }) => this.#more(this.#turn('source', 'user'), delta),
-    'session.output_transcript.delta': ({ delta }) => this.#more(this.#turn('translation', 'assistant'), delta),
+    'response.done': ({ response }) => this.#markCutOff(response),
+    // A translation has no turns: each side is one growing text.
+    'session.input_transcript.delta': ({ delta }) => this.#append(this.#turn('source', 'user'), delta),
+    'session.output_transcript.delta': ({ delta }) => this.#append(this.#turn('translation', 'assistant'), delta),
   };
 
-  #item(item, previous) {
+  #addItem(item, previous) {
     if (item.type !== 'message' || item.role === 'system') return;
     const turn = this.#turn(item.id, item.role);
     this.#turns.get(previous)?.element.after(turn.element);
@@ -72,42 +72,42 @@ export class Transcript {
       .map(part => part.text)
       .filter(Boolean)
       .join('\n');
-    if (typed) this.#all(turn, typed);
-    else this.#hint(turn, item.role === 'user' ? SPOKEN : '…');
+    if (typed) this.#setText(turn, typed);
+    else this.#showPlaceholder(turn, item.role === 'user' ? SPOKEN : '…');
   }
 
-  #ended({ status, status_details: details, output }) {
-    const cut = status === 'failed' ? 'failed' : CUT[details?.reason];
+  #markCutOff({ status, status_details: details, output }) {
+    const label = status === 'failed' ? 'failed' : CUT_OFF[details?.reason];
     const turn = this.#turns.get(output?.at(-1)?.id);
-    if (cut && turn) turn.element.dataset.cut = cut;
+    if (label && turn) turn.element.dataset.cutOff = label;
   }
 
   #turn(id, role) {
     if (!this.#turns.has(id)) {
-      const [element, who, text] = ['li', 'b', 'p'].map(name => document.createElement(name));
+      const [element, speaker, text] = ['li', 'b', 'p'].map(name => document.createElement(name));
       element.className = role;
-      who.textContent = { user: 'You', assistant: 'Model', tool: 'Tool call' }[role];
-      element.append(who, text);
+      speaker.textContent = { user: 'You', assistant: 'Model', tool: 'Tool call' }[role];
+      element.append(speaker, text);
       this.#list.append(element);
-      this.#turns.set(id, { element, text, said: '' });
+      this.#turns.set(id, { element, text, transcript: '' });
     }
     return this.#turns.get(id);
   }
 
-  /** A word in place of what is not said yet. */
-  #hint(turn, word) {
-    if (turn.said) return;
-    turn.text.textContent = word;
-    turn.element.classList.add('hint');
+  /** Shows a placeholder until the turn has text. */
+  #showPlaceholder(turn, placeholder) {
+    if (turn.transcript) return;
+    turn.text.textContent = placeholder;
+    turn.element.classList.add('placeholder');
   }
 
-  #more(turn, delta) {
-    this.#all(turn, turn.said + delta);
+  #append(turn, delta) {
+    this.#setText(turn, turn.transcript + delta);
   }
 
-  #all(turn, said) {
-    turn.said = said;
-    turn.text.textContent = said;
-    turn.element.classList.remove('hint');
+  #setText(turn, transcript) {
+    turn.transcript = transcript;
+    turn.text.textContent = transcript;
+    turn.element.classList.remove('placeholder');
   }
 }

@@ -1,6 +1,8 @@
-//! Lambda's side: the Runtime API, from which the function takes events and to which it answers.
+//! A stand-in for AWS Lambda's Runtime API, from which a function takes events and to which it sends its answers.
 //!
 //! Source: AWS, "Using the Lambda runtime API for custom runtimes".
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "used by tests and the bench only")]
+#![allow(clippy::arithmetic_side_effects, reason = "used by tests and the bench only")]
 
 use std::{
     net::SocketAddr,
@@ -21,7 +23,7 @@ use tokio::{
     sync::{Mutex as AsyncMutex, mpsc, oneshot, watch},
 };
 
-/// What came back for an invocation: the function's answer, or the error that it failed with.
+/// The result of an invocation: the function's answer, or the error that it reported.
 pub type Outcome = Result<Bytes, String>;
 
 struct Invocation {
@@ -31,7 +33,10 @@ struct Invocation {
     answer: oneshot::Sender<Outcome>,
 }
 
+/// A running Runtime API, for one process of a function.
+#[derive(Debug)]
 pub struct Lambda {
+    /// The value of `AWS_LAMBDA_RUNTIME_API` for the function.
     pub address: SocketAddr,
     invoke: mpsc::UnboundedSender<Invocation>,
     polls: watch::Receiver<u64>,
@@ -45,6 +50,10 @@ struct RuntimeApi {
 }
 
 impl Lambda {
+    /// Listens on a free port of 127.0.0.1.
+    ///
+    /// # Panics
+    /// If no port can be opened.
     pub async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -60,19 +69,28 @@ impl Lambda {
         Self { address, invoke, polls, next_id: Mutex::default() }
     }
 
-    /// Waits until the function has finished its init and asks for an event.
+    /// Waits until the function has finished its init and polls for its first event.
+    ///
+    /// # Panics
+    /// After 10 s, which is Lambda's limit for the init phase.
     pub async fn wait_for_init(&self) {
         self.wait_for_polls(1).await;
     }
 
-    /// Waits until the function has asked that often for an event, and so is done with those before.
+    /// Waits until the function has polled `count` times for an event, and so has finished all earlier events.
+    ///
+    /// # Panics
+    /// After 10 s.
     pub async fn wait_for_polls(&self, count: u64) {
         let mut polls = self.polls.clone();
         let polled = tokio::time::timeout(Duration::from_secs(10), polls.wait_for(|polls| *polls >= count)).await;
-        polled.expect("Lambda gives init 10 s").unwrap();
+        polled.expect("the function polls within 10 s").unwrap();
     }
 
-    /// Invokes the function with an event, to be answered within `timeout`.
+    /// Invokes the function with an event. Its deadline is `timeout` from now.
+    ///
+    /// # Panics
+    /// If the Runtime API has stopped.
     pub async fn invoke(&self, event: String, timeout: Duration) -> Outcome {
         let (answer, answered) = oneshot::channel();
         let id = {
@@ -81,7 +99,8 @@ impl Lambda {
             format!("00000000-0000-0000-0000-{:012}", *next_id)
         };
         let deadline_ms = (SystemTime::now() + timeout).duration_since(UNIX_EPOCH).unwrap().as_millis();
-        self.invoke.send(Invocation { id, event, deadline_ms, answer }).unwrap_or_else(|_| panic!("Lambda is gone"));
+        let sent = self.invoke.send(Invocation { id, event, deadline_ms, answer });
+        sent.unwrap_or_else(|_| panic!("the Runtime API has stopped"));
         match tokio::time::timeout(timeout + Duration::from_secs(2), answered).await {
             Ok(outcome) => outcome.unwrap(),
             Err(_) => Err("the invocation timed out".to_owned()),
@@ -115,7 +134,7 @@ async fn error(State(api): State<Arc<RuntimeApi>>, Path(id): Path<String>, body:
 fn finish(api: &RuntimeApi, id: &str, outcome: Outcome) -> StatusCode {
     let running = api.running.lock().unwrap().take_if(|running| running.id == id);
     let Some(invocation) = running else { return StatusCode::BAD_REQUEST };
-    // Whoever invoked may have given up.
+    // The invoker may have timed out and stopped waiting.
     let _ = invocation.answer.send(outcome);
     StatusCode::ACCEPTED
 }

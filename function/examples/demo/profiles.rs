@@ -1,0 +1,32 @@
+//! The answer of `GET /profiles`: every profile with the fields that a caller may set.
+
+use serde_json::{Map, Value, json};
+
+/// The same file that is compiled into the function.
+const PROFILES: &str = include_str!("../../profiles.json");
+
+/// Describes the profiles for sessions of the OpenAI at `openai`. It leaves out the instructions to the model, and the
+/// values that a caller's choices stand for.
+pub fn describe_profiles(openai: &str, simulated: bool) -> serde_json::Result<Value> {
+    let profiles: Map<String, Value> = serde_json::from_str(PROFILES)?;
+    let profiles: Map<String, Value> = profiles
+        .into_iter()
+        .map(|(name, profile)| {
+            let fields = profile["caller_may_set"].as_object().into_iter().flatten();
+            let fields: Vec<_> =
+                fields.map(|(field, setting)| describe_field(field, setting, &profile["session"])).collect();
+            (name, json!({"kind": profile["kind"], "fields": fields}))
+        })
+        .collect();
+    Ok(json!({"openai": openai, "simulated": simulated, "profiles": profiles}))
+}
+
+/// One field: the values to choose from or the rule itself, and the profile's default if that is a number.
+fn describe_field(name: &str, setting: &Value, session: &Value) -> Value {
+    let mut allow = setting["allow"].clone();
+    if let Some(choices) = allow["one_of"].as_object() {
+        allow = json!({"one_of": choices.keys().collect::<Vec<_>>()});
+    }
+    let default = setting["at"].as_str().and_then(|place| session.pointer(place)).filter(|value| value.is_number());
+    json!({"name": name, "allow": allow, "default": default})
+}
