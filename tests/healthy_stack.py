@@ -193,7 +193,7 @@ class HealthyStack:
             "Api": "a1b2c3",
         }
         self.status, self.updated, self.events, self.nested_status = "UPDATE_COMPLETE", now() - 24 * HOUR, [], "CREATE_COMPLETE"
-        self.of_version = {"LoggingConfig": {"LogFormat": "JSON", "LogGroup": LOG}}
+        self.of_version = {"LoggingConfig": {"LogFormat": "JSON", "LogGroup": LOG, "ApplicationLogLevel": "TRACE"}}
         self.make_data()
         self.make_function()
         self.make_alarms()

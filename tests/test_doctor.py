@@ -278,12 +278,20 @@ def variables_that_were_set_by_hand(healthy, monkeypatch):
 
 @fault(
     "log level",
-    "LogLevel is DEBUG, but Lambda drops the function's lines below INFO",
-    "Set ApplicationLogLevel in LoggingConfig",
+    "LogLevel is DEBUG, but Lambda drops lines below INFO. Run",
+    "ApplicationLogLevel=TRACE` and then `make update-code`",
 )
 def a_log_level_that_lambda_drops(healthy, monkeypatch):
+    del healthy.of_version["LoggingConfig"]["ApplicationLogLevel"]
     healthy.parameters["LogLevel"] = "DEBUG"
     healthy.go_live(Environment={"Variables": healthy.variables | {"LOG_LEVEL": "DEBUG"}})
+
+
+@fault("log level", "LogLevel is ERROR, but Lambda drops lines below ERROR, records too.", "Run `make build` and `make deploy`")
+def records_that_lambda_drops(healthy, monkeypatch):
+    healthy.of_version["LoggingConfig"]["ApplicationLogLevel"] = "ERROR"
+    healthy.parameters["LogLevel"] = "ERROR"
+    healthy.go_live(Environment={"Variables": healthy.variables | {"LOG_LEVEL": "ERROR"}})
 
 
 @fault("pause", "all minting is paused: the reserved concurrency is 0", "run `make resume`")

@@ -17,6 +17,8 @@ LARGEST_ARCHIVE = 250 * 1024 * 1024
 LEVELS = ["TRACE", "DEBUG", "INFO", "WARN", "ERROR", "FATAL"]
 # The level below which Lambda drops lines in JSON if nothing else is set.
 DEFAULT_LEVEL = "INFO"
+# The level that Lambda takes a record for, since a record has no timestamp of its own.
+RECORD_LEVEL = "INFO"
 
 # Variables whose values are never printed.
 SECRET_VARIABLES = {"OPENAI_API_KEY"}
@@ -96,18 +98,23 @@ def resolved(deployed, value):
 
 @check("log level", "lambda:GetAlias", "lambda:GetFunction")
 def log_level(deployed):
-    """Lambda drops lines in JSON below ApplicationLogLevel, whatever the function writes."""
+    """Lambda drops lines in JSON below ApplicationLogLevel, and takes a record, whose metrics the alarms watch, for INFO."""
     wanted = deployed.parameter("LogLevel")
     logging = deployed.live["Configuration"].get("LoggingConfig", {})
     kept = logging.get("ApplicationLogLevel", DEFAULT_LEVEL)
-    if logging.get("LogFormat") == "JSON" and LEVELS.index(kept) > LEVELS.index(wanted):
-        fault = f"LogLevel is {wanted}, but Lambda drops the function's lines below {kept}"
-        command = f"aws lambda update-function-configuration --function-name {deployed.function} --logging-config LogFormat=JSON,ApplicationLogLevel={wanted}"
-        yield wrong(
-            fault, f"Set ApplicationLogLevel in LoggingConfig of template.yaml to LogLevel and deploy; until then `{command}`"
-        )
+    lost = next((level for level in sorted({wanted, RECORD_LEVEL}, key=LEVELS.index) if is_dropped(level, kept)), None)
+    if logging.get("LogFormat") == "JSON" and lost:
+        fault = f"LogLevel is {wanted}, but Lambda drops lines below {kept}" + (", records too" if lost == RECORD_LEVEL else "")
+        setting = f"LogFormat=JSON,LogGroup={logging.get('LogGroup')},ApplicationLogLevel=TRACE"
+        command = f"aws lambda update-function-configuration --function-name {deployed.function} --logging-config {setting}"
+        remedy = f"Run `make build` and `make deploy`; after a change by hand, `{command}` and then `make update-code`"
+        yield wrong(fault, remedy)
     else:
         yield ok(f"{wanted}, and Lambda drops no such line")
+
+
+def is_dropped(level, kept):
+    return LEVELS.index(level) < LEVELS.index(kept)
 
 
 @check("pause", "lambda:GetFunctionConcurrency")
