@@ -819,6 +819,17 @@ def test_each_check_names_the_actions_that_it_needs(checks, healthy):
         )
 
 
+def test_the_page_names_the_same_checks_and_actions():
+    page = (ROOT / "docs/operating.md").read_text()
+    rows = re.findall(r"^\| ([\w -]+) \| [^|]+ \| ((?:`[\w-]+:\w+`(?:, )?)+|–) \|$", page, re.MULTILINE)
+    everywhere = {"cloudformation:DescribeStacks"}
+    assert [name for name, _ in rows] == [check.name for check in CHECKS]
+    for (name, actions), check in zip(rows, CHECKS, strict=True):
+        assert set(re.findall(r"`(.+?)`", actions)) == set(check.actions) - everywhere, name
+    of_status = re.search(r"`make status` also needs (.+?)\.\n\n", page, re.DOTALL)[1]
+    assert set(re.findall(r"`(.+?)`", of_status)) == {used for line in LINES for used in line.actions} - everywhere
+
+
 def test_an_action_that_is_denied_is_named(healthy, run):
     stack_itself = {"cloudformation:DescribeStacks", "sts:GetCallerIdentity"}
     of_role = "iam:SimulatePrincipalPolicy"
@@ -873,7 +884,8 @@ def test_a_connection_that_fails_is_a_line_too(healthy, run, monkeypatch):
 
 def test_the_seconds_of_a_mint_are_those_of_the_capacity_model():
     source = (ROOT / "estimate/capacity.py").read_text()
-    assumed = {name: int(default) for name, default in re.findall(r'"--(\w+)-ms", type=int, default=(\d+)', source)}
+    found = re.findall(r'"--(\w+)-ms",\s*type=int,\s*default=(\d+)', source)
+    assumed = {name: int(default) for name, default in found}
     assert (assumed["upstream"] + assumed["quota"]) / 1000 == settings.MINT_SECONDS
     assert limit("lambda_concurrency") == settings.ASSUMED_CONCURRENCY
 

@@ -7,7 +7,13 @@ from operate.checks.check import check, ok, skip, wrong
 ALARMS = ("cloudformation:ListStackResources", "cloudwatch:DescribeAlarms")
 # A new alarm has no state until its first evaluation.
 FIRST_EVALUATION = datetime.timedelta(minutes=15)
-# The dimension that a record has for its outcome: CloudWatch knows a code only once it has happened.
+# CloudWatch may know a metric only once it has happened. Then another one, that every request has, stands for it.
+PRESENT_WITH = {
+    ("AWS/ApiGateway", "5xx"): "Count",
+    ("AWS/Lambda", "Errors"): "Invocations",
+    ("AWS/Lambda", "Throttles"): "Invocations",
+}
+# Likewise for this dimension, the outcome of a request: any other outcome stands for it.
 CODE = "Code"
 
 
@@ -91,7 +97,7 @@ def metrics(deployed):
             fault = f"{name} watches {metric} of {namespace} by {by}, and CloudWatch has no such metric"
             yield wrong(fault, "If `make logs` shows records, correct the alarm in template.yaml and run `make deploy`")
     if not any(dead.values()):
-        yield ok(f"CloudWatch has all {len(known)} metrics that the {len(watched)} alarms watch")
+        yield ok(f"CloudWatch has the {len(known)} metrics that the {len(watched)} alarms watch, as far as they have happened")
 
 
 def metrics_of(alarm):
@@ -103,7 +109,8 @@ def metrics_of(alarm):
 
 
 def exists(deployed, namespace, metric, dimensions):
-    """Whether CloudWatch has a metric with exactly these dimensions; for a code, with any code that has happened."""
+    """Whether CloudWatch has a metric, or the one that stands for it, with exactly these dimensions."""
+    metric = PRESENT_WITH.get((namespace, metric), metric)
     wanted = [{"Name": name} if name == CODE else {"Name": name, "Value": value} for name, value in dimensions]
     pages = deployed.client("cloudwatch").get_paginator("list_metrics")
     found = pages.paginate(Namespace=namespace, MetricName=metric, Dimensions=wanted).search("Metrics[]")
