@@ -1,9 +1,12 @@
 """`make doctor` and `make status`: on a healthy stack nothing is wrong, and each check goes wrong when the one thing that it
 looks at is broken, in the line that says so and with the remedy."""
 
+import copy
 import datetime
+import json
 import re
 import sys
+import types
 
 import pytest
 from conftest import ROOT, Program, free_port
@@ -15,6 +18,7 @@ from healthy_stack import (
     NAME,
     NO_ACCOUNT,
     TABLE,
+    TEMPLATE,
     Answered,
     HealthyStack,
     Outside,
@@ -64,7 +68,7 @@ def healthy(moto, server, answered, monkeypatch):
     }
     server.openai = (200, {"value": "ek_of_the_tests"})
     answered.reset()
-    monkeypatch.setattr("operate.stack.boto3.Session", answered.session)
+    monkeypatch.setattr("operate.stack.boto3", types.SimpleNamespace(Session=answered.session))
     for name in ("AWS_PROFILE", "ASK_OPENAI", "TOKEN_URL"):
         monkeypatch.delenv(name, raising=False)
     for name, value in (NO_ACCOUNT | {"AWS_ENDPOINT_URL": moto, "STACK": NAME}).items():
@@ -161,7 +165,7 @@ states(
 states("UPDATE_FAILED", "the last deployment failed halfway", "continue-update-rollback --stack-name token-mint")
 states("UPDATE_ROLLBACK_IN_PROGRESS", "the last deployment failed, and is being undone", "Wait until it ends")
 states("UPDATE_ROLLBACK_COMPLETE_CLEANUP_IN_PROGRESS", "the last deployment failed, and is being undone", "Wait until it ends")
-states("ROLLBACK_COMPLETE", "the first deployment failed, and nothing is left of it", "Run `make delete`, fix the cause")
+states("ROLLBACK_COMPLETE", "the first deployment failed, and its resources were deleted", "Run `make delete`, fix the cause")
 states("ROLLBACK_FAILED", "the first deployment failed, and could not be undone", "Run `make delete`, fix the cause")
 states("ROLLBACK_IN_PROGRESS", "the first deployment failed, and is being undone", "Wait until it ends. Run `make delete`")
 states("CREATE_FAILED", "the first deployment failed", "Run `make delete`, fix the cause")
@@ -172,7 +176,7 @@ states("IMPORT_ROLLBACK_FAILED", "the last import failed, and could not be undon
 states("IMPORT_ROLLBACK_IN_PROGRESS", "the last import failed, and is being undone", "Wait until it ends")
 
 
-@fault("identity", "you work as arn:aws:iam::123456789012:root, which no policy restricts", "Use a role")
+@fault("identity", "you work as arn:aws:iam::123456789012:root, which policies do not restrict", "Use a role")
 def works_as_root(healthy, monkeypatch):
     identity = {"UserId": "123456789012", "Account": "123456789012", "Arn": "arn:aws:iam::123456789012:root"}
     healthy.answered.answers["sts", "GetCallerIdentity"] = identity
@@ -244,7 +248,7 @@ def code_that_was_uploaded_and_not_published(healthy, monkeypatch):
 
 @fault(
     "architecture",
-    "the parameter says x86_64, the function x86_64, and the program is built for arm64",
+    "Architecture is x86_64, the function runs on x86_64, and its program is arm64",
     "make build PARAMETERS=Architecture=x86_64",
 )
 def a_program_for_the_other_processor(healthy, monkeypatch):
@@ -253,14 +257,14 @@ def a_program_for_the_other_processor(healthy, monkeypatch):
 
 @fault(
     "architecture",
-    "the parameter says arm64, the function x86_64, and the program is built for x86_64",
+    "Architecture is arm64, the function runs on x86_64, and its program is x86_64",
     "make build PARAMETERS=Architecture=arm64",
 )
 def another_architecture_in_the_parameters(healthy, monkeypatch):
     healthy.parameters["Architecture"] = "arm64"
 
 
-@fault("architecture", "the program is built for nothing that Lambda can start (no bootstrap in the archive)", "make build")
+@fault("architecture", "and its program is missing: the archive has no bootstrap", "make build")
 def an_archive_without_the_program(healthy, monkeypatch):
     healthy.outside.code = b"no archive"
 
@@ -328,7 +332,7 @@ def a_key_that_is_a_number(healthy, monkeypatch):
     healthy.set_secret(SAFETY_IDENTIFIER_KEY=5, note=1)
 
 
-@fault("OpenAI key", "it was never set", "Run `make key`")
+@fault("OpenAI key", "not set: the secret contains a placeholder", "Run `make key`")
 def the_placeholder(healthy, monkeypatch):
     healthy.set_secret(OPENAI_API_KEY="not set yet, run make key")
 
@@ -560,7 +564,7 @@ def an_api_that_writes_elsewhere(healthy, monkeypatch):
     healthy.answered.answers["apigatewayv2", "GetStage"] = healthy.stage("other")
 
 
-@fault("alarms", "KeyRejectedAlarm is on since 20", "Make a new one at platform.openai.com/api-keys and run make key")
+@fault("alarms", "KeyRejectedAlarm has been on since 20", "Make a new one at platform.openai.com/api-keys and run make key")
 def an_alarm_that_is_on(healthy, monkeypatch):
     healthy.client("cloudwatch").set_alarm_state(
         AlarmName=healthy.ids["KeyRejectedAlarm"], StateValue="ALARM", StateReason="so"
@@ -577,7 +581,7 @@ def an_alarm_without_data(healthy, monkeypatch):
 
 @fault(
     "alarms",
-    "ThrottlesAlarm tells nobody, because its actions are disabled",
+    "the actions of ThrottlesAlarm are disabled, so it sends no e-mail",
     "enable-alarm-actions --alarm-names token-mint-ThrottlesAlarm",
 )
 def an_alarm_that_was_silenced(healthy, monkeypatch):
@@ -609,7 +613,7 @@ def an_address_that_unsubscribed(healthy, monkeypatch):
     subscribed(healthy)
 
 
-@fault("alarm actions", "ThrottlesAlarm tells nobody", "Restore the alarm's actions")
+@fault("alarm actions", "ThrottlesAlarm has no action, so it sends no e-mail", "Restore the alarm's actions")
 def an_alarm_without_actions(healthy, monkeypatch):
     healthy.set_alarm("ThrottlesAlarm", AlarmActions=[])
 
@@ -753,7 +757,7 @@ def test_without_an_address_alarms_are_sent_to_nobody(healthy, run):
         healthy.set_alarm(name, AlarmActions=[])
     said = run("doctor")
     assert said.status == 0, said.text
-    assert dict(said.having("skip"))["alarm actions"] == "AlarmEmail is empty, so alarms are sent to nobody"
+    assert dict(said.having("skip"))["alarm actions"] == "AlarmEmail is empty, so alarms send no e-mail"
 
 
 def test_without_traffic_no_metric_is_expected(healthy, run):
@@ -875,6 +879,22 @@ def test_a_bug_in_a_check_is_a_line_too(healthy, run):
     assert "the check itself failed" in dict(said.having("WRONG"))["access log"] and said.status == 1
 
 
+def test_a_variable_that_the_template_computes_in_another_way_is_not_compared(healthy, run):
+    template = copy.deepcopy(TEMPLATE)
+    variables = template["Resources"]["MintFunction"]["Properties"]["Environment"]["Variables"]
+    variables["MODEL"] = {"Fn::If": ["IsTraced", "a", "b"]}
+    healthy.answered.answers["cloudformation", "GetTemplate"] = {"TemplateBody": json.dumps(template)}
+    assert run("doctor").status == 0
+
+
+def test_a_rotation_that_ended_leaves_its_label_on_the_version_in_use(healthy, run):
+    secrets = healthy.client("secretsmanager")
+    fields = secrets.get_secret_value(SecretId=healthy.ids["Secret"])["SecretString"]
+    stages = ["AWSCURRENT", "AWSPENDING"]
+    secrets.put_secret_value(SecretId=healthy.ids["Secret"], SecretString=fields, VersionStages=stages)
+    assert run("doctor").status == 0
+
+
 def test_a_connection_that_fails_is_a_line_too(healthy, run, monkeypatch):
     monkeypatch.setenv("AWS_ENDPOINT_URL_DYNAMODB", "http://127.0.0.1:1")
     said = run("doctor")
@@ -921,7 +941,7 @@ def test_status_shows_what_is_not_as_usual(healthy, run):
     lines = dict(line.split(maxsplit=1) for line in said.text.splitlines())
     assert lines["live"].endswith(" UTC, 10 % on version 2")
     assert lines["minting"] == "paused; `make resume` ends the pause" and lines["blocked"] == "0 callers"
-    assert lines["key"].startswith("it was never set") and lines["key"].endswith("Run `make key`.")
+    assert lines["key"].startswith("not set: the secret contains a placeholder") and lines["key"].endswith("Run `make key`.")
     assert lines["alarms"] == "on: KeyRejectedAlarm"
     assert "your credentials lack dynamodb:GetItem" in lines["today"] and said.status == 0
 

@@ -1,4 +1,4 @@
-"""The alarms: their states, the metrics that they watch, and whether anybody receives them."""
+"""The alarms: their states, the metrics that they watch, and the subscriptions of their topic."""
 
 import datetime
 
@@ -26,12 +26,14 @@ def states(deployed):
     for name, alarm in deployed.alarms.items():
         since = alarm["StateUpdatedTimestamp"]
         if alarm["StateValue"] == "ALARM":
-            yield wrong(f"{name} is on since {since:%Y-%m-%d %H:%M} UTC", alarm.get("AlarmDescription") or "See the dashboard")
+            yield wrong(
+                f"{name} has been on since {since:%Y-%m-%d %H:%M} UTC", alarm.get("AlarmDescription") or "See the dashboard"
+            )
         elif alarm["StateValue"] == "INSUFFICIENT_DATA" and is_overdue(alarm):
             yield wrong(f"{name} has had no data since {since:%Y-%m-%d %H:%M} UTC", "See the check metrics")
         elif not alarm.get("ActionsEnabled", True):
             command = f"aws cloudwatch enable-alarm-actions --alarm-names {alarm['AlarmName']}"
-            yield wrong(f"{name} tells nobody, because its actions are disabled", f"Run `{command}`")
+            yield wrong(f"the actions of {name} are disabled, so it sends no e-mail", f"Run `{command}`")
         else:
             continue
         quiet = False
@@ -52,11 +54,13 @@ def actions(deployed):
         for action in alarm.get("AlarmActions", []):
             topics.setdefault(action, []).append(name)
     if not topics and not deployed.parameter("AlarmEmail"):
-        yield skip("AlarmEmail is empty, so alarms are sent to nobody")
+        yield skip("AlarmEmail is empty, so alarms send no e-mail")
         return
     silent = [name for name, alarm in deployed.alarms.items() if not alarm.get("AlarmActions")]
     if silent:
-        yield wrong(f"{', '.join(silent)} tells nobody", "Restore the alarm's actions in CloudWatch (see drift)")
+        yield wrong(
+            f"{', '.join(silent)} has no action, so it sends no e-mail", "Restore the alarm's actions in CloudWatch (see drift)"
+        )
     confirmed = []
     for topic in (arn for arn in topics if arn.split(":")[2] == "sns"):
         subscriptions = subscriptions_of(deployed, topic)

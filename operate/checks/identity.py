@@ -13,7 +13,7 @@ SAMCONFIG = Path(__file__).resolve().parents[2] / "samconfig.toml"
 def identity(deployed):
     arn = deployed.client("sts").get_caller_identity()["Arn"]
     if arn.endswith(":root"):
-        yield wrong(f"you work as {arn}, which no policy restricts", "Use a role or an IAM Identity Center user instead")
+        yield wrong(f"you work as {arn}, which policies do not restrict", "Use a role or an IAM Identity Center user instead")
     else:
         yield ok(arn)
 

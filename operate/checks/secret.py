@@ -45,7 +45,7 @@ def openai_key(deployed):
     if not key:
         yield wrong(f"the secret has no {secret.KEY_FIELD}", "Run `make key`")
     elif not re.fullmatch("[!-~]+", key):
-        yield wrong("it was never set: the secret has a placeholder or other text in its place", "Run `make key`")
+        yield wrong("not set: the secret contains a placeholder or other text instead", "Run `make key`")
     elif deployed.parameter("OpenAIBaseUrl") == OPENAI and not key.startswith("sk-"):
         yield wrong("it does not begin with sk-, as OpenAI's keys do", "Run `make key`")
     else:

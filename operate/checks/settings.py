@@ -34,26 +34,26 @@ def architecture(deployed):
     configured = deployed.live["Configuration"].get("Architectures", ["x86_64"])[0]
     built = machine(deployed.live["Code"]["Location"])
     if configured == built == expected:
-        yield ok(f"{expected}, by the parameter, the function and the program itself")
+        yield ok(f"{expected}, for the parameter, the function and its program")
     else:
-        fault = f"the parameter says {expected}, the function {configured}, and the program is built for {built}"
+        fault = f"Architecture is {expected}, the function runs on {configured}, and its program is {built}"
         command = f"`make build PARAMETERS=Architecture={expected}` and `make deploy PARAMETERS=Architecture={expected}`"
         yield wrong(fault, f"Run {command}")
 
 
 def machine(location):
-    """The processor that the program in an archive is built for, by its ELF header."""
+    """The processor of the program in an archive, by its ELF header, or what is wrong with the program."""
     with urllib.request.urlopen(location, timeout=30) as answer:
         archive = answer.read(LARGEST_ARCHIVE)
     try:
         with zipfile.ZipFile(io.BytesIO(archive)) as packed, packed.open(PROGRAM) as program:
             header = program.read(20)
     except (zipfile.BadZipFile, KeyError):
-        return f"nothing that Lambda can start (no {PROGRAM} in the archive)"
+        return f"missing: the archive has no {PROGRAM}"
     if len(header) < 20 or header[:4] != b"\x7fELF":
-        return "nothing that Lambda can start (no ELF program)"
+        return "not an ELF program"
     (number,) = struct.unpack("<H", header[18:20])
-    return MACHINES.get(number, f"another processor (ELF machine {number})")
+    return MACHINES.get(number, f"for another processor (ELF machine {number})")
 
 
 @check(

@@ -19,7 +19,7 @@ WAIT = "Wait until it ends, then fix the cause and run `make deploy` again"
 FAILED = {
     "REVIEW_IN_PROGRESS": ("nothing was deployed: its first change set was not executed", "Run `make deploy` and confirm it"),
     "CREATE_FAILED": ("the first deployment failed", START_AGAIN),
-    "ROLLBACK_COMPLETE": ("the first deployment failed, and nothing is left of it", START_AGAIN),
+    "ROLLBACK_COMPLETE": ("the first deployment failed, and its resources were deleted", START_AGAIN),
     "ROLLBACK_FAILED": ("the first deployment failed, and could not be undone", START_AGAIN),
     "ROLLBACK_IN_PROGRESS": ("the first deployment failed, and is being undone", f"Wait until it ends. {START_AGAIN}"),
     "UPDATE_FAILED": ("the last deployment failed halfway", CONTINUE),

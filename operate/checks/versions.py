@@ -64,7 +64,7 @@ def unpublished(deployed):
     if deployed.recorded_version != deployed.live["Configuration"]["Version"]:
         yield skip("the last deployment's version is not the live one: see live version")
     elif code(deployed.version("$LATEST")) == code(deployed.live):
-        yield ok("there is none: $LATEST has the live version's code")
+        yield ok("none: $LATEST has the live version's code")
     else:
         fault = "$LATEST has other code than the live version, and the next published version would have it"
         yield wrong(fault, "Run `make build` and `make deploy`, so that it is the code that you built")
