@@ -236,7 +236,7 @@ def a_version_that_cannot_run(healthy, monkeypatch):
     healthy.of_version |= {"State": "Failed", "StateReason": "InvalidSubnet"}
 
 
-@fault("live version", "it was deleted outside CloudFormation. AWS says: no such alias", "run `make delete`")
+@fault("live version", "it was deleted outside CloudFormation. AWS says: no such alias", "Create it again under the same name")
 def an_alias_that_was_deleted(healthy, monkeypatch):
     healthy.answered.refuse("lambda", "GetAlias", "ResourceNotFoundException", "no such alias")
 
@@ -317,9 +317,21 @@ def a_new_account(healthy, monkeypatch):
     healthy.answered.answers["lambda", "GetAccountSettings"] = healthy.account(10)
 
 
-@fault("secret", "it was deleted outside CloudFormation", "run `make delete`")
+@fault("secret", "it was deleted outside CloudFormation", "Create it again under the same name")
 def a_secret_that_was_deleted(healthy, monkeypatch):
     healthy.answered.refuse("secretsmanager", "GetSecretValue", "ResourceNotFoundException", "no such secret")
+
+
+@fault(
+    "secret", "it was deleted outside CloudFormation, and can be restored", "aws secretsmanager restore-secret --secret-id arn:"
+)
+def a_secret_that_is_being_deleted(healthy, monkeypatch):
+    healthy.client("secretsmanager").delete_secret(SecretId=healthy.ids["Secret"])
+
+
+@fault("secret", "The secret is binary, and the function cannot read it", "Store text in it in the AWS console")
+def a_binary_secret(healthy, monkeypatch):
+    healthy.client("secretsmanager").put_secret_value(SecretId=healthy.ids["Secret"], SecretBinary=b"x")
 
 
 @fault("secret", "The secret begins with {, but is not JSON.", "Fix it in the AWS console")
@@ -483,7 +495,7 @@ def with_table(healthy, **shape):
     dynamodb.update_time_to_live(TableName=TABLE, TimeToLiveSpecification=ttl)
 
 
-@fault("quota table", "it was deleted outside CloudFormation", "run `make delete`")
+@fault("quota table", "it was deleted outside CloudFormation", "Create it again under the same name")
 def a_table_that_was_deleted(healthy, monkeypatch):
     healthy.client("dynamodb").delete_table(TableName=TABLE)
 
@@ -493,7 +505,7 @@ def a_table_that_is_changing(healthy, monkeypatch):
     healthy.answered.changes["dynamodb", "DescribeTable"] = lambda parsed: parsed["Table"].update(TableStatus="UPDATING")
 
 
-@fault("quota table", "its key is not the text id alone", "The function cannot use it")
+@fault("quota table", "its key is not the text id alone", "Delete it. Create it again under the same name")
 def a_table_with_another_key(healthy, monkeypatch):
     with_table(healthy, KeySchema=[{"AttributeName": "caller", "KeyType": "HASH"}])
 
@@ -535,7 +547,11 @@ def a_log_that_is_kept_forever(healthy, monkeypatch):
     healthy.client("logs").delete_retention_policy(logGroupName=LOG)
 
 
-@fault("function log", "the log group token-mint-Log was deleted outside CloudFormation", "Run `make delete`")
+@fault(
+    "function log",
+    "the log group token-mint-Log was deleted outside CloudFormation",
+    "create-log-group --log-group-name token-mint-Log",
+)
 def a_log_that_was_deleted(healthy, monkeypatch):
     healthy.client("logs").delete_log_group(logGroupName=LOG)
 
@@ -588,7 +604,7 @@ def an_alarm_that_was_silenced(healthy, monkeypatch):
     healthy.set_alarm("ThrottlesAlarm", ActionsEnabled=False)
 
 
-@fault("alarms", "ThrottlesAlarm was deleted outside CloudFormation", "Run `make delete`")
+@fault("alarms", "ThrottlesAlarm was deleted outside CloudFormation", "Create it again under the same name")
 def an_alarm_that_was_deleted(healthy, monkeypatch):
     healthy.client("cloudwatch").delete_alarms(AlarmNames=[healthy.ids["ThrottlesAlarm"]])
 

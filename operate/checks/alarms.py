@@ -2,7 +2,7 @@
 
 import datetime
 
-from operate.checks.check import check, ok, skip, wrong
+from operate.checks.check import CREATE_AGAIN, check, ok, skip, wrong
 
 ALARMS = ("cloudformation:ListStackResources", "cloudwatch:DescribeAlarms")
 # A new alarm has no state until its first evaluation.
@@ -20,25 +20,17 @@ CODE = "Code"
 @check("alarms", *ALARMS)
 def states(deployed):
     gone = set(deployed.of_type("AWS::CloudWatch::Alarm")) - set(deployed.alarms)
-    for name in sorted(gone):
-        yield wrong(f"{name} was deleted outside CloudFormation", "Run `make delete`, `make deploy` and `make key`")
-    quiet = not gone
+    faults = [wrong(f"{name} was deleted outside CloudFormation", CREATE_AGAIN) for name in sorted(gone)]
     for name, alarm in deployed.alarms.items():
-        since = alarm["StateUpdatedTimestamp"]
+        since = f"{alarm['StateUpdatedTimestamp']:%Y-%m-%d %H:%M} UTC"
         if alarm["StateValue"] == "ALARM":
-            yield wrong(
-                f"{name} has been on since {since:%Y-%m-%d %H:%M} UTC", alarm.get("AlarmDescription") or "See the dashboard"
-            )
+            faults.append(wrong(f"{name} has been on since {since}", alarm.get("AlarmDescription") or "See the dashboard"))
         elif alarm["StateValue"] == "INSUFFICIENT_DATA" and is_overdue(alarm):
-            yield wrong(f"{name} has had no data since {since:%Y-%m-%d %H:%M} UTC", "See the check metrics")
+            faults.append(wrong(f"{name} has had no data since {since}", "See the check metrics"))
         elif not alarm.get("ActionsEnabled", True):
             command = f"aws cloudwatch enable-alarm-actions --alarm-names {alarm['AlarmName']}"
-            yield wrong(f"the actions of {name} are disabled, so it sends no e-mail", f"Run `{command}`")
-        else:
-            continue
-        quiet = False
-    if quiet:
-        yield ok(f"{len(deployed.alarms)}, none of them on")
+            faults.append(wrong(f"the actions of {name} are disabled, so it sends no e-mail", f"Run `{command}`"))
+    yield from faults or [ok(f"{len(deployed.alarms)}, none of them on")]
 
 
 def is_overdue(alarm):
@@ -49,36 +41,27 @@ def is_overdue(alarm):
 
 @check("alarm actions", *ALARMS, "sns:ListSubscriptionsByTopic")
 def actions(deployed):
-    topics = {}
-    for name, alarm in deployed.alarms.items():
-        for action in alarm.get("AlarmActions", []):
-            topics.setdefault(action, []).append(name)
-    if not topics and not deployed.parameter("AlarmEmail"):
+    used = {action for alarm in deployed.alarms.values() for action in alarm.get("AlarmActions", [])}
+    if not used and not deployed.parameter("AlarmEmail"):
         yield skip("AlarmEmail is empty, so alarms send no e-mail")
         return
+    faults, confirmed = [], []
     silent = [name for name, alarm in deployed.alarms.items() if not alarm.get("AlarmActions")]
     if silent:
-        yield wrong(
-            f"{', '.join(silent)} has no action, so it sends no e-mail", "Restore the alarm's actions in CloudWatch (see drift)"
-        )
-    confirmed = []
-    for topic in (arn for arn in topics if arn.split(":")[2] == "sns"):
+        remedy = "Restore the alarm's actions in CloudWatch (see drift)"
+        faults.append(wrong(f"{', '.join(silent)} has no action, so it sends no e-mail", remedy))
+    for topic in sorted(action for action in used if action.split(":")[2] == "sns"):
         subscriptions = subscriptions_of(deployed, topic)
         pending = [found["Endpoint"] for found in subscriptions if not found["SubscriptionArn"].startswith("arn:")]
         confirmed += [found["Endpoint"] for found in subscriptions if found["SubscriptionArn"].startswith("arn:")]
         if pending:
-            yield wrong(
-                f"{', '.join(pending)} has not confirmed the subscription",
-                "Open the link in AWS's e-mail; look in the spam folder",
-            )
+            remedy = "Open the link in AWS's e-mail; look in the spam folder"
+            faults.append(wrong(f"{', '.join(pending)} has not confirmed the subscription", remedy))
         elif not subscriptions:
             command = f"aws sns subscribe --topic-arn {topic} --protocol email --notification-endpoint ADDRESS"
-            yield wrong("the topic of the alarms has no subscription", f"Run `{command}` and confirm it")
-        else:
-            continue
-        silent.append(topic)
-    if not silent:
-        yield ok(f"all alarms are sent to {', '.join(confirmed)}" if confirmed else "all alarms have an action")
+            faults.append(wrong("the topic of the alarms has no subscription", f"Run `{command}` and confirm it"))
+    receivers = f"all alarms are sent to {', '.join(confirmed)}" if confirmed else "all alarms have an action"
+    yield from faults or [ok(receivers)]
 
 
 def subscriptions_of(deployed, topic):

@@ -21,6 +21,9 @@ EXPIRED = {
     "UnrecognizedClientException",
 }
 
+# CloudFormation does not notice. A new stack would do, but has another URL.
+CREATE_AGAIN = "Create it again under the same name, as template.yaml describes it: `make deploy` does not"
+
 
 class Result(NamedTuple):
     """What a check found, as one line for the operator."""
@@ -81,8 +84,7 @@ def refused(error, actions):
     if code in EXPIRED:
         return wrong(f"this was not checked: AWS does not accept your credentials ({code})", "Renew them, then run it again")
     if code in GONE:
-        remedy = "CloudFormation does not recreate it: run `make delete`, `make deploy` and `make key`"
-        return wrong(f"it was deleted outside CloudFormation. AWS says: {message or code}", remedy)
+        return wrong(f"it was deleted outside CloudFormation. AWS says: {message or code}", CREATE_AGAIN)
     remedy = "Run it again; if that does not help, see health.aws.amazon.com"
     return wrong(f"this was not checked: AWS answered {code} to {error.operation_name}: {message}", remedy)
 

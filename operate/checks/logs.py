@@ -5,7 +5,6 @@ import datetime
 from operate.checks.check import check, ok, wrong
 
 READ_LOGS = ("cloudformation:ListStackResources", "logs:DescribeLogGroups", "logs:DescribeLogStreams")
-RECREATE = "Run `make delete`, `make deploy` and `make key`, since CloudFormation does not recreate it"
 
 
 def group(deployed, name):
@@ -26,7 +25,8 @@ def faults(deployed, found, name):
     """Results on what every log group must have."""
     wanted = deployed.parameter("LogRetentionDays")
     if not found:
-        yield wrong(f"the log group {name} was deleted outside CloudFormation", RECREATE)
+        command = f"aws logs create-log-group --log-group-name {name}"
+        yield wrong(f"the log group {name} was deleted outside CloudFormation", f"Run `{command}`, then `make doctor` again")
     elif str(found.get("retentionInDays", "")) != wanted:
         kept = f"{found['retentionInDays']} days" if "retentionInDays" in found else "forever"
         command = f"aws logs put-retention-policy --log-group-name {name} --retention-in-days {wanted}"
@@ -52,14 +52,11 @@ def function_log(deployed):
     results = list(faults(deployed, found, name))
     written = deployed.live["Configuration"].get("LoggingConfig", {}).get("LogGroup")
     if written != name:
-        results.append(
-            wrong(
-                f"the live version writes to {written}, not to the stack's {name}",
-                "Run `make deploy`, so that alarms and queries see its lines",
-            )
-        )
+        remedy = "Run `make deploy`, because alarms and queries read only the stack's"
+        results.append(wrong(f"the live version writes to {written}, not to the stack's {name}", remedy))
     elif found and is_silent(deployed, name):
-        fault = f"the function ran at {deployed.last_traffic:%Y-%m-%d %H}:00 UTC or within the hour after it, and no line has arrived since"
+        hour = f"{deployed.last_traffic:%Y-%m-%d %H}:00 UTC"
+        fault = f"the function ran in the hour from {hour} on, and no line has arrived since"
         results.append(wrong(fault, "See the check role for logs:PutLogEvents"))
     yield from results or [ok(fact(deployed, found, name))]
 
@@ -83,10 +80,6 @@ def access_log(deployed):
     stage = deployed.client("apigatewayv2").get_stage(ApiId=deployed.physical_id("Api"), StageName="$default")
     written = stage.get("AccessLogSettings", {}).get("DestinationArn", "")
     if not written.removesuffix(":*").endswith(f":log-group:{name}"):
-        results.append(
-            wrong(
-                f"the API writes to {written or 'no log'}, not to the stack's {name}",
-                "Restore the stage's access log (see drift)",
-            )
-        )
+        remedy = "Restore the stage's access log (see drift)"
+        results.append(wrong(f"the API writes to {written or 'no log'}, not to the stack's {name}", remedy))
     yield from results or [ok(fact(deployed, found, name))]

@@ -2,10 +2,9 @@
 
 import datetime
 
-from operate.checks.check import check, ok, wrong
+from operate.checks.check import CREATE_AGAIN, check, ok, wrong
 
 KEY, EXPIRES, COUNT = "id", "expires", "day"
-RECREATE = "The function cannot use it: run `make delete`, `make deploy` and `make key`"
 
 
 @check("quota table", "cloudformation:ListStackResources", "dynamodb:DescribeTable", "dynamodb:DescribeTimeToLive")
@@ -17,27 +16,20 @@ def table(deployed):
     keys = [(part["AttributeName"], part["KeyType"]) for part in found["KeySchema"]]
     types = {part["AttributeName"]: part["AttributeType"] for part in found["AttributeDefinitions"]}
     billing = found.get("BillingModeSummary", {}).get("BillingMode", "PROVISIONED")
-    sound = True
+    faults = []
     if found["TableStatus"] != "ACTIVE":
-        yield wrong(
-            f"its state is {found['TableStatus']}, not ACTIVE",
-            "Wait if it is being changed; otherwise see the DynamoDB console",
-        )
-        sound = False
+        remedy = "Wait if it is being changed; otherwise see the DynamoDB console"
+        faults.append(wrong(f"its state is {found['TableStatus']}, not ACTIVE", remedy))
     if keys != [(KEY, "HASH")] or types.get(KEY) != "S":
-        yield wrong(f"its key is not the text {KEY} alone", RECREATE)
-        sound = False
+        faults.append(wrong(f"its key is not the text {KEY} alone, so no token can be counted", f"Delete it. {CREATE_AGAIN}"))
     if ttl["TimeToLiveStatus"] not in ("ENABLED", "ENABLING") or ttl.get("AttributeName") != EXPIRES:
         setting = f'"Enabled=true,AttributeName={EXPIRES}"'
         command = f"aws dynamodb update-time-to-live --table-name {name} --time-to-live-specification {setting}"
-        yield wrong("items of past days are never deleted: time to live is off", f"Run `{command}`")
-        sound = False
+        faults.append(wrong("items of past days are never deleted: time to live is off", f"Run `{command}`"))
     if billing != "PAY_PER_REQUEST":
         command = f"aws dynamodb update-table --table-name {name} --billing-mode PAY_PER_REQUEST"
-        yield wrong("its capacity is provisioned, so a rush is throttled and gets no tokens", f"Run `{command}`")
-        sound = False
-    if sound:
-        yield ok(f"{name}, on demand, items of past days are deleted")
+        faults.append(wrong("its capacity is provisioned, so a rush is throttled and gets no tokens", f"Run `{command}`"))
+    yield from faults or [ok(f"{name}, on demand, items of past days are deleted")]
 
 
 def minted_today(deployed):

@@ -3,6 +3,8 @@
 import os
 import re
 
+import botocore.exceptions
+
 from operate import secret
 from operate.checks.check import check, ok, skip, wrong
 from operate.error import CommandError
@@ -31,8 +33,17 @@ def asks_openai():
 
 @check("secret", READ)
 def readable(deployed):
-    fields = secret.parse(deployed.secret_text)
-    form = "JSON" if deployed.secret_text.lstrip().startswith("{") else "plain text, the key alone"
+    try:
+        text = deployed.secret_text
+    except botocore.exceptions.ClientError as error:
+        # AWS's answer for a secret that is kept for some days more.
+        if error.response["Error"]["Code"] != "InvalidRequestException":
+            raise
+        command = f"aws secretsmanager restore-secret --secret-id {deployed.output('SecretArn')}"
+        yield wrong("it was deleted outside CloudFormation, and can be restored for some days", f"Run `{command}`")
+        return
+    fields = secret.parse(text)
+    form = "JSON" if text.lstrip().startswith("{") else "plain text, the key alone"
     if not secret.are_keys_text(fields):
         yield wrong("a key in it is not text, so the function cannot read it", "Correct it in the Secrets Manager console")
     else:
