@@ -146,6 +146,7 @@ def states(status, finding, remedy):
         healthy.status = status
         healthy.event("MintFunction", "AWS::Lambda::Function", "UPDATE_FAILED", "Resource update cancelled")
         healthy.event("QuotaTable", "AWS::DynamoDB::Table", "UPDATE_FAILED", "the table is gone")
+        healthy.event("Stage", "AWS::ApiGatewayV2::Stage", "UPDATE_FAILED", "Resource update cancelled")
         healthy.event(NAME, "AWS::CloudFormation::Stack", "UPDATE_IN_PROGRESS", "User Initiated")
         healthy.event("Api", "AWS::ApiGatewayV2::Api", "UPDATE_FAILED", "of an earlier deployment")
 
@@ -874,8 +875,8 @@ def test_an_action_that_is_denied_is_named(healthy, run):
     [
         (
             "AccessDenied",
-            "User: arn:x is not authorized to perform: lambda:GetAlias on resource: y",
-            "your credentials lack lambda:GetAlias.",
+            "User: arn:x is not authorized to perform: kms:Decrypt on resource: y",
+            "your credentials lack kms:Decrypt.",
         ),
         ("ExpiredTokenException", "expired", "AWS does not accept your credentials (ExpiredTokenException). Renew them"),
         ("ThrottlingException", "Rate exceeded", "AWS answered ThrottlingException to GetAlias: Rate exceeded. Run it again"),
