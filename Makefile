@@ -13,10 +13,9 @@ export PATH := $(HOME)/.cargo/bin:$(PATH)
 PORT ?= 8080
 export PORT
 
-# The environment in samconfig.toml, and the stack that it names.
+# The environment in samconfig.toml. It names the stack, unless STACK names another.
 ENV ?= default
-STACK ?= $(shell sed -n '/^\[$(ENV)\.deploy/,/^$$/s/^stack_name = "\(.*\)"/\1/p' samconfig.toml)
-export STACK
+export ENV
 
 # Template parameters that replace those in samconfig.toml, as Name=value Name=value. Name= resets one to empty, which SAM
 # requires in quotes.
@@ -45,8 +44,9 @@ TRAINEES ?= 10000
 # Further options for the SAM CLI, or for `make cost` and `make capacity`, whose --help lists them.
 FLAGS ?=
 
-SAM := PATH="$(CURDIR)/.venv/tools/bin:$$PATH" SAM_CLI_TELEMETRY=0 sam
 OPERATE := .venv/tools/bin/python -m operate
+# With the stack, Region and profile of the other commands.
+SAM := $(OPERATE) sam
 TOOLS := .venv/tools/ready
 # Runs before a long build, which would report the same mistakes some minutes later.
 PROFILES := cargo run --quiet --locked --package token-mint-profile-check -- function/profiles.json
@@ -61,7 +61,7 @@ first = [ -e $(1) ] || echo '$(2)'
 # macOS has no `timeout` command.
 MINUTE := $(if $(shell command -v timeout),timeout 60)
 
-.PHONY: help demo check test begin supply-chain lint-briefly lint rust-tests fuzz fuzz-briefly bench bench-guard python-tests lock toolchain invoke local-api build deploy key caller block unblock logs update-code rollback pause resume doctor status delete cost capacity
+.PHONY: help environment demo check test begin supply-chain lint-briefly lint rust-tests fuzz fuzz-briefly bench bench-guard python-tests lock toolchain invoke local-api build deploy key caller block unblock logs update-code rollback pause resume doctor status delete cost capacity
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -71,6 +71,10 @@ help: ## list the commands
 needs-%:
 	@requirements/check $(subst $(comma), ,$*)
 comma := ,
+
+# Checks ENV and STACK before the first step.
+environment: needs-python
+	@python3 -m operate.environment
 
 demo: needs-rust ## run the real handler against a simulated OpenAI, or the real one with OPENAI_API_KEY (PORT=8080, ALLOWED_ORIGINS=origins)
 	@$(call first,target/debug/examples/demo,The first build takes about 2 minutes on two cores and 0.9 GB of disk.)
@@ -86,10 +90,12 @@ begin: needs-rust
 supply-chain: needs-rust $(DENY)/ready $(MACHETE)/ready ## check dependencies: licences, versions, bans, sources, unused crates, known vulnerabilities
 	$(DENY)/bin/cargo-deny --locked check --deny warnings bans licenses sources
 	$(MACHETE)/bin/cargo-machete bench function lambda-stand-in realtime simulator
-	@# The only check that may be skipped in CI: its database changes daily, and only GitHub provides it.
+	@# The one check that CI=true does not require: its database changes by the day, and only GitHub has it. The pipeline
+	@# requires it with ADVISORIES=required.
 	@if said=$$($(MINUTE) $(DENY)/bin/cargo-deny --locked fetch db 2>&1); then \
 		$(DENY)/bin/cargo-deny --locked check --deny warnings advisories; \
-	else echo "skipped: RustSec's advisories cannot be fetched: $$({ grep . <<<"$$said" || echo no answer; } | tail -n 1)"; fi
+	else why="RustSec's advisories cannot be fetched: $$({ grep . <<<"$$said" || echo no answer; } | tail -n 1)"; \
+		if [ "$(ADVISORIES)" = required ]; then echo "$$why" >&2; exit 1; fi; echo "skipped: $$why"; fi
 
 check: needs-rust,lint,python,git lint-briefly ## check formatting and lints, run unit and whole-path tests: under a minute after the first build
 	cargo test --locked --package token-mint --package openai-realtime --package token-mint-profile-check
@@ -131,7 +137,7 @@ python-tests: needs-rust,python,curl,git $(TOOLS) .venv/ministack/ready .venv/ch
 lock: needs-python .venv/lock/ready ## resolve the Python packages again, after a change to requirements/*.in
 	requirements/lock
 
-toolchain: needs-curl ## install rustup if cargo is missing, as on a build machine; it installs the Rust version of rust-toolchain.toml
+toolchain: needs-curl ## install rustup on a machine without cargo, such as a build machine; it installs the Rust version of rust-toolchain.toml
 	command -v cargo >/dev/null || curl --fail --silent --show-error --proto '=https' https://sh.rustup.rs | \
 		sh -s -- -y --default-toolchain none
 
@@ -142,44 +148,44 @@ invoke: needs-rust,python,docker $(TOOLS) ## run the function in Docker on an ev
 local-api: needs-rust,python,docker $(TOOLS) ## run the API in Docker, with a simulated OpenAI (PORT=8080)
 	@PARAMETERS="$(PARAMETERS)" operate/sam-local start-api --port $(PORT) --warm-containers EAGER --disable-authorizer $(FLAGS)
 
-build: needs-rust,python $(TOOLS) ## build the function and the templates for a deployment
+build: needs-rust,python environment $(TOOLS) ## build the function and the templates for a deployment
 	@# SAM cannot pass --locked on, so an outdated lock file is reported here.
 	@cargo metadata --locked --format-version 1 >/dev/null
 	@$(PROFILES)
 	@$(call first,.aws-sam/build/template.yaml,The first build takes about 3 minutes on two cores.)
 	@# SAM does not show cargo's progress.
-	@while sleep 5 >/dev/null 2>&1; do printf . >&2; done & trap "kill $$!" EXIT; $(SAM) build --config-env $(ENV) $(overrides) $(FLAGS)
+	@while sleep 5 >/dev/null 2>&1; do printf . >&2; done & trap "kill $$!" EXIT; $(SAM) build $(overrides) $(FLAGS)
 
-deploy: needs-python $(TOOLS) ## deploy the build (ENV=prod, PARAMETERS="Name=value …")
-	$(SAM) deploy --config-env $(ENV) --stack-name $(STACK) --s3-prefix $(STACK) $(overrides) \
+deploy: needs-python environment $(TOOLS) ## deploy the build (ENV=prod, PARAMETERS="Name=value …")
+	@$(SAM) deploy $(overrides) \
 		$(if $(DEPLOY_ROLE_ARN),--role-arn $(DEPLOY_ROLE_ARN)) $(if $(CI),--no-confirm-changeset) $(FLAGS)
 	@$(OPERATE) publish-if-changed
 
-key: needs-python $(TOOLS) ## store the OpenAI key, entered or from standard input (PROVE=no: without minting a test token)
+key: needs-python environment $(TOOLS) ## store the OpenAI key, entered or from standard input (PROVE=no: without minting a test token)
 	@$(OPERATE) key $(if $(filter no,$(PROVE)),--unchecked)
 
-caller: needs-python $(TOOLS) ## print a caller's identifier in the log and at OpenAI (SUBJECT=… or ADDRESS=…)
+caller: needs-python environment $(TOOLS) ## print a caller's identifier in the log and at OpenAI (SUBJECT=… or ADDRESS=…)
 	@$(OPERATE) caller
 
-block: needs-python $(TOOLS) ## block one caller (CALLER=identifier, SUBJECT=… or ADDRESS=…)
+block: needs-python environment $(TOOLS) ## block one caller (CALLER=identifier, SUBJECT=… or ADDRESS=…)
 	@$(OPERATE) block
 
-unblock: needs-python $(TOOLS) ## unblock one caller (CALLER=identifier, SUBJECT=… or ADDRESS=…)
+unblock: needs-python environment $(TOOLS) ## unblock one caller (CALLER=identifier, SUBJECT=… or ADDRESS=…)
 	@$(OPERATE) unblock
 
-logs: needs-python $(TOOLS) ## follow the function's log (FOLLOW=no: print recent lines and stop)
-	$(SAM) logs --stack-name $(STACK) --name MintFunction $(if $(filter no,$(FOLLOW)),,--tail) $(FLAGS)
+logs: needs-python environment $(TOOLS) ## follow the function's log (FOLLOW=no: print recent lines and stop)
+	@$(SAM) logs --name MintFunction $(if $(filter no,$(FOLLOW)),,--tail) $(FLAGS)
 
-update-code: needs-python $(TOOLS) ## publish the build and make it live, without CloudFormation
+update-code: needs-python environment $(TOOLS) ## publish the build and make it live, without CloudFormation
 	@$(OPERATE) update-code .aws-sam/build/MintFunction/bootstrap
 
-rollback: needs-python $(TOOLS) ## make the version before the live one live again
+rollback: needs-python environment $(TOOLS) ## make the version before the live one live again
 	@$(OPERATE) rollback
 
-pause: needs-python $(TOOLS) ## stop all minting within seconds
+pause: needs-python environment $(TOOLS) ## stop all minting within seconds
 	@$(OPERATE) pause
 
-resume: needs-python $(TOOLS) ## end a pause
+resume: needs-python environment $(TOOLS) ## end a pause
 	@$(OPERATE) resume
 
 # These two need only Python, and read only files of this repository.
@@ -192,14 +198,14 @@ capacity: needs-python3 ## estimate how many requests of a peak load get a token
 		$(if $(filter yes,$(WRITE)),--write) $(FLAGS) $(PARAMETERS)
 
 # ASK_OPENAI and TOKEN_URL reach the command in its environment.
-doctor: needs-python $(TOOLS) ## check the deployed stack without changing it (ASK_OPENAI=yes: mint test tokens too; TOKEN_URL=… to ask)
+doctor: needs-python environment $(TOOLS) ## check the deployed stack without changing it (ASK_OPENAI=yes: mint test tokens too; TOKEN_URL=… to ask)
 	@$(OPERATE) doctor
 
-status: needs-python $(TOOLS) ## print the state of the stack: what is live, paused, blocked, in alarm, minted today
+status: needs-python environment $(TOOLS) ## print the state of the stack: what is live, paused, blocked, in alarm, minted today
 	@$(OPERATE) status
 
-delete: needs-python $(TOOLS) ## delete the stack, its secret and its logs
-	$(SAM) delete --stack-name $(STACK) $(FLAGS)
+delete: needs-python environment $(TOOLS) ## delete the stack, its secret and its logs
+	@$(SAM) delete $(FLAGS)
 
 # Without optimisation and debug information: a third of the build time, and a second more at run time.
 target/tools/%/ready:

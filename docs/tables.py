@@ -1,13 +1,13 @@
 """The tables in docs/ that are made from the code: `python3 -m docs.tables` writes them, and a test fails when they differ.
 
-parameters.md has the stack's parameters, from template.yaml, and the function's variables, from function/src/config.rs.
+parameters.md has the stack's parameters, from template.yaml, and the function's variables, from function/description.json.
 operating.md has the alarms, from template.yaml.
 """
 
-import json
 import re
 
 from estimate import markdown, template
+from estimate.description import VARIABLES
 from estimate.template import ROOT
 
 NONE = "–"
@@ -19,13 +19,8 @@ def folded(text, name):
     return found and " ".join((found[2] or found[3]).split())
 
 
-def whole(text):
-    """A number as Rust and YAML write it, as people read it."""
-    return text.replace("_", "")
-
-
 def between(first, last):
-    return f"{whole(first)} to {whole(last)}"
+    return f"{first} to {last}"
 
 
 def parameters():
@@ -40,37 +35,13 @@ def parameters():
         yield [f"`{name}`", default or NONE, allowed or form, folded(text, "Description")]
 
 
-def ranges():
-    """The ranges of numbers that config.rs names, its own and those of the crate on OpenAI's API."""
-    found = {}
-    for path in ("realtime/src/lib.rs", "function/src/config.rs"):
-        source = (ROOT / path).read_text()
-        for name, first, last in re.findall(r"const (\w+): RangeInclusive<\w+> = ([\d_]+)\.\.=([\d_]+);", source):
-            found[name] = between(first, last)
-        for name, other in re.findall(r"(\w+) as (\w+)", source):
-            found[other] = found.get(name)
-    return found
-
-
 def variables():
-    """A row for each variable of the function: the text is the comment at its constant in config.rs."""
-    source = (ROOT / "function/src/config.rs").read_text()
-    session = json.loads((ROOT / "function/profiles.json").read_text())["default"]["session"]
-    defaults = {
-        "MODEL": session["model"],
-        "VOICE": session["audio"]["output"]["voice"],
-        "OPENAI_BASE_URL": re.search(r'unwrap_or_else\(\|\| "(https:[^"]+)"', source)[1],
-        "LOG_LEVEL": re.search(r"return Ok\(Level::(\w+)\)", source)[1],
-    }
-    numbers = {
-        name: (ranges()[span], whole(default))
-        for name, span, default in re.findall(r"\b(\w+),\s*read\(\1\),\s*(\w+),\s*([\d_]+),?\s*\)", source)
-    }
-    for comment, name in re.findall(r'((?:^/// .*\n)*)^const ([A-Z_]+): &str = "\2";', source, re.MULTILINE):
-        if name.startswith("AWS_LAMBDA_"):
-            continue
-        span, default = numbers.get(name, (NONE, f"`{defaults[name]}`" if name in defaults else NONE))
-        yield [f"`{name}`", default, span, " ".join(comment.replace("///", "").split())]
+    """A row for each variable of the function."""
+    for name, variable in VARIABLES.items():
+        default, span = variable["default"], variable["range"]
+        if isinstance(default, str):
+            default = f"`{default}`"
+        yield [f"`{name}`", NONE if default is None else str(default), between(*span) if span else NONE, variable["comment"]]
 
 
 def alarms():
@@ -82,9 +53,12 @@ def alarms():
 
 def pages():
     """Each page's path, and its whole text as it has to be."""
-    yield "docs/parameters.md", f"""# Parameters
+    yield (
+        "docs/parameters.md",
+        f"""# Parameters
 
-Made by `python3 -m docs.tables` from template.yaml and function/src/config.rs: change the texts there.
+Made by `python3 -m docs.tables` from template.yaml and, by way of function/description.json, from function/src/config.rs:
+change the texts there.
 
 ## Parameters of the stack
 
@@ -99,7 +73,8 @@ The stack's parameters set these; you need them only to run the function by itse
 invalid one stops the program with a message that names it.
 
 {markdown.table(4, ["Variable", "Default", "Allowed", "Effect"], list(variables()))}
-"""
+""",
+    )
     table = markdown.table(2, ["Alarm", "What it means, and what to do"], list(alarms()))
     yield "docs/operating.md", markdown.fill("docs/operating.md", "alarms", table)
 

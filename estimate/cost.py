@@ -7,9 +7,9 @@ deployed resources. Each assumption is an option with a default, and the output 
 import argparse
 import json
 import math
-import re
 
 from estimate import markdown, template
+from estimate.description import METRICS
 from estimate.template import ROOT, Refused
 
 FACTS = json.loads((ROOT / "estimate/prices.json").read_text())
@@ -40,10 +40,8 @@ def limit(name):
 
 def metrics(quotas=True):
     """The number of metrics in the function's records: fixed ones, and ones for each code that occurs."""
-    named = re.findall(r'metric\("(\w+)"', (ROOT / "function/src/record.rs").read_text())
-    of_code = {"Requests"}
-    of_function = set(named) - of_code - (set() if quotas else {"QuotaTime"})
-    return len(of_function), len(of_code & set(named))
+    made = [dimensions for metric in METRICS if quotas or not metric["quotas_only"] for dimensions in metric["dimensions"]]
+    return made.count(["FunctionName"]), made.count(["FunctionName", "Code"])
 
 
 class Line:

@@ -10,13 +10,15 @@ import heapq
 import itertools
 import random
 
+from estimate.description import RETRIES
+
 # More than any load reaches.
 UNLIMITED = 10**9
 
-# The pauses before retries in function/src/aws/dynamodb.rs (one retry) and openai/error.rs (two), in seconds.
-TABLE_PAUSE = (0.0, 0.05)
-OPENAI_PAUSES = ((0.1, 0.2), (0.2, 0.4))
-# OpenAI's time for a 429. This is an assumption.
+# The function's pauses before it asks again, each as the shortest and the longest one in seconds. The table is asked twice.
+[TABLE_PAUSE] = RETRIES["dynamodb"]["pauses"]
+OPENAI_PAUSES = RETRIES["openai"]["pauses"]
+# OpenAI's time for a 429, in seconds. This is an assumption.
 OPENAI_REFUSAL = 0.05
 
 

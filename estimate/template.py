@@ -1,5 +1,6 @@
 """Reads template.yaml without a YAML library, so that the estimates need no installation."""
 
+import json
 import pathlib
 import re
 
@@ -23,20 +24,42 @@ def blocks(section):
     return dict(re.findall(r"^  (\w+):\n(.*?)(?=^  \w|\Z)", text, re.MULTILINE | re.DOTALL))
 
 
+def setting(text, name):
+    """A property of an entry: a string on one line, in double quotes or not, or folded over several. None if it is missing."""
+    found = re.search(rf"^( +){name}: (?:>-\n((?:\1  .*\n)+)|(.*)\n)", text, re.MULTILINE)
+    if not found:
+        return None
+    value = " ".join((found[2] or found[3]).split())
+    return json.loads(value) if value.startswith('"') else value
+
+
 def parameters(given=()):
     """The values of the parameters: the template's defaults, replaced by those given as Name=value."""
-    default = re.compile(r"^    Default: (.*)$", re.MULTILINE)
-    found = {name: default.search(text)[1].strip('"') for name, text in blocks("Parameters").items()}
+    declared = blocks("Parameters")
+    found = {name: setting(text, "Default") for name, text in declared.items()}
     for word in given:
         name, equals, value = word.partition("=")
         if not equals:
             raise Refused(f"{word} has no value. Write Name=value, for example DailyMintLimit=10000.")
         if name not in found:
             raise Refused(f"template.yaml has no parameter {name}. Write Name=value, for example DailyMintLimit=10000.")
-        if found[name].isdigit() and not value.isdigit():
-            raise Refused(f"{word}: {name} must be a whole number.")
+        if rule := broken_rule(declared[name], value):
+            raise Refused(f"{word} is not valid: {rule}.")
         found[name] = value
     return found
+
+
+def broken_rule(text, value):
+    """The rule of a parameter that the value breaks, as the end of a sentence, or None. CloudFormation applies the same rules."""
+    least, most, pattern, listed = (setting(text, key) for key in ("MinValue", "MaxValue", "AllowedPattern", "AllowedValues"))
+    allowed = [choice.strip(' "') for choice in (listed or "").strip("[]").split(",")]
+    if listed and value not in allowed:
+        return f"must be one of: {', '.join(choice or '(empty)' for choice in allowed)}"
+    if least and not (re.fullmatch("[0-9]+", value) and int(least) <= int(value) <= int(most)):
+        return f"must be a whole number from {least} to {most}"
+    if pattern and not re.fullmatch(pattern, value):
+        return setting(text, "ConstraintDescription") or f"must match {pattern}"
+    return None
 
 
 def resources(kind, given):

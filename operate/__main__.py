@@ -1,7 +1,7 @@
 """Commands for a deployed stack: its OpenAI key, its callers, its versions, pauses, and checks. `make help` lists them.
 
-All commands use the AWS SDK with the operator's own credentials. The variable STACK names the stack, and SUBJECT, ADDRESS or
-CALLER names a caller.
+All commands use the AWS SDK with the operator's own credentials. ENV selects the stack in samconfig.toml, or STACK names it.
+SUBJECT, ADDRESS or CALLER names a caller.
 """
 
 import argparse
@@ -10,16 +10,20 @@ import sys
 
 import botocore.exceptions
 
+from operate import account, environment
 from operate.callers import block, caller, unblock
 from operate.doctor import doctor
 from operate.error import CommandError
 from operate.key import key
 from operate.pause import pause, resume
+from operate.sam import sam
 from operate.stack import Stack
 from operate.status import status
 from operate.versions import publish_if_changed, rollback, update_code
 
-COMMANDS = [key, caller, block, unblock, publish_if_changed, update_code, rollback, pause, resume, doctor, status]
+COMMANDS = [sam, key, caller, block, unblock, publish_if_changed, update_code, rollback, pause, resume, doctor, status]
+# Commands that also do their work where there is no complete stack.
+OF_AN_ENVIRONMENT = [sam, doctor, status]
 
 
 def arguments(words=None):
@@ -28,6 +32,9 @@ def arguments(words=None):
     for command in COMMANDS:
         added = commands.add_parser(command.__name__.replace("_", "-"), help=command.__doc__, description=command.__doc__)
         added.set_defaults(run=command)
+        if command is sam:
+            added.add_argument("command", help="a command of the SAM CLI, such as deploy")
+            added.add_argument("options", nargs=argparse.REMAINDER, help="its options")
         if command is key:
             added.add_argument("--unchecked", action="store_true", help="store the key without minting a test token")
         if command is update_code:
@@ -37,17 +44,15 @@ def arguments(words=None):
 
 def main():
     asked = arguments()
-    stack = os.environ.get("STACK")
-    if not stack:
-        sys.exit("No stack is named. Set STACK, for example STACK=token-mint.")
     try:
-        asked.run(Stack(stack), asked)
+        chosen = environment.resolve(os.environ)
+        asked.run(chosen if asked.run in OF_AN_ENVIRONMENT else Stack(chosen), asked)
     except CommandError as error:
         sys.exit(str(error))
     except (botocore.exceptions.BotoCoreError, botocore.exceptions.ClientError) as error:
-        sys.exit(f"AWS refused: {error}")
+        sys.exit(account.explanation(error))
     except (KeyboardInterrupt, EOFError):
-        sys.exit("\nNothing was changed.")
+        sys.exit("\nThe command was interrupted.")
 
 
 if __name__ == "__main__":

@@ -8,6 +8,9 @@ import re
 from operate import secret
 from operate.error import CommandError
 
+# The variables that name a caller, of which `make block` and `make unblock` require exactly one.
+NAMES = ("CALLER", "SUBJECT", "ADDRESS")
+
 
 def caller(stack, _):
     """Print the safety identifier of a caller, under which OpenAI and the log know the caller."""
@@ -29,12 +32,8 @@ def caller(stack, _):
 
 def block(stack, _):
     """Block a caller, from the next time that instances read the secret. Tokens already issued stay valid."""
-    fields = secret.read(stack)
-    identifier = chosen_identifier(fields, "CALLER", "SUBJECT", "ADDRESS")
-    blocked = secret.block_list(fields)
-    if identifier in blocked:
-        raise CommandError(f"{identifier} is already blocked. Nothing was changed.")
-    until = secret.store(stack, fields | {secret.BLOCKED_FIELD: [*blocked, identifier]})
+    _, fields = secret.change(stack, with_block)
+    identifier, until = chosen_identifier(fields, *NAMES), secret.read_again_at(stack)
     print(f"Blocked {identifier}. New instances refuse this caller immediately,")
     print(
         f"running instances from their first request after {until:%H:%M:%S}. Tokens already issued stay valid until they expire."
@@ -44,16 +43,26 @@ def block(stack, _):
 
 def unblock(stack, _):
     """Unblock a caller."""
-    fields = secret.read(stack)
-    identifier = chosen_identifier(fields, "CALLER", "SUBJECT", "ADDRESS")
-    blocked = secret.block_list(fields)
+    _, fields = secret.change(stack, without_block)
+    identifier, until = chosen_identifier(fields, *NAMES), secret.read_again_at(stack)
+    print(f"Unblocked {identifier}. New instances serve this caller immediately. Running")
+    print(f"instances read the change at their first request after {until:%H:%M:%S} and serve the caller from the next one on.")
+
+
+def with_block(fields):
+    """The secret's fields with the caller on the block list."""
+    identifier, blocked = chosen_identifier(fields, *NAMES), secret.block_list(fields)
+    if identifier in blocked:
+        raise CommandError(f"{identifier} is already blocked. Nothing was changed.")
+    return fields | {secret.BLOCKED_FIELD: [*blocked, identifier]}
+
+
+def without_block(fields):
+    """The secret's fields with the caller taken off the block list."""
+    identifier, blocked = chosen_identifier(fields, *NAMES), secret.block_list(fields)
     if identifier not in blocked:
         raise CommandError(f"{identifier} is not blocked. Nothing was changed.")
-    until = secret.store(stack, fields | {secret.BLOCKED_FIELD: [other for other in blocked if other != identifier]})
-    print(f"Unblocked {identifier}. New instances serve this caller immediately.")
-    print(
-        f"Running instances read the change at their first request after {until:%H:%M:%S} and serve the caller from the next on."
-    )
+    return fields | {secret.BLOCKED_FIELD: [other for other in blocked if other != identifier]}
 
 
 def chosen_identifier(fields, *variables):

@@ -45,9 +45,9 @@ CHECKS = [
 ]
 
 
-def doctor(deployed_stack, _):
+def doctor(environment, _):
     """Check everything about the stack that can be checked without changing it."""
-    deployed = Deployed(deployed_stack)
+    deployed = Deployed(environment)
     # Drift detection takes longest, so it starts first. The check itself reports a failure.
     with contextlib.suppress(Exception):
         _ = deployed.drift_detections

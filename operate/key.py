@@ -23,23 +23,29 @@ def key(stack, asked):
         mint_test_token(new, base_url)
         print("OpenAI issued a test token with this key.")
 
-    fields = secret.read(stack)
-    blocked = secret.block_list(fields)
-    identifiers_change = blocked and not secret.identifier_key(fields) and fields.get(secret.KEY_FIELD) != new
-    until = secret.store(stack, fields | {secret.KEY_FIELD: new})
+    before, _ = secret.change(stack, lambda fields: with_key(fields, new))
+    until = secret.read_again_at(stack)
     print("The key is stored. New instances use it immediately. Running instances read it in the background at their first")
     print(f"request after {until:%H:%M:%S} and use it from the next request on, or as soon as OpenAI rejects the old key.")
-    if identifiers_change:
-        print(
-            f"The secret has no {secret.IDENTIFIER_KEY_FIELD}, so callers' identifiers are derived from the OpenAI key and have"
-        )
-        print(f"changed with it. The {len(blocked)} entries of {secret.BLOCKED_FIELD} no longer match any caller. Block these")
-        print("callers again with SUBJECT or ADDRESS.")
+    blocked = secret.block_list(before)
+    if blocked and not secret.identifier_key(before) and before.get(secret.KEY_FIELD) != new:
+        print(f"The secret has no {secret.IDENTIFIER_KEY_FIELD}, so callers' identifiers are derived from the OpenAI key and")
+        print(f"have changed with it. The {len(blocked)} entries of {secret.BLOCKED_FIELD} no longer match any caller. Block")
+        print("these callers again with SUBJECT or ADDRESS.")
+
+
+def with_key(fields, new):
+    """The secret's fields with this key. A block list that the function cannot read is refused first."""
+    secret.block_list(fields)
+    return fields | {secret.KEY_FIELD: new}
 
 
 def entered():
     """The key that the operator typed or piped in, if it has the form of one."""
-    typed = getpass.getpass("OpenAI API key (not shown): ") if sys.stdin.isatty() else sys.stdin.readline()
+    try:
+        typed = getpass.getpass("OpenAI API key (not shown): ") if sys.stdin.isatty() else sys.stdin.readline()
+    except (KeyboardInterrupt, EOFError):
+        raise CommandError("\nNo key was given. Nothing was changed.") from None
     new = typed.strip()
     if not new:
         raise CommandError("No key was given. Nothing was changed.")

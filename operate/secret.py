@@ -3,8 +3,15 @@
 function/src/secret/contents.rs reads the same fields.
 """
 
+import contextlib
 import datetime
+import fcntl
 import json
+import random
+import time
+import uuid
+
+import botocore.exceptions
 
 from operate.error import CommandError
 
@@ -13,11 +20,19 @@ IDENTIFIER_KEY_FIELD = "SAFETY_IDENTIFIER_KEY"
 BLOCKED_FIELD = "BLOCKED_CALLERS"
 # The maximum length of a secret in Secrets Manager, in bytes.
 MAXIMUM_BYTES = 65_536
+# How long a change is tried again while other commands change the secret.
+RETRY_SECONDS = 60
 
 
 def read(stack):
     """The secret's fields."""
-    return parse(stack.secrets.get_secret_value(SecretId=stack.outputs["SecretArn"]).get("SecretString"))
+    return read_version(stack)[1]
+
+
+def read_version(stack):
+    """The ID of the secret's current version, and its fields."""
+    found = stack.secrets.get_secret_value(SecretId=stack.secret)
+    return found["VersionId"], parse(found.get("SecretString"))
 
 
 def parse(text):
@@ -37,15 +52,81 @@ def are_keys_text(fields):
     return all(isinstance(fields.get(name) or "", str) for name in (KEY_FIELD, IDENTIFIER_KEY_FIELD))
 
 
-def store(stack, fields):
-    """Stores the secret's fields, and returns the time after which running instances read them."""
+def change(stack, edit):
+    """Stores the fields that `edit` makes of the secret's fields. Returns the fields before and after the change.
+
+    No change of another command is lost: if the secret changes in the meantime, `edit` is applied to the new fields.
+    """
+    deadline = time.monotonic() + RETRY_SECONDS
+    with one_at_a_time():
+        for attempt in range(1_000):
+            version, before = read_version(stack)
+            after = edit(before)
+            if replace(stack, version, after):
+                return before, after
+            if time.monotonic() > deadline:
+                break
+            time.sleep(random.uniform(0, min(2, 0.1 * 2**attempt)))
+    raise CommandError("Other commands keep changing the secret. Nothing was changed. Run the command again.")
+
+
+def replace(stack, version, fields):
+    """Makes the fields the secret's current version if `version` still is. Returns whether it was.
+
+    Secrets Manager has no conditional write. But it moves AWSCURRENT only from the version that has it: if the label is on
+    another version than RemoveFromVersionId, UpdateSecretVersionStage fails (API reference of Secrets Manager). So the new
+    version is stored under a label of its own first.
+    """
     text = json.dumps(fields, separators=(",", ":"))
     if len(text.encode()) > MAXIMUM_BYTES:
         raise CommandError(
             f"The secret would exceed the {MAXIMUM_BYTES} bytes that Secrets Manager accepts. Nothing was changed. "
             f"The secret lists {len(block_list(fields))} blocked callers: remove some with `make unblock`."
         )
-    stack.secrets.put_secret_value(SecretId=stack.outputs["SecretArn"], SecretString=text)
+    new = str(uuid.uuid4())
+    label = f"pending-{new}"
+    put(stack, new, label, text)
+    try:
+        stack.secrets.update_secret_version_stage(
+            SecretId=stack.secret, VersionStage="AWSCURRENT", RemoveFromVersionId=version, MoveToVersionId=new
+        )
+        return True
+    except botocore.exceptions.ClientError as error:
+        if error.response["Error"]["Code"] not in ("InvalidParameterException", "InvalidRequestException"):
+            raise
+        # AWS also refuses the SDK's repetition of a request that it carried out and whose answer was lost.
+        labels = stack.secrets.get_secret_value(SecretId=stack.secret, VersionId=new)["VersionStages"]
+        return bool({"AWSCURRENT", "AWSPREVIOUS"} & set(labels))
+    finally:
+        # A label that stays does no harm, but a secret may have only 20.
+        with contextlib.suppress(botocore.exceptions.ClientError, botocore.exceptions.BotoCoreError):
+            stack.secrets.update_secret_version_stage(SecretId=stack.secret, VersionStage=label, RemoveFromVersionId=new)
+
+
+def put(stack, new, label, text):
+    """Stores a version of the secret that is not the current one."""
+    try:
+        stack.secrets.put_secret_value(SecretId=stack.secret, ClientRequestToken=new, SecretString=text, VersionStages=[label])
+    except botocore.exceptions.ClientError as error:
+        if error.response["Error"]["Code"] != "LimitExceededException":
+            raise
+        raise CommandError(
+            "The secret has as many versions as Secrets Manager allows, about 100 in 24 hours. Nothing was changed. Run the "
+            "command again when the oldest versions have expired. Until then, `make pause` stops all minting."
+        ) from None
+
+
+@contextlib.contextmanager
+def one_at_a_time():
+    """Waits for other commands of this checkout. Without it, each conflict would leave an unused version of the secret."""
+    with open(__file__) as file:
+        with contextlib.suppress(OSError):  # a file system without locks
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def read_again_at(stack):
+    """The time after which running instances read the secret again."""
     return datetime.datetime.now() + datetime.timedelta(seconds=int(stack.parameters["KeyTtlSeconds"]))
 
 

@@ -1,31 +1,30 @@
 """A deployed stack: its outputs, its parameters, and the AWS services that it is made of."""
 
-import boto3
 import botocore.exceptions
 
+from operate import account
 from operate.error import CommandError
 
 
 class Stack:
-    """Reads the stack with this name from CloudFormation."""
+    """Reads the environment's stack from CloudFormation."""
 
-    def __init__(self, name):
-        self.name = name
-        self.session = boto3.Session()
-        if not self.session.region_name:
-            raise CommandError("No Region is set. Export AWS_DEFAULT_REGION, such as eu-west-1, or AWS_PROFILE.")
-        try:
-            found = self.session.client("cloudformation").describe_stacks(StackName=name)["Stacks"][0]
-        except botocore.exceptions.ClientError as error:
-            if error.response["Error"]["Code"] != "ValidationError":
-                raise
-            raise CommandError(f"There is no stack {name} in {self.session.region_name}. Name another with STACK=…") from None
-        self.outputs = {output["OutputKey"]: output["OutputValue"] for output in found.get("Outputs", [])}
-        self.parameters = {given["ParameterKey"]: given["ParameterValue"] for given in found.get("Parameters", [])}
+    def __init__(self, environment):
+        self.name = environment.stack
+        self.session = account.session(environment)
+        found = existing(self.session, self.name)
+        self.outputs = outputs(found)
+        self.parameters = parameters(found)
+        if not {"FunctionName", "SecretArn"} <= set(self.outputs):
+            raise CommandError(without_outputs(self.name, found["StackStatus"]))
 
     @property
     def function(self):
         return self.outputs["FunctionName"]
+
+    @property
+    def secret(self):
+        return self.outputs["SecretArn"]
 
     @property
     def functions(self):
@@ -34,3 +33,48 @@ class Stack:
     @property
     def secrets(self):
         return self.session.client("secretsmanager")
+
+
+def existing(session, name):
+    """CloudFormation's description of the stack, which must exist."""
+    found = describe(session, name)
+    if not found:
+        raise CommandError(
+            f"There is no stack {name} in {session.region_name}. Name another stack with STACK=… or ENV=…, or another Region "
+            "with AWS_REGION, or create the stack with `make deploy`."
+        )
+    return found
+
+
+def outputs(description):
+    return {output["OutputKey"]: output["OutputValue"] for output in description.get("Outputs", [])}
+
+
+def describe(session, name):
+    """CloudFormation's description of the stack, or None if there is no such stack."""
+    try:
+        return session.client("cloudformation").describe_stacks(StackName=name)["Stacks"][0]
+    except botocore.exceptions.ClientError as error:
+        if error.response["Error"]["Code"] != "ValidationError":
+            raise
+        return None
+
+
+def parameters(description):
+    return {given["ParameterKey"]: given["ParameterValue"] for given in description.get("Parameters", [])}
+
+
+def without_outputs(name, status):
+    """The message for a stack without a function and a secret."""
+    if status == "REVIEW_IN_PROGRESS":
+        return f"The stack {name} was not created, because its change set was not confirmed. Run `make deploy` and confirm it."
+    if status.startswith(("CREATE_FAILED", "ROLLBACK")):
+        return (
+            f"The stack {name} could not be created ({status}). Its events in the CloudFormation console name the cause. Run "
+            "`make delete`, correct the cause, then run `make deploy`."
+        )
+    if status.endswith("_IN_PROGRESS"):
+        return f"CloudFormation is changing the stack {name} ({status}). Run the command again when it has finished."
+    return (
+        f"The stack {name} ({status}) does not have the outputs of a Token Mint stack. Name another stack with STACK=… or ENV=…"
+    )

@@ -2,12 +2,13 @@
 
 from operate import secret as secret_fields
 from operate.checks import quota, versions
+from operate.checks.alarms import ALARMS, is_on
 from operate.checks.check import check, ok
 from operate.checks.deployed import Deployed
 from operate.checks.secret import openai_key
 
 
-@check("stack", "cloudformation:DescribeStacks")
+@check("stack")
 def state(deployed):
     since = deployed.stack.get("LastUpdatedTime") or deployed.stack["CreationTime"]
     yield ok(
@@ -42,9 +43,9 @@ def blocked(deployed):
     yield ok(f"{count} caller{'' if count == 1 else 's'}")
 
 
-@check("alarms", "cloudformation:ListStackResources", "cloudwatch:DescribeAlarms")
+@check("alarms", *ALARMS, "cloudwatch:GetMetricStatistics")
 def alarms(deployed):
-    on = [name for name, alarm in deployed.alarms.items() if alarm["StateValue"] == "ALARM"]
+    on = [name for name, alarm in deployed.alarms.items() if is_on(deployed, alarm)]
     yield ok(f"on: {', '.join(on)}" if on else f"none of {len(deployed.alarms)} is on")
 
 
@@ -65,9 +66,9 @@ def url(deployed):
 LINES = [state, live, minting, key, blocked, alarms, today, url]
 
 
-def status(stack, _):
+def status(environment, _):
     """Print what is live, and its state, on one screen."""
-    deployed = Deployed(stack)
+    deployed = Deployed(environment)
     for line in LINES:
         for result in line.results(deployed):
             print(f"{line.name:<8} {result.text}")

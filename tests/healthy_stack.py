@@ -11,6 +11,7 @@ import functools
 import http.server
 import io
 import json
+import re
 import struct
 import threading
 import types
@@ -288,6 +289,8 @@ class HealthyStack:
                 return self.parameters.get(name) or self.ids.get(name, "" if name in self.parameters else name)
             case {"Fn::Join": [separator, {"Ref": name}]}:
                 return separator.join(self.parameters[name].split(","))
+            case {"Fn::Sub": text}:
+                return re.sub(r"\$\{(\w+)\}", lambda found: self.resolved({"Ref": found[1]}), text)
             case {"Fn::If": [_, then, _]}:
                 return self.resolved(then)
             case dict():

@@ -59,7 +59,7 @@ def visit(browser):
         context = browser.new_context(permissions=list(permissions), **settings)
         contexts.append(context)
         page = context.new_page()
-        page.on("pageerror", lambda error: uncaught.append(error))
+        page.on("pageerror", uncaught.append)
         page.goto(url)
         return page
 
@@ -431,11 +431,16 @@ def test_a_translation_uses_its_own_url_and_has_no_turns(start_demo, visit):
     authorized = {"Authorization": "Bearer sk-test", "Content-Type": "application/json"}
     made = post(f"{openai}/v1/realtime/translations/client_secrets", json.dumps({"session": session}).encode(), authorized)
     secret = json.loads(made[2])
-    token = {"success": True, "value": secret["value"], "expiresAt": secret["expires_at"], "model": session["model"],
-             "callsUrl": f"{openai}/v1/realtime/translations/calls"}
-    offered = json.loads(post(f"{address}/profiles", None, method="GET")[2])
-    offered["profiles"] = {"spanish": {"kind": "translation", "fields": []}}
-    page.route("**/profiles", lambda route: route.fulfill(json=offered))
+    token = {
+        "success": True,
+        "value": secret["value"],
+        "expiresAt": secret["expires_at"],
+        "model": session["model"],
+        "callsUrl": f"{openai}/v1/realtime/translations/calls",
+    }
+    answer = json.loads(post(f"{address}/profiles", None, method="GET")[2])
+    answer["profiles"] = {"spanish": {"kind": "translation", "fields": []}}
+    page.route("**/profiles", lambda route: route.fulfill(json=answer))
     page.route("**/token", lambda route: route.fulfill(json=token))
     page.reload()
     connect(page)
@@ -861,7 +866,7 @@ def script_page(start_demo, visit, origin, tmp_path):
         # No request can reach the real OpenAI.
         page.route("https://**", lambda route: (external.append(route.request.url), route.abort()))
         if intercept:
-            page.route("**/token", lambda route: intercept(route))
+            page.route("**/token", intercept)
         page.add_script_tag(url="/scripts.js", type="module")
         page.external = external
         return page, address, logged, uncaught

@@ -4,6 +4,7 @@ looks at is broken, in the line that says so and with the remedy."""
 import copy
 import datetime
 import json
+import os
 import re
 import sys
 import types
@@ -28,10 +29,10 @@ from healthy_stack import (
 
 from estimate.cost import limit
 from operate import __main__ as operate
+from operate import environment
 from operate.checks import alarms, settings, stack
 from operate.checks.deployed import Deployed
 from operate.doctor import CHECKS
-from operate.stack import Stack
 from operate.status import LINES
 
 
@@ -68,8 +69,9 @@ def healthy(moto, server, answered, monkeypatch):
     }
     server.openai = (200, {"value": "ek_of_the_tests"})
     answered.reset()
-    monkeypatch.setattr("operate.stack.boto3", types.SimpleNamespace(Session=answered.session))
-    for name in ("AWS_PROFILE", "ASK_OPENAI", "TOKEN_URL"):
+    monkeypatch.setattr("operate.account.boto3", types.SimpleNamespace(Session=answered.session))
+    monkeypatch.chdir(ROOT)
+    for name in ("AWS_PROFILE", "ENV", "ASK_OPENAI", "TOKEN_URL"):
         monkeypatch.delenv(name, raising=False)
     for name, value in (NO_ACCOUNT | {"AWS_ENDPOINT_URL": moto, "STACK": NAME}).items():
         monkeypatch.setenv(name, value)
@@ -184,23 +186,16 @@ def works_as_root(healthy, monkeypatch):
 
 
 @fault(
-    "region",
-    "the commands use eu-west-1 with profile default, but AWS_REGION is us-east-1, not eu-west-1.",
-    "AWS_DEFAULT_REGION",
+    "region", "the commands use eu-west-1, but AWS_DEFAULT_REGION is us-east-1, which other tools use", "Set the same Region"
 )
 def another_region_for_other_tools(healthy, monkeypatch):
-    monkeypatch.setenv("AWS_REGION", "us-east-1")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
 
 
-@fault(
-    "region",
-    "region in samconfig.toml is us-east-2, not eu-west-1 and profile in samconfig.toml is work, not default",
-    "AWS_PROFILE",
-)
-def another_region_for_sam(healthy, monkeypatch, tmp_path):
-    config = tmp_path / "samconfig.toml"
-    config.write_text(f'version = 0.1\n[x.deploy.parameters]\nstack_name = "{NAME}"\nregion = "us-east-2"\nprofile = "work"\n')
-    monkeypatch.setattr("operate.checks.identity.SAMCONFIG", config)
+@fault("region", "the commands use eu-west-1, but region in samconfig.toml is us-east-2", "Set the same Region")
+def another_region_in_samconfig(healthy, monkeypatch, tmp_path):
+    (tmp_path / "samconfig.toml").write_text('version = 0.1\n[default.deploy.parameters]\nregion = "us-east-2"\n')
+    monkeypatch.chdir(tmp_path)
 
 
 @fault("stack", "UPDATE_IN_PROGRESS for 61 minutes", "cancel-update-stack --stack-name token-mint")
@@ -588,12 +583,17 @@ def an_alarm_that_is_on(healthy, monkeypatch):
     )
 
 
+@fault("alarms", "NoMintsAlarm has been on since 20", "Ask for one yourself with curl -X POST and the token URL")
+def a_silence(healthy, monkeypatch):
+    name = healthy.ids["NoMintsAlarm"]
+    healthy.client("cloudwatch").set_alarm_state(AlarmName=name, StateValue="INSUFFICIENT_DATA", StateReason="so")
+
+
 @fault("alarms", "ThrottlesAlarm has had no data since 20", "See the check metrics")
 def an_alarm_without_data(healthy, monkeypatch):
     monkeypatch.setattr(alarms, "FIRST_EVALUATION", datetime.timedelta(seconds=-1))
-    state = {"StateValue": "INSUFFICIENT_DATA", "StateReason": "so"}
-    for name in ("ThrottlesAlarm", "LatencyAlarm"):  # the latter is not evaluated below 1,000 samples
-        healthy.client("cloudwatch").set_alarm_state(AlarmName=healthy.ids[name], **state)
+    name = healthy.ids["ThrottlesAlarm"]
+    healthy.client("cloudwatch").set_alarm_state(AlarmName=name, StateValue="INSUFFICIENT_DATA", StateReason="so")
 
 
 @fault(
@@ -646,11 +646,12 @@ def an_alarm_on_a_name_that_does_not_exist(healthy, monkeypatch):
 
 @fault(
     "metrics",
-    "LatencyAlarm watches Latency of AWS/ApiGateway by ApiName=token-mint, and CloudWatch has no such metric",
+    "ThrottlesAlarm watches 5xx of AWS/ApiGateway by ApiName=token-mint, and CloudWatch has no such",
     "correct the alarm",
 )
 def an_alarm_on_a_dimension_that_does_not_exist(healthy, monkeypatch):
-    healthy.set_alarm("LatencyAlarm", Dimensions=[{"Name": "ApiName", "Value": "token-mint"}])
+    of_api = [{"Name": "ApiName", "Value": "token-mint"}]
+    healthy.set_alarm("ThrottlesAlarm", Namespace="AWS/ApiGateway", MetricName="5xx", Dimensions=of_api)
 
 
 @fault(
@@ -771,7 +772,7 @@ def test_without_a_list_of_origins_no_origin_is_foreign(allowed, healthy, run):
 def test_without_an_address_alarms_are_sent_to_nobody(healthy, run):
     healthy.parameters["AlarmEmail"] = ""
     for name in healthy.alarms:
-        healthy.set_alarm(name, AlarmActions=[])
+        healthy.set_alarm(name, AlarmActions=[], InsufficientDataActions=[])
     said = run("doctor")
     assert said.status == 0, said.text
     assert dict(said.having("skip"))["alarm actions"] == "AlarmEmail is empty, so alarms send no e-mail"
@@ -780,6 +781,7 @@ def test_without_an_address_alarms_are_sent_to_nobody(healthy, run):
 def test_without_traffic_no_metric_is_expected(healthy, run):
     healthy.answered.answers["cloudwatch", "GetMetricStatistics"] = {"Datapoints": []}
     healthy.answered.answers["cloudwatch", "ListMetrics"] = {"Metrics": []}
+    a_silence(healthy, None)
     healthy.client("logs").delete_log_stream(logGroupName=LOG, logStreamName="stream")
     said = run("doctor")
     assert said.status == 0, said.text
@@ -821,16 +823,20 @@ def action(service, operation):
     return "apigateway:GET" if service == "apigatewayv2" else f"{service}:{operation}"
 
 
-# Needed for a failed deployment only, for a split only, and by CloudFormation itself for each resource.
-NOT_SEEN = {"cloudformation:DescribeStackEvents", "cloudformation:DescribeStacks", "cloudformation:DetectStackResourceDrift"}
+# Needed for a failed deployment only, by CloudFormation itself for each resource, and for an alarm that is about silence.
+NOT_SEEN = {
+    "cloudformation:DescribeStackEvents",
+    "cloudformation:DetectStackResourceDrift",
+    "cloudwatch:GetMetricStatistics",
+}
 
 
 @pytest.mark.parametrize("checks", [CHECKS, LINES], ids=["doctor", "status"])
 def test_each_check_names_the_actions_that_it_needs(checks, healthy):
-    named = Stack(NAME)
     for check in checks:
+        deployed = Deployed(environment.resolve(os.environ))
         healthy.answered.calls.clear()
-        results = list(check.results(Deployed(named)))
+        results = list(check.results(deployed))
         assert results and all(result.state != "WRONG" for result in results), (check.name, results)
         used = {action(*call) for call in healthy.answered.calls}
         assert used <= set(check.actions) and set(check.actions) - used <= NOT_SEEN, check.name
@@ -862,7 +868,7 @@ def test_an_action_that_is_denied_is_named(healthy, run):
     asking = {check.name: set(check.actions) - stack_itself for check in CHECKS}
     denied = dict(said.having("WRONG"))
     for name, text in denied.items():
-        found = re.match(r"this was not checked: your credentials lack (\S+)\. Allow (\S+), or use another role\.", text)
+        found = re.match(r"not checked: your credentials lack (\S+)\. Allow (\S+), or use another role\.", text)
         assert found and found[1] == found[2] and found[1] in asking[name], (name, text)
     of_secret = {"OpenAI key", "identifier key", "blocked callers", "secret size", "OpenAI"}
     assert set(denied) == {name for name, actions in asking.items() if actions} - of_secret - {"stack"}, said.text
@@ -876,16 +882,20 @@ def test_an_action_that_is_denied_is_named(healthy, run):
         (
             "AccessDenied",
             "User: arn:x is not authorized to perform: kms:Decrypt on resource: y",
-            "your credentials lack kms:Decrypt.",
+            ": your credentials lack kms:Decrypt.",
         ),
-        ("ExpiredTokenException", "expired", "AWS does not accept your credentials (ExpiredTokenException). Renew them"),
-        ("ThrottlingException", "Rate exceeded", "AWS answered ThrottlingException to GetAlias: Rate exceeded. Run it again"),
+        ("ExpiredTokenException", "expired", ". The AWS credentials have expired. Sign in again"),
+        (
+            "ThrottlingException",
+            "Rate exceeded",
+            ". AWS received too many requests (GetAlias). Run the command again in a minute.",
+        ),
     ],
 )
 def test_other_errors_of_aws_are_lines_too(code, message, line, healthy, run):
     healthy.answered.refuse("lambda", "GetAlias", code, message)
     said = run("doctor")
-    assert f"this was not checked: {line}" in dict(said.having("WRONG"))["live version"] and said.status == 1
+    assert f"not checked{line}" in dict(said.having("WRONG"))["live version"] and said.status == 1
 
 
 def test_a_bug_in_a_check_is_a_line_too(healthy, run):
@@ -916,7 +926,7 @@ def test_a_connection_that_fails_is_a_line_too(healthy, run, monkeypatch):
     monkeypatch.setenv("AWS_ENDPOINT_URL_DYNAMODB", "http://127.0.0.1:1")
     said = run("doctor")
     [(name, text)] = said.having("WRONG")
-    assert name == "quota table" and "Could not connect to the endpoint URL" in text and "Check the network" in text
+    assert name == "quota table" and "not checked. AWS could not be reached. Check the network" in text
 
 
 def test_the_seconds_of_a_mint_are_those_of_the_capacity_model():

@@ -16,13 +16,14 @@ SCRIPTS = [
     ROOT / "operate/sam-local",
     ROOT / "requirements/lock",
     ROOT / "infra/buildspec.yml",
+    ROOT / "infra/deploy-newest",
     *(ROOT / ".ci").iterdir(),
 ]
 NODE = [ROOT / "bench/peers/node", ROOT / "tests/node"]
 COMMANDS = [
     line
     for script in SCRIPTS
-    for line in script.read_text().replace("\\\n", " ").splitlines()
+    for line in re.sub(r" ## .*", "", script.read_text()).replace("\\\n", " ").splitlines()
     if not line.lstrip().startswith("#")
 ]
 

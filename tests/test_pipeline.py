@@ -1,10 +1,11 @@
 """The pipeline: its template is valid, its roles are narrow, and its buildspec runs in the right order.
 
-Not covered, because these exist only in AWS: CodeBuild's image and its packages, the cache, the webhook, the connection to
-the Git host, and whether the roles' permissions are enough for a deployment.
+Not covered, because these exist only in AWS: CodeBuild's image and its packages, the cache, the webhook, and the connection
+to the Git host. test_roles.py derives the permissions that a deployment needs.
 """
 
 import fnmatch
+import functools
 import os
 import re
 import shlex
@@ -14,7 +15,7 @@ import sys
 
 import pytest
 import yaml
-from conftest import NO_AWS_ACCOUNT, ROOT
+from conftest import NO_AWS_ACCOUNT, ROOT, TOOLCHAIN
 from samtranslator.yaml_helper import yaml_parse
 
 TEMPLATE = ROOT / "infra/pipeline.yaml"
@@ -35,6 +36,7 @@ def test_cfn_lint_reports_no_findings():
     assert linted.returncode == 0, linted.stdout + linted.stderr
 
 
+@functools.cache
 def resources():
     return yaml_parse(TEMPLATE.read_text())["Resources"]
 
@@ -117,22 +119,6 @@ def test_no_role_reads_or_changes_a_count(role):
 
 
 @pytest.mark.parametrize("role", ROLES)
-def test_no_role_grants_a_permission(role):
-    """Of IAM's actions, only those that read, pass or remove roles and policies."""
-    of_iam = {action for action in actions(role) if action.startswith(("iam:", "sts:"))}
-    assert of_iam <= {
-        "iam:DeleteRole",
-        "iam:DeleteRolePolicy",
-        "iam:DetachRolePolicy",
-        "iam:GetRole",
-        "iam:GetRolePolicy",
-        "iam:ListAttachedRolePolicies",
-        "iam:ListRolePolicies",
-        "iam:PassRole",
-    }
-
-
-@pytest.mark.parametrize("role", ROLES)
 def test_a_role_is_passed_to_one_service_only(role):
     passing = [statement for statement in statements(role) if "iam:PassRole" in listed(statement["Action"])]
     assert passing
@@ -179,7 +165,7 @@ NAMES = {
     "AWS::Serverless::Application": ("cloudformation:UpdateStack", "cloudformation:{}:stack/{}-{}-1A2B/1-2-3"),
     "AWS::Logs::LogGroup": ("logs:PutRetentionPolicy", "logs:{}:log-group:{}-{}-1A2B"),
     "AWS::CloudWatch::Alarm": ("cloudwatch:PutMetricAlarm", "cloudwatch:{}:alarm:{}-{}-1A2B"),
-    "AWS::SNS::Topic": ("sns:SetTopicAttributes", "sns:{}:{}-{}-1A2B"),
+    "AWS::SNS::Topic": ("sns:Subscribe", "sns:{}:{}-{}-1A2B"),
     "AWS::DynamoDB::Table": ("dynamodb:UpdateTable", "dynamodb:{}:table/{}-{}-1A2B"),
 }
 
@@ -289,20 +275,38 @@ def test_only_a_push_to_the_branch_starts_a_build():
 
 # --- the buildspec ----------------------------------------------------------------------------------------------------
 
+DEPLOY = "infra/deploy-newest"
 PHASES = ["install", "pre_build", "build", "post_build"]
 
 # Replaces make: logs its target, variables and folder, and fails for the target in FAILING.
 MAKE = """#!/bin/sh
-echo "$1 stack=$STACK role=$DEPLOY_ROLE_ARN ci=$CI at=$PWD" >>"$CALLS"
+echo "$1 stack=$STACK role=$DEPLOY_ROLE_ARN ci=$CI advisories=$ADVISORIES at=$PWD" >>"$CALLS"
 [ "$1" != "$FAILING" ]
+"""
+
+# Stands in for the AWS CLI: the stack's status is the next line of STATUSES, whose last line stays. A line after the marker
+# `push` is the commit that is pushed before that status is given.
+AWS = f"""#!{sys.executable}
+import os, pathlib, subprocess, sys
+assert sys.argv[1:] == ["cloudformation", "describe-stacks", "--stack-name", "token-mint",
+                        "--query", "Stacks[0].StackStatus", "--output", "text"]
+statuses = pathlib.Path(os.environ["STATUSES"])
+first, *rest = statuses.read_text().splitlines()
+if rest:
+    statuses.write_text("\\n".join(rest))
+status, _, pushed = first.partition(" push ")
+if pushed:
+    subprocess.run(["git", "push", "--quiet", os.environ["CODEBUILD_SOURCE_REPO_URL"], f"{{pushed}}:refs/heads/main"], check=True)
+print(status)
 """
 
 
 class CodeBuild:
     """Runs the buildspec as CodeBuild would: in a clean clone, phase after phase, all in one shell.
 
-    The replacement is the only program on the PATH, so a wrong command has no effect. The clone has the last commit; the
-    buildspec and the Makefile are copied from the working tree, so that changes are tested before they are committed.
+    The only programs on the PATH are replacements, and git with a remote repository of its own, so a wrong command has no
+    effect. The clone has the last commit; the files under test are copied from the working tree, so that changes are tested
+    before they are committed.
 
     A failed command ends its phase. After a failed build phase, post_build still runs; after any other, the build ends
     (docs.aws.amazon.com/codebuild/latest/userguide/view-build-details-phases.html).
@@ -311,36 +315,65 @@ class CodeBuild:
     def __init__(self, folder):
         self.source, self.calls = folder / "source", folder / "calls"
         subprocess.run(["git", "clone", "--quiet", "--no-hardlinks", ROOT, self.source], check=True)
-        for file in (BUILDSPEC, "Makefile"):
+        for file in (BUILDSPEC, DEPLOY, "Makefile"):
             (self.source / file).parent.mkdir(exist_ok=True)
-            shutil.copyfile(ROOT / file, self.source / file)
+            shutil.copy(ROOT / file, self.source / file)
+        self.remote, self.statuses = folder / "remote", folder / "statuses"
+        self.git("init", "--quiet", "--bare", self.remote)
+        self.statuses.write_text("UPDATE_COMPLETE")
         self.spec = yaml.safe_load((self.source / BUILDSPEC).read_text())
         tools = folder / "tools"
         tools.mkdir()
-        (tools / "make").write_text(MAKE)
-        (tools / "make").chmod(0o755)
+        for name, text in {"make": MAKE, "aws": AWS, "sleep": "#!/bin/sh\n"}.items():
+            (tools / name).write_text(text)
+            (tools / name).chmod(0o755)
+        for name in ("bash", "git"):
+            (tools / name).symlink_to(shutil.which(name))
         self.path = str(tools)
+        self.commit = self.git("rev-parse", "HEAD")
+        self.push(self.commit)
 
-    def run(self, failing=""):
+    def git(self, *arguments):
+        ran = subprocess.run(["git", *arguments], cwd=self.source, capture_output=True, text=True, check=True)
+        return ran.stdout.strip()
+
+    def push(self, commit):
+        self.git("push", "--quiet", "--force", self.remote, f"{commit}:refs/heads/main")
+
+    def newer_commit(self):
+        identity = ["-c", "user.name=someone", "-c", "user.email=someone@example.com"]
+        return self.git(*identity, "commit-tree", "HEAD^{tree}", "-p", "HEAD", "-m", "newer")
+
+    def run(self, failing="", **overrides):
         """Runs all phases. Returns whether the build succeeded, and the calls of make."""
         variables = {
             "PATH": self.path,
             "CALLS": str(self.calls),
             "FAILING": failing,
             "STACK": "token-mint",
+            "BRANCH": "main",
             "DEPLOY_ROLE_ARN": "arn:aws:iam::123456789012:role/deploy",
             "CODEBUILD_SRC_DIR": str(self.source),
+            "CODEBUILD_SOURCE_REPO_URL": str(self.remote),
+            "STATUSES": str(self.statuses),
         } | {name: str(value) for name, value in self.spec.get("env", {}).get("variables", {}).items()}
+        variables |= overrides
         self.calls.write_text("")
-        with subprocess.Popen(
-            [shutil.which("bash")],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            cwd=self.source,
-            env=variables,
-            text=True,
-        ) as shell:
+        log = self.calls.with_name("log")
+        with (
+            log.open("w") as output,
+            subprocess.Popen(
+                [shutil.which("bash")],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=output,
+                cwd=self.source,
+                env=variables,
+                text=True,
+            ) as shell,
+        ):
             succeeded = self.phases(shell)
+        self.said = log.read_text()
         return succeeded, self.calls.read_text().splitlines()
 
     def phases(self, shell):
@@ -365,7 +398,7 @@ def test_a_push_is_tested_built_and_deployed_in_this_order(codebuild):
     succeeded, calls = codebuild.run()
     assert succeeded
     folder = f"at={codebuild.source}"
-    variables = "stack=token-mint role=arn:aws:iam::123456789012:role/deploy ci=true"
+    variables = "stack=token-mint role=arn:aws:iam::123456789012:role/deploy ci=true advisories=required"
     assert calls == [
         f"{target} {variables} {folder}" for target in ("toolchain", "supply-chain", "lint", "rust-tests", "build", "deploy")
     ]
@@ -384,15 +417,87 @@ def test_a_failed_deployment_fails_the_build(codebuild):
     assert not succeeded and calls[-1].startswith("deploy ")
 
 
+def targets(calls):
+    return [call.split()[0] for call in calls]
+
+
+def test_an_outdated_build_succeeds_without_a_deployment(codebuild):
+    newer = codebuild.newer_commit()
+    codebuild.push(newer)
+    succeeded, calls = codebuild.run()
+    assert succeeded and targets(calls)[-1] == "build"
+    assert f"this build is of {codebuild.commit}, and main is at {newer}." in codebuild.said
+    # A build by hand of an older commit.
+    succeeded, calls = codebuild.run(BRANCH="")
+    assert succeeded and targets(calls)[-1] == "deploy"
+
+
+def test_a_build_of_a_deleted_branch_does_not_deploy(codebuild):
+    succeeded, calls = codebuild.run(BRANCH="gone")
+    assert succeeded and targets(calls)[-1] == "build" and "gone is at no commit" in codebuild.said
+
+
+def test_a_build_that_cannot_ask_the_git_host_fails_without_a_deployment(codebuild):
+    succeeded, calls = codebuild.run(CODEBUILD_SOURCE_REPO_URL=str(codebuild.remote / "missing"))
+    assert not succeeded and targets(calls)[-1] == "build"
+
+
+def test_a_build_waits_for_another_deployment_and_deploys_then(codebuild):
+    codebuild.statuses.write_text("UPDATE_IN_PROGRESS\nUPDATE_COMPLETE_CLEANUP_IN_PROGRESS\nUPDATE_COMPLETE")
+    succeeded, calls = codebuild.run()
+    assert succeeded and targets(calls)[-1] == "deploy"
+    assert codebuild.said.count("Waiting for the end of another deployment: token-mint is in UPDATE_") == 2
+
+
+def test_a_build_that_is_outdated_while_it_waits_does_not_deploy(codebuild):
+    codebuild.statuses.write_text(f"UPDATE_IN_PROGRESS push {codebuild.newer_commit()}\nUPDATE_COMPLETE")
+    succeeded, calls = codebuild.run()
+    assert succeeded and targets(calls)[-1] == "build" and "Not deployed" in codebuild.said
+
+
+def test_the_project_names_the_branch_and_queues_pushes():
+    """With a limit for concurrent builds, CodeBuild would refuse a push instead of queueing it."""
+    project = resources()["Project"]["Properties"]
+    assert {"Name": "BRANCH", "Value": {"Ref": "Branch"}} in project["Environment"]["EnvironmentVariables"]
+    assert "ConcurrentBuildLimit" not in project
+
+
+@pytest.mark.parametrize(
+    "advisories, fetched, status", [("", True, 0), ("", False, 0), ("required", True, 0), ("required", False, 2)]
+)
+def test_the_pipeline_fails_without_the_advisories_and_a_machine_without_network_does_not(
+    tmp_path, advisories, fetched, status
+):
+    for tool in ("deny/bin/cargo-deny", "machete/bin/cargo-machete"):
+        (tmp_path / tool).parent.mkdir(parents=True)
+        (tmp_path / tool).write_text(
+            '#!/bin/sh\ncase "$*" in *"fetch db"*) echo no network >&2; exit "$FETCH";; esac\necho "runs $*"\n'
+        )
+        (tmp_path / tool).chmod(0o755)
+        (tmp_path / tool).parent.with_name("ready").touch()
+    command = ["make", "supply-chain", f"DENY={tmp_path}/deny", f"MACHETE={tmp_path}/machete"]
+    environment = TOOLCHAIN | {"ADVISORIES": advisories, "FETCH": "0" if fetched else "1", "CI": "true"}
+    ran = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert ran.returncode == status, ran.stdout + ran.stderr
+    assert ("check --deny warnings advisories" in ran.stdout) is fetched
+    said = "RustSec's advisories cannot be fetched: no network"
+    assert (said in ran.stdout + ran.stderr) is not fetched and (f"skipped: {said}" in ran.stdout) is (
+        not fetched and status == 0
+    )
+
+
 def test_the_buildspec_uses_only_features_that_this_test_runs(codebuild):
-    """Each command is a target of the Makefile, and the runner above supports every key."""
+    """Each command is a target of the Makefile or the deployment, and the runner above supports every key."""
     spec = codebuild.spec
     assert spec["version"] == 0.2
-    assert set(spec) == {"version", "env", "phases", "cache"} and set(spec["env"]) == {"variables"}
+    assert set(spec) == {"version", "env", "phases", "cache"}
+    assert set(spec["env"]) == {"variables", "git-credential-helper"} and spec["env"]["git-credential-helper"] is True
     targets = re.findall(r"^([a-z][a-z-]*):", (codebuild.source / "Makefile").read_text(), re.MULTILINE)
     for name, phase in spec["phases"].items():
         assert name in PHASES and set(phase) <= {"runtime-versions", "commands"}
         for command in phase["commands"]:
+            if command == DEPLOY:
+                continue
             make, target = command.split()
             assert make == "make" and target in targets, command
 

@@ -34,10 +34,12 @@ def with_nested_stacks(built, aws):
     template = built / "template.yaml"
     original = template.read_text()
     changed = yaml_parse(original)
-    alarm = changed["Resources"]["ApiErrorsAlarm"]["Properties"]
-    errors = next(query["MetricStat"] for query in alarm.pop("Metrics") if query["Id"] == "errors")
-    alarm |= errors["Metric"] | {"Period": errors["Period"], "Statistic": errors["Stat"]}
     resources = changed["Resources"]
+    for name in ("ApiErrorsAlarm", "LatencyAlarm"):
+        alarm = resources[name]["Properties"]
+        watched = [query["MetricStat"] for query in alarm.pop("Metrics") if "MetricStat" in query]
+        one = next(stat for stat in watched if stat["Stat"] in ("Sum", "SampleCount"))
+        alarm.update(one["Metric"], Period=one["Period"], Statistic=one["Stat"])
     queries = [name for name, found in resources.items() if found["Type"] == "AWS::Logs::QueryDefinition"]
     assert len(queries) == 4
     for name in queries:
@@ -64,6 +66,8 @@ class Operator:
 
     def __init__(self, endpoint, simulator, architecture):
         self.environment = TOOLCHAIN | NO_AWS_ACCOUNT | {"AWS_ENDPOINT_URL": endpoint, "CI": "true"}
+        # AWS_REGION alone must be enough for make and for SAM.
+        del self.environment["AWS_DEFAULT_REGION"]
         self.session = boto3.Session("test", "test", region_name="eu-west-1")
         self.endpoint = endpoint
         self.parameters = {
@@ -253,7 +257,7 @@ def test_the_nested_stacks_are_created(with_nested_stacks, simulator, architectu
     ]
     assert [resource["ResourceType"] for resource in made] == ["AWS::CloudWatch::Dashboard"], "no pipeline by default"
     assert all(resource["PhysicalResourceId"] for resource in made)
-    body = operator.client("cloudwatch").get_dashboard(DashboardName="token-mint")["DashboardBody"]
+    body = operator.client("cloudwatch").get_dashboard(DashboardName="token-mint-eu-west-1")["DashboardBody"]
     assert operator.outputs()["FunctionName"] in body and len(json.loads(body)["widgets"]) == 8
     assert len(json.loads(body)["widgets"][0]["properties"]["alarms"]) == 12
 

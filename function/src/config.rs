@@ -1,7 +1,14 @@
 //! Every variable that the function reads: its name, its range, its meaning.
 
 use std::{
-    env, fmt::Display, net::IpAddr, num::NonZeroU32, ops::RangeInclusive, path::PathBuf, str::FromStr, time::Duration,
+    env,
+    fmt::Display,
+    net::{IpAddr, Ipv4Addr},
+    num::NonZeroU32,
+    ops::RangeInclusive,
+    path::PathBuf,
+    str::FromStr,
+    time::Duration,
 };
 
 use openai_realtime::{TOKEN_TTL_SECONDS as TOKEN_TTL_RANGE, VOICES};
@@ -14,46 +21,63 @@ use crate::{
     secret::Source,
 };
 
-// The comment of each variable is its row in docs/parameters.md, which `python3 docs/tables.py` writes.
+/// Declares the names of variables. The comment of each is its row in docs/parameters.md.
+macro_rules! variables {
+    ($($(#[doc = $line:literal])+ $name:ident;)+) => {
+        $($(#[doc = $line])+ const $name: &str = stringify!($name);)+
 
-/// The secret in AWS Secrets Manager, by its ARN or name. It contains
-/// `{"OPENAI_API_KEY": "sk-…", "SAFETY_IDENTIFIER_KEY": "…", "BLOCKED_CALLERS": ["…"]}`, or just the key as plain text.
-const OPENAI_SECRET_ARN: &str = "OPENAI_SECRET_ARN";
-/// The key itself, for runs on your own machine. Read only if `OPENAI_SECRET_ARN` is unset.
-const OPENAI_API_KEY: &str = "OPENAI_API_KEY";
-/// Any server with the same API. `http:` on loopback hosts only.
-const OPENAI_BASE_URL: &str = "OPENAI_BASE_URL";
-/// Replaces the default profile's model. Up to 128 letters, digits and `-_.:/`.
-const MODEL: &str = "MODEL";
-/// Replaces the default profile's voice.
-const VOICE: &str = "VOICE";
-/// How long a token can open a session, in seconds, unless its profile sets less.
-const TOKEN_TTL_SECONDS: &str = "TOKEN_TTL_SECONDS";
-/// How long a fetched key is used before it is read again in the background, in seconds; the old one serves
-/// meanwhile.
-const KEY_TTL_SECONDS: &str = "KEY_TTL_SECONDS";
-/// Exact origins, separated by commas. Empty or `*`: not checked. `make demo` also allows its own page, and with your
-/// own key an empty list allows no other.
-const ALLOWED_ORIGINS: &str = "ALLOWED_ORIGINS";
-/// A DynamoDB table with the key `id`, by its name or ARN. Empty: no quotas.
-const QUOTA_TABLE: &str = "QUOTA_TABLE";
-/// Tokens per caller and minute of the clock. 0: not limited.
-const QUOTA_PER_MINUTE: &str = "QUOTA_PER_MINUTE";
-/// Tokens per caller and day of UTC. 0: not limited.
-const QUOTA_PER_DAY: &str = "QUOTA_PER_DAY";
-/// Tokens for all callers together, per day of UTC. 0: not limited.
-const DAILY_MINT_LIMIT: &str = "DAILY_MINT_LIMIT";
-/// A PEM file with additional trusted roots, for OpenAI and AWS.
-const EXTRA_CA_FILE: &str = "EXTRA_CA_FILE";
-/// `ERROR`, `WARN`, `INFO`, `DEBUG` or `TRACE`. No level shows a secret.
-const LOG_LEVEL: &str = "LOG_LEVEL";
+        #[cfg(test)]
+        const COMMENTS: &[(&str, &[&str])] = &[$(($name, &[$($line),+])),+];
+    };
+}
+
+variables! {
+    /// The secret in AWS Secrets Manager, by its ARN or name. It contains
+    /// `{"OPENAI_API_KEY": "sk-…", "SAFETY_IDENTIFIER_KEY": "…", "BLOCKED_CALLERS": ["…"]}`, or just the key as plain text.
+    OPENAI_SECRET_ARN;
+    /// The key itself, for runs on your own machine. Read only if `OPENAI_SECRET_ARN` is unset.
+    OPENAI_API_KEY;
+    /// Any server with the same API. `http:` on loopback hosts only.
+    OPENAI_BASE_URL;
+    /// Replaces the default profile's model. Up to 128 letters, digits and `-_.:/`.
+    MODEL;
+    /// Replaces the default profile's voice.
+    VOICE;
+    /// How long a token can open a session, in seconds, unless its profile sets less.
+    TOKEN_TTL_SECONDS;
+    /// How long a fetched key is used before it is read again in the background, in seconds; the old one serves
+    /// meanwhile.
+    KEY_TTL_SECONDS;
+    /// Exact origins, separated by commas. Empty or `*`: not checked. `make demo` also allows its own page, and with your
+    /// own key an empty list allows no other.
+    ALLOWED_ORIGINS;
+    /// A DynamoDB table with the key `id`, by its name or ARN. Empty: no quotas.
+    QUOTA_TABLE;
+    /// Tokens per caller and minute of the clock. 0: not limited.
+    QUOTA_PER_MINUTE;
+    /// Tokens per caller and day of UTC. 0: not limited.
+    QUOTA_PER_DAY;
+    /// Tokens for all callers together, per day of UTC. 0: not limited.
+    DAILY_MINT_LIMIT;
+    /// A PEM file with additional trusted roots, for OpenAI and AWS.
+    EXTRA_CA_FILE;
+    /// `ERROR`, `WARN`, `INFO`, `DEBUG` or `TRACE`. No level shows a secret.
+    LOG_LEVEL;
+}
+
 /// Set by Lambda itself, as is `AWS_LAMBDA_RUNTIME_API`.
 const AWS_LAMBDA_FUNCTION_NAME: &str = "AWS_LAMBDA_FUNCTION_NAME";
 const AWS_LAMBDA_RUNTIME_API: &str = "AWS_LAMBDA_RUNTIME_API";
 
-const KEY_TTL_RANGE: RangeInclusive<u64> = 0..=86_400;
-const QUOTA_RANGE: RangeInclusive<u32> = 0..=1_000_000;
-const DAILY_LIMIT_RANGE: RangeInclusive<u32> = 0..=1_000_000_000;
+const DEFAULT_BASE_URL: &str = "https://api.openai.com/v1";
+const DEFAULT_LEVEL: Level = Level::INFO;
+const TOKEN_TTL: Number<u64> =
+    Number { name: TOKEN_TTL_SECONDS, unit: "seconds", range: TOKEN_TTL_RANGE, default: 3_600 };
+const KEY_TTL: Number<u64> = Number { name: KEY_TTL_SECONDS, unit: "seconds", range: 0..=86_400, default: 300 };
+const PER_MINUTE: Number<u32> = Number { name: QUOTA_PER_MINUTE, unit: "tokens", range: 0..=1_000_000, default: 10 };
+const PER_DAY: Number<u32> = Number { name: QUOTA_PER_DAY, unit: "tokens", range: 0..=1_000_000, default: 200 };
+const ALL_CALLERS_PER_DAY: Number<u32> =
+    Number { name: DAILY_MINT_LIMIT, unit: "tokens", range: 0..=1_000_000_000, default: 5_000 };
 /// The rule of the template's `AllowedOrigins`, too. A test of the template keeps the two equal.
 const ORIGINS: &str = "* alone, or a list of origins exactly as browsers send them, separated by commas: http:// or \
                        https://, a host in lower case, and a port if it is not the default; no path and no slash at \
@@ -129,20 +153,15 @@ impl Config {
             base_url: base_url(read(OPENAI_BASE_URL))?,
             model: read(MODEL).map(model).transpose()?,
             voice: read(VOICE).as_deref().map(voice).transpose()?,
-            token_ttl: seconds(TOKEN_TTL_SECONDS, read(TOKEN_TTL_SECONDS), TOKEN_TTL_RANGE, 3_600)?,
-            key_ttl: seconds(KEY_TTL_SECONDS, read(KEY_TTL_SECONDS), KEY_TTL_RANGE, 300)?,
+            token_ttl: Duration::from_secs(TOKEN_TTL.parse(read(TOKEN_TTL.name))?),
+            key_ttl: Duration::from_secs(KEY_TTL.parse(read(KEY_TTL.name))?),
             allowed_origins: origins(read(ALLOWED_ORIGINS).as_deref())?,
             quotas: quotas(
                 read(QUOTA_TABLE),
                 Limits {
-                    per_minute: token_limit(QUOTA_PER_MINUTE, read(QUOTA_PER_MINUTE), QUOTA_RANGE, 10)?,
-                    per_day: token_limit(QUOTA_PER_DAY, read(QUOTA_PER_DAY), QUOTA_RANGE, 200)?,
-                    all_callers_per_day: token_limit(
-                        DAILY_MINT_LIMIT,
-                        read(DAILY_MINT_LIMIT),
-                        DAILY_LIMIT_RANGE,
-                        5_000,
-                    )?,
+                    per_minute: NonZeroU32::new(PER_MINUTE.parse(read(PER_MINUTE.name))?),
+                    per_day: NonZeroU32::new(PER_DAY.parse(read(PER_DAY.name))?),
+                    all_callers_per_day: NonZeroU32::new(ALL_CALLERS_PER_DAY.parse(read(ALL_CALLERS_PER_DAY.name))?),
                 },
             ),
             extra_ca_file: read(EXTRA_CA_FILE).map(PathBuf::from),
@@ -190,8 +209,9 @@ fn base_url(value: Option<String>) -> Result<Url, ConfigError> {
                          (http: on a loopback host only)";
     // The sentence does not quote the value: a URL may contain a password.
     let refuse = |fault: &str| Err(invalid(OPENAI_BASE_URL, fault, RANGE));
-    let text = value.unwrap_or_else(|| "https://api.openai.com/v1".to_owned());
-    let Ok(url) = Url::parse(text.trim_end_matches('/')) else { return refuse("is not a URL") };
+    let text = value.unwrap_or_else(|| DEFAULT_BASE_URL.to_owned());
+    let text = text.trim_end_matches('/');
+    let Ok(url) = Url::parse(text) else { return refuse("is not a URL") };
     // By the URL standard, the host of https:///v1 is v1.
     if text.contains(":///") {
         return refuse("has no host");
@@ -214,7 +234,35 @@ fn base_url(value: Option<String>) -> Result<Url, ConfigError> {
     if url.query().is_some() || url.fragment().is_some() {
         return refuse("has a query or a fragment");
     }
+    if !is_plain_url(text) {
+        return refuse("has a host, port or path in an unusual form");
+    }
     Ok(url)
+}
+
+/// Whether a URL is written as the template's `OpenAIBaseUrl` allows: no form that the URL standard would silently rewrite,
+/// such as `HTTPS:`, `127.1`, `api.example.com.` or a tab.
+fn is_plain_url(text: &str) -> bool {
+    let Some(rest) = text.strip_prefix("https://").or(text.strip_prefix("http://")) else { return false };
+    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    let (host, port) = match authority.strip_prefix("[::1]") {
+        Some(port) => ("localhost", port),
+        None => authority.split_at(authority.find(':').unwrap_or(authority.len())),
+    };
+    let is_name = host.split('.').all(|label| {
+        !label.is_empty() && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
+    });
+    // By the URL standard, a host whose last label is a number is an IPv4 address.
+    let last = host.rsplit('.').next().unwrap_or_default().to_ascii_lowercase();
+    let hexadecimal = last.strip_prefix("0x").is_some_and(|digits| digits.bytes().all(|byte| byte.is_ascii_hexdigit()));
+    let is_address = !(is_number(&last) || hexadecimal) || host.parse::<Ipv4Addr>().is_ok();
+    let is_port = port.is_empty() || port.strip_prefix(':').is_some_and(is_port);
+    let is_path = path.bytes().all(|byte| byte.is_ascii_graphic() && !b"?#@".contains(&byte));
+    is_name && is_address && is_port && is_path
+}
+
+fn is_port(text: &str) -> bool {
+    !text.starts_with('0') && is_number(text) && text.parse::<u16>().is_ok()
 }
 
 fn model(value: String) -> Result<String, ConfigError> {
@@ -229,36 +277,40 @@ fn voice(value: &str) -> Result<Voice, ConfigError> {
     Voice::named(value).ok_or_else(|| invalid(VOICE, quoted_fault(value), format!("one of {}", VOICES.join(", "))))
 }
 
-fn seconds(
+/// A variable whose value is a whole number.
+struct Number<N> {
     name: &'static str,
-    value: Option<String>,
-    range: RangeInclusive<u64>,
-    default: u64,
-) -> Result<Duration, ConfigError> {
-    Ok(Duration::from_secs(whole_number(name, value, range, default, "a whole number of seconds")?))
-}
-
-fn token_limit(
-    name: &'static str,
-    value: Option<String>,
-    range: RangeInclusive<u32>,
-    default: u32,
-) -> Result<Option<NonZeroU32>, ConfigError> {
-    Ok(NonZeroU32::new(whole_number(name, value, range, default, "a whole number of tokens")?))
-}
-
-fn whole_number<N: FromStr + PartialOrd + Display>(
-    name: &'static str,
-    value: Option<String>,
+    unit: &'static str,
     range: RangeInclusive<N>,
     default: N,
-    unit: &str,
-) -> Result<N, ConfigError> {
-    let Some(value) = value else { return Ok(default) };
-    match value.parse() {
-        Ok(number) if range.contains(&number) => Ok(number),
-        _ => Err(invalid(name, quoted_fault(&value), format!("{unit} from {} to {}", range.start(), range.end()))),
+}
+
+impl<N: Copy + FromStr + PartialOrd + Display> Number<N> {
+    fn parse(&self, value: Option<String>) -> Result<N, ConfigError> {
+        let Self { name, unit, range, default } = self;
+        let Some(value) = value else { return Ok(*default) };
+        match next_to(&value) {
+            Some([below, above]) if range.contains(&below) && range.contains(&above) => Ok(above),
+            _ => {
+                let (least, most) = (range.start(), range.end());
+                Err(invalid(name, quoted_fault(&value), format!("a whole number of {unit} from {least} to {most}")))
+            }
+        }
     }
+}
+
+/// The whole numbers next to a number, below and above; twice the same if it is whole.
+///
+/// CloudFormation accepts any spelling of a number for a parameter of type `Number`, such as `1e3`, `60.0` and `0.5`, and
+/// passes it on unchanged. The function rounds a fraction up, because 0 would turn a limit off.
+fn next_to<N: Copy + FromStr>(value: &str) -> Option<[N; 2]> {
+    if let Ok(number) = value.parse() {
+        return Some([number, number]);
+    }
+    let number = value.parse::<f64>().ok().filter(|number| *number >= 0.0)?;
+    // Adding 0 turns -0 into 0.
+    let whole = |number: f64| format!("{:.0}", number + 0.0).parse().ok();
+    Some([whole(number.floor())?, whole(number.ceil())?])
 }
 
 fn quotas(table: Option<String>, limits: Limits) -> Option<QuotaConfig> {
@@ -308,7 +360,7 @@ fn is_origin(entry: &str) -> bool {
         }
     };
     let port = match port.strip_prefix(':') {
-        Some(port) => port != default && !port.starts_with('0') && is_number(port) && port.parse::<u16>().is_ok(),
+        Some(port) => port != default && is_port(port),
         None => port.is_empty(),
     };
     host && port
@@ -332,10 +384,39 @@ fn entry_meant(entry: &str) -> Option<String> {
 }
 
 fn log_level(value: Option<String>) -> Result<Level, ConfigError> {
-    let Some(value) = value else { return Ok(Level::INFO) };
+    let Some(value) = value else { return Ok(DEFAULT_LEVEL) };
     let levels = [Level::ERROR, Level::WARN, Level::INFO, Level::DEBUG, Level::TRACE];
     let level = levels.into_iter().find(|level| level.as_str().eq_ignore_ascii_case(&value));
     level.ok_or_else(|| invalid(LOG_LEVEL, quoted_fault(&value), "ERROR, WARN, INFO, DEBUG or TRACE"))
+}
+
+/// The variables, with their comments, ranges and defaults.
+#[cfg(test)]
+pub(crate) fn describe() -> serde_json::Value {
+    use serde_json::{Value, json};
+
+    fn number<N: Copy + Into<u64>>(number: &Number<N>) -> (&'static str, Value) {
+        let Number { name, range, default, .. } = number;
+        let [least, most, default] = [*range.start(), *range.end(), *default].map(Into::<u64>::into);
+        (name, json!({"range": [least, most], "default": default}))
+    }
+
+    let mut values = std::collections::HashMap::from([
+        number(&TOKEN_TTL),
+        number(&KEY_TTL),
+        number(&PER_MINUTE),
+        number(&PER_DAY),
+        number(&ALL_CALLERS_PER_DAY),
+        (OPENAI_BASE_URL, json!({"range": null, "default": DEFAULT_BASE_URL})),
+        (LOG_LEVEL, json!({"range": null, "default": DEFAULT_LEVEL.as_str()})),
+    ]);
+    let described = COMMENTS.iter().map(|(name, lines)| {
+        let mut value = values.remove(name).unwrap_or(json!({"range": null, "default": null}));
+        value["name"] = (*name).into();
+        value["comment"] = lines.iter().map(|line| line.trim()).collect::<Vec<_>>().join(" ").into();
+        value
+    });
+    described.collect()
 }
 
 #[cfg(test)]
@@ -394,7 +475,7 @@ mod tests {
             sentence("TOKEN_TTL_SECONDS", "9"),
             "TOKEN_TTL_SECONDS is \"9\": expected a whole number of seconds from 10 to 7200"
         );
-        for value in ["7201", "-1", "1h", "3600.5", "99999999999999999999"] {
+        for value in ["7201", "-1", "1h", "9.5", "7200.5", "-0.5", "NaN", "inf", "1e400", "99999999999999999999"] {
             assert!(sentence("TOKEN_TTL_SECONDS", value).contains(value));
         }
         assert!(sentence("KEY_TTL_SECONDS", "86401").contains("0 to 86400"));
@@ -408,25 +489,18 @@ mod tests {
     }
 
     #[test]
-    fn the_template_accepts_the_numbers_that_the_function_accepts() {
-        let template = include_str!("../../template.yaml");
-        for (parameter, name) in [
-            ("TokenTtlSeconds", "TOKEN_TTL_SECONDS"),
-            ("KeyTtlSeconds", "KEY_TTL_SECONDS"),
-            ("QuotaPerMinute", "QUOTA_PER_MINUTE"),
-            ("QuotaPerDay", "QUOTA_PER_DAY"),
-            ("DailyMintLimit", "DAILY_MINT_LIMIT"),
-        ] {
-            let section = template.split(&format!("\n  {parameter}:\n")).nth(1).unwrap();
-            let bound = |which: &str| -> i64 {
-                let line = section.lines().find_map(|line| line.trim().strip_prefix(which)).unwrap();
-                line.trim().parse().unwrap()
-            };
-            let (least, most) = (bound("MinValue:"), bound("MaxValue:"));
-            for (value, taken) in [(least - 1, false), (least, true), (most, true), (most + 1, false)] {
-                assert_eq!(config(&[(name, &value.to_string())]).is_ok(), taken, "{name}={value}");
-            }
+    fn a_number_is_accepted_in_any_spelling_and_rounded_up() {
+        for (value, seconds) in
+            [("60", 60), ("0060", 60), ("+60", 60), ("60.0", 60), ("6e1", 60), ("59.01", 60), ("7199.5", 7200)]
+        {
+            let config = config(&[("TOKEN_TTL_SECONDS", value)]).unwrap();
+            assert_eq!(config.token_ttl, Duration::from_secs(seconds), "{value}");
         }
+        let of = |value| {
+            let config = config(&[("QUOTA_TABLE", "t"), ("QUOTA_PER_DAY", value)]).unwrap();
+            config.quotas.unwrap().limits.per_day.map(NonZeroU32::get)
+        };
+        assert_eq!((of("0.01"), of("0"), of("-0"), of("0.0")), (Some(1), None, None, None));
     }
 
     #[test]
@@ -450,6 +524,17 @@ mod tests {
             "https://api.openai.com/v1?key=hunter2",
             "https://api.openai.com/v1#x",
             "https:///v1",
+            "HTTPS://api.openai.com/v1",
+            "https:\\\\api.openai.com/v1",
+            "https://api.openai.com./v1",
+            "https://api.ope\tnai.com/v1",
+            "https://b\u{fc}cher.example/v1",
+            "https://api.openai.com:0443/v1",
+            "https://[2001:db8::1]/v1",
+            "https://1.2.3.04/v1",
+            "https://127.1/v1",
+            "https://api.openai.com/v1@",
+            "https://api.openai.com/v 1",
         ] {
             let sentence = sentence("OPENAI_BASE_URL", refused);
             assert!(sentence.starts_with("OPENAI_BASE_URL "), "{sentence}");

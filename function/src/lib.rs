@@ -12,6 +12,8 @@ pub mod admission;
 pub mod api;
 pub mod aws;
 pub mod config;
+#[cfg(test)]
+mod description;
 pub mod handler;
 pub mod log;
 pub mod net;

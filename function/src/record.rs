@@ -218,6 +218,28 @@ impl Metadata {
     }
 }
 
+/// The metrics of a record that has all of them: their names, units and dimensions, and whether only quotas cause them.
+#[cfg(test)]
+pub(crate) fn describe() -> serde_json::Value {
+    let second = Some(Duration::from_secs(1));
+    let without_quotas = RequestSummary { attempts: 1, key_age: second, ..RequestSummary::default() };
+    let all = RequestSummary { attempts: 1, key_age: second, quota_time: second, ..RequestSummary::default() };
+    let metrics = |summary: &RequestSummary| {
+        let directives = Metadata::new(summary).cloud_watch_metrics.into_iter();
+        let metrics = directives.flat_map(|Directive { dimensions, metrics, .. }| {
+            metrics.into_iter().map(move |metric| (metric.name, metric.unit, dimensions))
+        });
+        metrics.collect::<Vec<_>>()
+    };
+    let without_quotas = metrics(&without_quotas);
+    let described = metrics(&all).into_iter().map(|metric| {
+        let (name, unit, dimensions) = metric;
+        let quotas_only = !without_quotas.contains(&metric);
+        serde_json::json!({"name": name, "unit": unit, "dimensions": dimensions, "quotas_only": quotas_only})
+    });
+    described.collect()
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::Value;

@@ -17,15 +17,15 @@ PRESENT_WITH = {
 CODE = "Code"
 
 
-@check("alarms", *ALARMS)
+@check("alarms", *ALARMS, "cloudwatch:GetMetricStatistics")
 def states(deployed):
     gone = set(deployed.of_type("AWS::CloudWatch::Alarm")) - set(deployed.alarms)
     faults = [wrong(f"{name} was deleted outside CloudFormation", CREATE_AGAIN) for name in sorted(gone)]
     for name, alarm in deployed.alarms.items():
         since = f"{alarm['StateUpdatedTimestamp']:%Y-%m-%d %H:%M} UTC"
-        if alarm["StateValue"] == "ALARM":
+        if is_on(deployed, alarm):
             faults.append(wrong(f"{name} has been on since {since}", alarm.get("AlarmDescription") or "See the dashboard"))
-        elif alarm["StateValue"] == "INSUFFICIENT_DATA" and is_overdue(alarm):
+        elif is_overdue(alarm):
             faults.append(wrong(f"{name} has had no data since {since}", "See the check metrics"))
         elif not alarm.get("ActionsEnabled", True):
             command = f"aws cloudwatch enable-alarm-actions --alarm-names {alarm['AlarmName']}"
@@ -33,20 +33,32 @@ def states(deployed):
     yield from faults or [ok(f"{len(deployed.alarms)}, none of them on")]
 
 
+def is_on(deployed, alarm):
+    """Whether an alarm asks for attention. One that is about silence has no data then; before the first request, it has none
+    either."""
+    silent = alarm["StateValue"] == "INSUFFICIENT_DATA" and is_about_silence(alarm)
+    return alarm["StateValue"] == "ALARM" or (silent and deployed.last_traffic is not None)
+
+
+def is_about_silence(alarm):
+    return alarm.get("TreatMissingData", "missing") == "missing"
+
+
 def is_overdue(alarm):
-    """Whether an alarm should have a state by now. A percentile of few samples is not evaluated, and has none."""
+    """Whether an alarm that has data at all times should have a state by now."""
     age = datetime.datetime.now(datetime.UTC) - alarm["StateUpdatedTimestamp"]
-    return age > FIRST_EVALUATION and alarm.get("EvaluateLowSampleCountPercentile") != "ignore"
+    return alarm["StateValue"] == "INSUFFICIENT_DATA" and age > FIRST_EVALUATION and not is_about_silence(alarm)
 
 
 @check("alarm actions", *ALARMS, "sns:ListSubscriptionsByTopic")
 def actions(deployed):
-    used = {action for alarm in deployed.alarms.values() for action in alarm.get("AlarmActions", [])}
+    of_alarms = {name: actions_of(alarm) for name, alarm in deployed.alarms.items()}
+    used = set().union(*of_alarms.values())
     if not used and not deployed.parameter("AlarmEmail"):
         yield skip("AlarmEmail is empty, so alarms send no e-mail")
         return
     faults, confirmed = [], []
-    silent = [name for name, alarm in deployed.alarms.items() if not alarm.get("AlarmActions")]
+    silent = [name for name, found in of_alarms.items() if not found]
     if silent:
         remedy = "Restore the alarm's actions in CloudWatch (see drift)"
         faults.append(wrong(f"{', '.join(silent)} has no action, so it sends no e-mail", remedy))
@@ -62,6 +74,11 @@ def actions(deployed):
             faults.append(wrong("the topic of the alarms has no subscription", f"Run `{command}` and confirm it"))
     receivers = f"all alarms are sent to {', '.join(confirmed)}" if confirmed else "all alarms have an action"
     yield from faults or [ok(receivers)]
+
+
+def actions_of(alarm):
+    """The actions of an alarm when it goes off, which is INSUFFICIENT_DATA for one that is about silence."""
+    return {*alarm.get("AlarmActions", []), *(alarm.get("InsufficientDataActions", []) if is_about_silence(alarm) else [])}
 
 
 def subscriptions_of(deployed, topic):

@@ -6,21 +6,12 @@ from typing import NamedTuple
 
 import botocore.exceptions
 
+from operate import account
 from operate.error import CommandError
 
 OK, WRONG, SKIP = "ok", "WRONG", "skip"
 
-DENIED = {"AccessDenied", "AccessDeniedException", "AuthorizationError", "UnauthorizedOperation"}
 GONE = {"NoSuchEntity", "NotFound", "NotFoundException", "ResourceNotFound", "ResourceNotFoundException"}
-EXPIRED = {
-    "ExpiredToken",
-    "ExpiredTokenException",
-    "InvalidClientTokenId",
-    "InvalidSignatureException",
-    "SignatureDoesNotMatch",
-    "UnrecognizedClientException",
-}
-
 # CloudFormation does not notice. A new stack would do, but has another URL.
 CREATE_AGAIN = "Create it again under the same name, as template.yaml describes it: `make deploy` does not"
 
@@ -63,10 +54,12 @@ class Check(NamedTuple):
             yield Result(WRONG, str(error))
         except botocore.exceptions.ClientError as error:
             yield refused(error, self.actions)
-        except (botocore.exceptions.BotoCoreError, OSError) as error:
-            yield wrong(f"this was not checked: {error}", "Check the network and the credentials, then run it again")
+        except botocore.exceptions.BotoCoreError as error:
+            yield Result(WRONG, f"not checked. {account.explanation(error)}")
+        except OSError as error:
+            yield wrong(f"not checked: {error}", "Check the network, then run it again")
         except Exception as error:
-            fault = f"this was not checked, because the check itself failed: {type(error).__name__}: {error}"
+            fault = f"not checked, because the check itself failed: {type(error).__name__}: {error}"
             yield wrong(fault, "Report this line as a bug of Token Mint")
 
 
@@ -77,16 +70,12 @@ def check(name, *actions):
 
 def refused(error, actions):
     """The result of a check that AWS did not answer."""
-    code, message = error.response["Error"].get("Code", ""), error.response["Error"].get("Message", "")
-    if code in DENIED:
+    if is_denied(error):
         action = denied_action(error, actions)
-        return wrong(f"this was not checked: your credentials lack {action}", f"Allow {action}, or use another role")
-    if code in EXPIRED:
-        return wrong(f"this was not checked: AWS does not accept your credentials ({code})", "Renew them, then run it again")
-    if code in GONE:
-        return wrong(f"it was deleted outside CloudFormation. AWS says: {message or code}", CREATE_AGAIN)
-    remedy = "Run it again; if that does not help, see health.aws.amazon.com"
-    return wrong(f"this was not checked: AWS answered {code} to {error.operation_name}: {message}", remedy)
+        return wrong(f"not checked: your credentials lack {action}", f"Allow {action}, or use another role")
+    if is_gone(error):
+        return wrong(f"it was deleted outside CloudFormation. AWS says: {error.response['Error']['Message']}", CREATE_AGAIN)
+    return Result(WRONG, f"not checked. {account.explanation(error)}")
 
 
 def denied_action(error, actions):
@@ -99,7 +88,7 @@ def denied_action(error, actions):
 
 
 def is_denied(error):
-    return error.response["Error"].get("Code") in DENIED
+    return error.response["Error"].get("Code") in account.DENIED
 
 
 def is_gone(error):

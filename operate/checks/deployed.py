@@ -7,7 +7,7 @@ import json
 import botocore.client
 import botocore.exceptions
 
-from operate import secret
+from operate import account, secret, stack
 from operate.checks.check import Missing, is_gone
 from operate.error import CommandError
 from operate.versions import ALIAS
@@ -23,11 +23,13 @@ UNREADABLE = "the secret cannot be read: see secret"
 
 
 class Deployed:
-    def __init__(self, stack):
-        self.name = stack.name
-        self.session = stack.session
-        self.outputs = stack.outputs
-        self.parameters = stack.parameters
+    def __init__(self, environment):
+        self.environment = environment
+        self.name = environment.stack
+        self.session = account.session(environment)
+        self.stack = stack.existing(self.session, self.name)
+        self.outputs = stack.outputs(self.stack)
+        self.parameters = stack.parameters(self.stack)
         # Why the API could not be reached, once a check has tried.
         self.unreachable = None
         self.client = functools.cache(functools.partial(self.session.client, config=PATIENCE))
@@ -50,10 +52,6 @@ class Deployed:
 
     def describe(self, stack):
         return self.client("cloudformation").describe_stacks(StackName=stack)["Stacks"][0]
-
-    @functools.cached_property
-    def stack(self):
-        return self.describe(self.name)
 
     @property
     def is_in_progress(self):

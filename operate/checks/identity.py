@@ -1,12 +1,9 @@
 """Who runs the commands, and where: the identity at AWS, the Region, the profile and the partition."""
 
 import os
-import tomllib
-from pathlib import Path
 
+from operate import environment
 from operate.checks.check import check, ok, wrong
-
-SAMCONFIG = Path(__file__).resolve().parents[2] / "samconfig.toml"
 
 
 @check("identity", "sts:GetCallerIdentity")
@@ -20,28 +17,16 @@ def identity(deployed):
 
 @check("region")
 def region(deployed):
-    """The SAM CLI reads samconfig.toml, and other tools read AWS_REGION: none of them may mean another place."""
-    used, profile = deployed.session.region_name, deployed.session.profile_name
-    partition = deployed.session.get_partition_for_region(used)
-    configured = sam_settings(deployed.name)
+    """Other tools read AWS_DEFAULT_REGION, or samconfig.toml alone: none of them may mean another Region."""
+    used = deployed.session.region_name
     others = {
-        "AWS_REGION": (os.environ.get("AWS_REGION"), used),
-        "region in samconfig.toml": (configured.get("region"), used),
-        "profile in samconfig.toml": (configured.get("profile"), profile),
+        "AWS_DEFAULT_REGION": os.environ.get("AWS_DEFAULT_REGION"),
+        "region in samconfig.toml": environment.read()[deployed.environment.name].get("region"),
     }
-    differing = [f"{name} is {given}, not {here}" for name, (given, here) in others.items() if given not in (None, "", here)]
+    differing = [f"{name} is {given}" for name, given in others.items() if given not in (None, "", used)]
     if differing:
-        remedy = "Export the same Region in AWS_DEFAULT_REGION and AWS_REGION, and the same profile in AWS_PROFILE"
-        yield wrong(f"the commands use {used} with profile {profile}, but {' and '.join(differing)}", remedy)
+        fault = f"the commands use {used}, but {' and '.join(differing)}, which other tools use"
+        yield wrong(fault, "Set the same Region in each, or in neither of them")
     else:
-        yield ok(f"{used}, profile {profile}, partition {partition}")
-
-
-def sam_settings(stack):
-    """The deployment settings of samconfig.toml for the stack with this name."""
-    environments = tomllib.loads(SAMCONFIG.read_text()).values() if SAMCONFIG.exists() else []
-    for environment in environments:
-        settings = environment.get("deploy", {}).get("parameters", {}) if isinstance(environment, dict) else {}
-        if settings.get("stack_name") == stack:
-            return settings
-    return {}
+        partition = deployed.session.get_partition_for_region(used)
+        yield ok(f"{used}, profile {deployed.session.profile_name}, partition {partition}")

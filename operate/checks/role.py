@@ -21,7 +21,6 @@ def needs(deployed):
     "role",
     "lambda:GetAlias",
     "lambda:GetFunction",
-    "cloudformation:DescribeStacks",
     "cloudformation:ListStackResources",
     "secretsmanager:DescribeSecret",
     SIMULATE,

@@ -44,7 +44,7 @@ REPORTED_ELSEWHERE = {
 }
 
 
-@check("stack", "cloudformation:DescribeStacks", "cloudformation:DescribeStackEvents")
+@check("stack", "cloudformation:DescribeStackEvents")
 def state(deployed):
     yield judged(deployed, deployed.stack)
 
@@ -98,7 +98,6 @@ def first_failure(deployed, stack):
 
 @check(
     "drift",
-    "cloudformation:DescribeStacks",
     "cloudformation:ListStackResources",
     "cloudformation:DetectStackDrift",
     "cloudformation:DetectStackResourceDrift",

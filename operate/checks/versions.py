@@ -30,7 +30,6 @@ def code(version):
     "live version",
     "lambda:GetAlias",
     "lambda:GetFunction",
-    "cloudformation:DescribeStacks",
     "cloudformation:ListStackResources",
 )
 def live(deployed):

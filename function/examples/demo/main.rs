@@ -116,7 +116,7 @@ async fn start_simulator(config: &mut Config) -> Result<Option<Simulator>, Box<d
     Ok(Some(simulator))
 }
 
-/// Why the demo cannot listen on the port, and what to run instead.
+/// The error message for a port that the demo cannot listen on, with a remedy.
 fn listen_error(port: u16, error: &io::Error) -> String {
     let other = if port == 8090 { 8091 } else { 8090 };
     match error.kind() {

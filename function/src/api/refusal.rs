@@ -255,3 +255,70 @@ fn quota_sentence(status: &QuotaStatus) -> String {
     let limits = limits.collect::<Vec<_>>().join(" and ");
     format!("The limit is {limits}; the next token is available in {} s", status.retry_after().as_secs())
 }
+
+/// The status and code of each refusal, sorted.
+#[cfg(test)]
+pub(crate) fn describe() -> serde_json::Value {
+    use crate::{
+        admission::quota::QuotaError::{DailyLimit, Exceeded, Unavailable as TableUnavailable},
+        aws::dynamodb::TableError,
+        openai::{ErrorCode, OpenAiError as OpenAi},
+        profile::InvalidRequest,
+    };
+
+    // A new kind of refusal does not compile until it is in both lists.
+    let known = |refusal: &Refusal| match refusal {
+        Refusal::NoRequest | Refusal::NotFound | Refusal::MethodNotAllowed => {}
+        Refusal::Admission(error) => match error {
+            AdmissionError::InvalidRequest(_)
+            | AdmissionError::OriginNotAllowed
+            | AdmissionError::BodyTooLarge
+            | AdmissionError::CallerBlocked
+            | AdmissionError::Secret(_)
+            | AdmissionError::SecretTooLate
+            | AdmissionError::Quota(Exceeded(_) | DailyLimit { .. } | TableUnavailable(_)) => {}
+        },
+        Refusal::OpenAi(
+            OpenAi::RejectedKey { .. }
+            | OpenAi::RejectedSession { .. }
+            | OpenAi::OutOfQuota
+            | OpenAi::Busy { .. }
+            | OpenAi::Unavailable { .. }
+            | OpenAi::Timeout
+            | OpenAi::InvalidAnswer(_),
+        ) => {}
+    };
+    let (status, code) = (StatusCode::BAD_REQUEST, ErrorCode::default());
+    let retry_after = Duration::ZERO;
+    let admission = [
+        AdmissionError::InvalidRequest(InvalidRequest::NotJson),
+        AdmissionError::OriginNotAllowed,
+        AdmissionError::BodyTooLarge,
+        AdmissionError::CallerBlocked,
+        AdmissionError::Quota(Exceeded(QuotaStatus::default())),
+        AdmissionError::Quota(DailyLimit { retry_after }),
+        AdmissionError::Quota(TableUnavailable(TableError::Timeout)),
+        AdmissionError::SecretTooLate,
+    ];
+    let openai = [
+        OpenAi::RejectedKey { status, code: code.clone() },
+        OpenAi::RejectedSession { status, code },
+        OpenAi::OutOfQuota,
+        OpenAi::Busy { retry_after: None },
+        OpenAi::Unavailable { status: None, retry_after: None, source: None },
+        OpenAi::Timeout,
+        OpenAi::InvalidAnswer(""),
+    ];
+    let refusals = [Refusal::NoRequest, Refusal::NotFound, Refusal::MethodNotAllowed].into_iter();
+    let refusals = refusals.chain(admission.map(Refusal::Admission)).chain(openai.map(Refusal::OpenAi));
+    let mut described: Vec<_> = refusals
+        .inspect(known)
+        .map(|refusal| {
+            let Row { status, code, .. } = refusal.row();
+            (status.as_u16(), code)
+        })
+        .collect();
+    described.sort_unstable();
+    described.dedup();
+    described.into_iter().map(|(status, code)| serde_json::json!({"status": status, "code": code})).collect()
+}

@@ -345,6 +345,12 @@ impl fmt::Display for Code {
     }
 }
 
+/// The retries of an update that DynamoDB refused.
+#[cfg(test)]
+pub(crate) fn describe_retries() -> serde_json::Value {
+    crate::net::retry::describe(POLICY, |_| (Duration::ZERO, LONGEST_PAUSE))
+}
+
 #[cfg(test)]
 mod tests {
     use aws_config::{BehaviorVersion, Region};

@@ -79,11 +79,28 @@ impl Retries {
     }
 }
 
-/// A pause that doubles with each try. Each is a random half to whole of that, so that instances that failed together do
-/// not retry together.
+/// A random pause within [`backoff_bounds`], so that instances that failed together do not retry together.
 pub fn backoff(first: Duration, tries: u32) -> Duration {
-    let whole = first.saturating_mul(2_u32.saturating_pow(tries.saturating_sub(1)));
-    whole.mul_f64(0.5 + 0.5 * fastrand::f64())
+    let (least, most) = backoff_bounds(first, tries);
+    least.saturating_add(most.saturating_sub(least).mul_f64(fastrand::f64()))
+}
+
+/// The shortest and the longest pause after that many tries. Both double with each try.
+pub fn backoff_bounds(first: Duration, tries: u32) -> (Duration, Duration) {
+    let most = first.saturating_mul(2_u32.saturating_pow(tries.saturating_sub(1)));
+    (most.mul_f64(0.5), most)
+}
+
+/// A policy, with the shortest and the longest pause after each try but the last, in seconds.
+#[cfg(test)]
+pub(crate) fn describe(policy: Policy, bounds: impl Fn(u32) -> (Duration, Duration)) -> serde_json::Value {
+    let pauses: Vec<_> = (1..policy.max_tries)
+        .map(|tries| {
+            let (least, most) = bounds(tries);
+            [least.as_secs_f64(), most.as_secs_f64()]
+        })
+        .collect();
+    serde_json::json!({"max_tries": policy.max_tries, "pauses": pauses})
 }
 
 #[cfg(test)]

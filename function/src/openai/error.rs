@@ -11,6 +11,12 @@ use crate::net::retry::{self, Retryable};
 /// The pause before the second try; see [`retry::backoff`].
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 
+/// The bounds of the pause after that many tries, if OpenAI sends no `Retry-After`.
+#[cfg(test)]
+pub(super) fn pause_bounds(tries: u32) -> (Duration, Duration) {
+    retry::backoff_bounds(FIRST_PAUSE, tries)
+}
+
 /// The longest accepted `Retry-After`.
 const DAY: Duration = Duration::from_secs(86_400);
 

@@ -246,6 +246,12 @@ async fn read_body(response: &mut reqwest::Response) -> Result<Option<Vec<u8>>, 
     Ok(Some(body))
 }
 
+/// The retries of a mint.
+#[cfg(test)]
+pub(crate) fn describe_retries() -> serde_json::Value {
+    crate::net::retry::describe(POLICY, error::pause_bounds)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -99,7 +99,7 @@ const CALL_ENDS = {
   ],
   calls_400: [
     'OpenAI rejected the call',
-    'It reported an error in the offer or in the session.',
+    'It reported an error in the SDP offer or in the session.',
     'Check the profile in function/profiles.json.',
   ],
   calls_401: [

@@ -1,0 +1,15 @@
+"""The function's own description of its variables, refusals, metrics and retries: function/description.json.
+
+A test of the function writes the file and fails when it is out of date.
+"""
+
+import json
+
+from estimate.template import ROOT
+
+DESCRIPTION = json.loads((ROOT / "function/description.json").read_text())
+VARIABLES = {variable["name"]: variable for variable in DESCRIPTION["variables"]}
+REFUSALS = {(refusal["status"], refusal["code"]) for refusal in DESCRIPTION["refusals"]}
+CODES = {code for _, code in REFUSALS}
+METRICS = DESCRIPTION["metrics"]
+RETRIES = DESCRIPTION["retries"]

@@ -1,0 +1,507 @@
+"""The operator's commands, without a deployment: against a small stack in ministack, or without AWS."""
+
+import concurrent.futures
+import json
+import os
+import random
+import re
+import shutil
+import subprocess
+import sys
+import types
+
+import boto3
+import botocore.exceptions
+import pytest
+from botocore.stub import Stubber
+from conftest import NO_AWS_ACCOUNT, ROOT, TOOLCHAIN
+
+from operate import account, environment, sam, secret, stack
+from operate.error import CommandError
+
+KEY = "sk-proj-0123456789-of-the-tests"
+SAMCONFIG = (ROOT / "samconfig.toml").read_text()
+CREDENTIALS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
+
+# A stack with the outputs and parameters that the commands read, and only the secret as a resource.
+TEMPLATE = {
+    "Parameters": {"KeyTtlSeconds": {"Type": "Number", "Default": 300}, "AuthIssuer": {"Type": "String", "Default": ""},
+                   "OpenAIBaseUrl": {"Type": "String", "Default": "https://api.openai.com/v1"},
+                   "Architecture": {"Type": "String", "Default": "arm64"}},
+    "Resources": {"Secret": {"Type": "AWS::SecretsManager::Secret", "Properties": {"Name": "secret", "SecretString": "{}"}}},
+    "Outputs": {"SecretArn": {"Value": {"Ref": "Secret"}}, "FunctionName": {"Value": "deleted-function"}},
+}  # fmt: skip
+
+
+class Operator:
+    """Runs the commands on a small stack, in a folder with a samconfig.toml."""
+
+    def __init__(self, endpoint, session, folder):
+        self.folder, self.session, self.endpoint = folder, session, endpoint
+        (folder / "samconfig.toml").write_text(SAMCONFIG)
+        self.variables = (
+            TOOLCHAIN | CREDENTIALS | {"AWS_ENDPOINT_URL": endpoint, "AWS_REGION": "eu-west-1", "PYTHONPATH": str(ROOT)}
+        )
+        cloudformation = self.client("cloudformation")
+        cloudformation.create_stack(StackName="token-mint", TemplateBody=json.dumps(TEMPLATE))
+        cloudformation.get_waiter("stack_create_complete").wait(StackName="token-mint", WaiterConfig={"Delay": 1})
+        self.set_secret({"OPENAI_API_KEY": "old", "SAFETY_IDENTIFIER_KEY": "random"})
+
+    def client(self, service):
+        return self.session.client(service, endpoint_url=self.endpoint)
+
+    def run(self, *words, package=ROOT, stdin="", **variables):
+        variables = self.variables | {"PYTHONPATH": str(package)} | variables
+        return subprocess.run(
+            [sys.executable, "-m", "operate", *words],
+            input=stdin, capture_output=True, text=True, timeout=120, cwd=self.folder,
+            env={name: value for name, value in variables.items() if value is not None},
+        )  # fmt: skip
+
+    def fails(self, *words, **more):
+        """Runs a command that must end with a message, which is returned on one line."""
+        ran = self.run(*words, **more)
+        assert ran.returncode == 1 and not ran.stdout and "Traceback" not in ran.stderr, ran
+        return " ".join(ran.stderr.split())
+
+    def secret(self):
+        return json.loads(self.client("secretsmanager").get_secret_value(SecretId="secret")["SecretString"])
+
+    def set_secret(self, fields):
+        self.client("secretsmanager").put_secret_value(SecretId="secret", SecretString=json.dumps(fields))
+
+    def labels(self):
+        """The labels of all versions of the secret."""
+        versions = self.client("secretsmanager").describe_secret(SecretId="secret")["VersionIdsToStages"]
+        return sorted(label for labels in versions.values() for label in labels)
+
+
+@pytest.fixture
+def operator(aws, tmp_path):
+    return Operator(*aws, tmp_path)
+
+
+# --- the secret -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def machines(tmp_path):
+    """Copies of the package, one for each of several machines. Commands of one copy wait for each other; those of two do not."""
+
+    def machines(number):
+        folders = [tmp_path / f"machine-{each}" for each in range(number)]
+        for folder in folders:
+            shutil.copytree(ROOT / "operate", folder / "operate", ignore=shutil.ignore_patterns("__pycache__"))
+        return folders
+
+    return machines
+
+
+def test_concurrent_blocks_from_different_machines_are_all_stored(operator, machines):
+    identifiers = [f"{number:064x}" for number in range(20)]
+    with concurrent.futures.ThreadPoolExecutor(20) as pool:
+        ran = list(
+            pool.map(
+                lambda identifier, package: operator.run("block", CALLER=identifier, package=package), identifiers, machines(20)
+            )
+        )
+    assert [one.returncode for one in ran] == [0] * 20, ran
+    assert sorted(operator.secret()["BLOCKED_CALLERS"]) == identifiers
+    assert operator.labels() == ["AWSCURRENT", "AWSPREVIOUS"], "the temporary labels are removed"
+
+
+def test_concurrent_commands_of_one_checkout_create_one_version_each(operator):
+    def count():
+        listed = operator.client("secretsmanager").list_secret_version_ids(SecretId="secret", IncludeDeprecated=True)
+        return len(listed["Versions"])
+
+    before = count()
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        ran = list(pool.map(lambda number: operator.run("block", CALLER=f"{number:064x}"), range(8)))
+    assert [one.returncode for one in ran] == [0] * 8, ran
+    assert count() - before == 8
+
+
+def test_a_key_stored_beside_a_block_is_kept(operator, machines):
+    one, other = machines(2)
+    for number in range(6):
+        operator.set_secret({"OPENAI_API_KEY": "old", "SAFETY_IDENTIFIER_KEY": "random"})
+        key, identifier = f"{KEY}-{number}", f"{number:064x}"
+        with concurrent.futures.ThreadPoolExecutor(2) as pool:
+            stored = pool.submit(operator.run, "key", "--unchecked", stdin=key, package=one)
+            blocked = pool.submit(operator.run, "block", CALLER=identifier, package=other)
+        assert (stored.result().returncode, blocked.result().returncode) == (0, 0)
+        fields = operator.secret()
+        assert (fields["OPENAI_API_KEY"], fields["BLOCKED_CALLERS"]) == (key, [identifier])
+
+
+class Secrets:
+    """A Secrets Manager that changes the secret at chosen moments, as another command would."""
+
+    def __init__(self, fields):
+        self.versions, self.labels = {}, {}
+        self.fields = fields
+        self.before_move = self.after_move = lambda: None
+        self.set(fields)
+
+    def set(self, fields):
+        """Another command's change."""
+        version = str(random.random())
+        self.versions[version] = json.dumps(fields)
+        self.move(version)
+
+    def move(self, version):
+        if "AWSCURRENT" in self.labels:
+            self.labels["AWSPREVIOUS"] = self.labels["AWSCURRENT"]
+        self.labels["AWSCURRENT"] = version
+
+    def current(self):
+        return json.loads(self.versions[self.labels["AWSCURRENT"]])
+
+    def get_secret_value(self, SecretId, VersionId=None):
+        version = VersionId or self.labels["AWSCURRENT"]
+        labels = [label for label, at in self.labels.items() if at == version]
+        return {"VersionId": version, "SecretString": self.versions[version], "VersionStages": labels}
+
+    def put_secret_value(self, SecretId, ClientRequestToken, SecretString, VersionStages):
+        self.versions[ClientRequestToken] = SecretString
+        self.labels |= dict.fromkeys(VersionStages, ClientRequestToken)
+
+    def update_secret_version_stage(self, SecretId, VersionStage, RemoveFromVersionId, MoveToVersionId=None):
+        if VersionStage == "AWSCURRENT":
+            before, self.before_move = self.before_move, lambda: None
+            before()
+        if self.labels.get(VersionStage) != RemoveFromVersionId:
+            raise refusal("UpdateSecretVersionStage", "InvalidParameterException", "The label is attached to another version.")
+        if MoveToVersionId:
+            self.move(MoveToVersionId)
+            after, self.after_move = self.after_move, lambda: None
+            after()
+        else:
+            del self.labels[VersionStage]
+
+
+def refusal(operation, code, message="Reason."):
+    return botocore.exceptions.ClientError({"Error": {"Code": code, "Message": message}}, operation)
+
+
+def test_a_change_is_applied_again_if_the_secret_changes_before_it_is_stored(monkeypatch):
+    monkeypatch.setattr(secret.time, "sleep", lambda _: None)
+    secrets = Secrets({"n": 1})
+    secrets.before_move = lambda: secrets.set({"n": 1, "other": "kept"})
+    of = types.SimpleNamespace(secrets=secrets, secret="arn")
+    before, after = secret.change(of, lambda fields: fields | {"n": fields["n"] + 1})
+    assert (before, after) == ({"n": 1, "other": "kept"}, {"n": 2, "other": "kept"}) and secrets.current() == after
+    assert set(secrets.labels) == {"AWSCURRENT", "AWSPREVIOUS"}
+
+
+@pytest.mark.parametrize("changed_again", [False, True])
+def test_a_change_whose_answer_was_lost_is_not_applied_twice(monkeypatch, changed_again):
+    secrets = Secrets({"n": 1})
+
+    def repeat():
+        """The SDK sends the request again, and AWS refuses the repetition."""
+        if changed_again:
+            secrets.set(secrets.current() | {"other": "kept"})
+        raise refusal("UpdateSecretVersionStage", "InvalidParameterException")
+
+    secrets.after_move = repeat
+    of = types.SimpleNamespace(secrets=secrets, secret="arn")
+    secret.change(of, lambda fields: fields | {"n": fields["n"] + 1})
+    assert secrets.current()["n"] == 2 and ("other" in secrets.current()) is changed_again
+
+
+def test_a_secret_that_never_stops_changing_ends_the_command(monkeypatch):
+    monkeypatch.setattr(secret.time, "sleep", lambda _: None)
+    monkeypatch.setattr(secret, "RETRY_SECONDS", 0)
+    secrets = Secrets({})
+    monkeypatch.setattr(
+        secrets, "update_secret_version_stage", lambda **_: (_ for _ in ()).throw(refusal("U", "InvalidParameterException"))
+    )
+    with pytest.raises(CommandError, match=r"Nothing was changed\. Run the command again\."):
+        secret.change(types.SimpleNamespace(secrets=secrets, secret="arn"), lambda fields: fields)
+
+
+def test_the_quota_of_versions_is_explained(monkeypatch):
+    secrets = Secrets({})
+    monkeypatch.setattr(secrets, "put_secret_value", lambda **_: (_ for _ in ()).throw(refusal("P", "LimitExceededException")))
+    with pytest.raises(CommandError, match="about 100 in 24 hours"):
+        secret.change(types.SimpleNamespace(secrets=secrets, secret="arn"), lambda fields: fields)
+
+
+# --- the environment, the Region and the credentials ------------------------------------------------------------------
+
+GUIDED = """
+version = 0.1
+[default.deploy.parameters]
+stack_name = "token-mint"
+parameter_overrides = "Architecture=arm64"
+[default.global.parameters]
+region = "eu-central-1"
+[prod.deploy.parameters]
+stack_name = "token-mint-prod"
+region = "eu-north-1"
+profile = "prod"
+[other.build.parameters]
+"""
+
+
+@pytest.fixture
+def guided(tmp_path, monkeypatch):
+    """A folder with the samconfig.toml of a guided deployment."""
+    (tmp_path / "samconfig.toml").write_text(GUIDED)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("variables", "region"),
+    [
+        ({}, "eu-central-1"),
+        ({"ENV": "prod"}, "eu-north-1"),
+        ({"AWS_DEFAULT_REGION": "us-east-1"}, "us-east-1"),
+        ({"AWS_REGION": "us-east-2"}, "us-east-2"),
+        ({"AWS_REGION": "us-east-2", "AWS_DEFAULT_REGION": "us-east-2", "ENV": "prod"}, "us-east-2"),
+    ],
+)
+def test_the_region_comes_from_the_variables_or_from_samconfig(guided, variables, region, capsys):
+    assert environment.resolve(variables).region == region
+    assert capsys.readouterr() == ("", "")
+
+
+def test_two_regions_that_differ_are_reported(guided, capsys):
+    assert environment.resolve({"AWS_REGION": "us-east-2", "AWS_DEFAULT_REGION": "us-east-1"}).region == "us-east-2"
+    assert "AWS_REGION=us-east-2 and AWS_DEFAULT_REGION=us-east-1 differ. AWS_REGION is used." in capsys.readouterr().err
+
+
+def test_stack_and_profile_come_from_the_variables_or_from_samconfig(guided):
+    assert environment.resolve({}).stack == "token-mint"
+    assert environment.resolve({"ENV": "prod"}).stack == "token-mint-prod"
+    assert environment.resolve({"ENV": "other", "STACK": "third"}).stack == "third"
+    assert environment.resolve({}).profile is None, "the SDK reads AWS_PROFILE itself"
+    assert environment.resolve({"AWS_PROFILE": "mine"}).profile is None
+    assert environment.resolve({"ENV": "prod"}).profile == "prod"
+    assert environment.resolve({"ENV": "prod", "AWS_PROFILE": "mine"}).profile == "mine"
+    assert environment.resolve({}).parameters == "Architecture=arm64"
+
+
+@pytest.mark.parametrize(
+    ("variables", "message"),
+    [
+        ({"ENV": "typo"}, "samconfig.toml has no environment 'typo'. Set ENV to one of: default, other, prod."),
+        ({"ENV": ""}, "samconfig.toml has no environment ''. Set ENV to one of: default, other, prod."),
+        ({"STACK": ""}, "STACK is empty."),
+        ({"ENV": "other"}, "samconfig.toml has no stack_name in [other.deploy.parameters]."),
+        ({"STACK": "--no-prompts"}, "'--no-prompts' cannot be the name of a stack"),
+        ({"STACK": "1st"}, "cannot be the name of a stack"),
+        ({"STACK": "a" * 129}, "at most 128 letters, digits and hyphens"),
+    ],
+)
+def test_a_wrong_environment_or_stack_is_refused(guided, variables, message):
+    with pytest.raises(CommandError, match=re.escape(message)):
+        environment.resolve(variables)
+
+
+def test_a_broken_samconfig_is_named(guided):
+    (guided / "samconfig.toml").write_text("version = ")
+    with pytest.raises(CommandError, match=r"samconfig\.toml is not valid TOML"):
+        environment.resolve({})
+    (guided / "samconfig.toml").unlink()
+    with pytest.raises(CommandError, match="Run make in the folder of the project"):
+        environment.resolve({})
+
+
+@pytest.mark.parametrize("target", re.findall(r"^([a-z-]+):.* environment ", (ROOT / "Makefile").read_text(), re.MULTILINE))
+@pytest.mark.parametrize(("wrong", "message"), [("ENV=typo", "one of: default, prod."), ("STACK=", "STACK is empty")])
+def test_make_refuses_a_wrong_environment_before_it_starts_a_step(target, wrong, message):
+    # With the missing environment of tools, each target would begin with an installation.
+    command = ["make", target, wrong, "TOOLS=.venv/none/ready", "FLAGS=--no-prompts"]
+    ran = subprocess.run(command, cwd=ROOT, env=TOOLCHAIN | NO_AWS_ACCOUNT, capture_output=True, text=True, timeout=60)
+    assert ran.returncode == 2 and not ran.stdout and message in ran.stderr, ran
+
+
+def test_all_targets_for_a_stack_check_the_environment():
+    recipes = re.split(r"\n(?=\S)", (ROOT / "Makefile").read_text())
+    checked = [recipe.split(":")[0] for recipe in recipes if re.match(r"[a-z-]+:.* environment ", recipe)]
+    assert checked == [recipe.split(":")[0] for recipe in recipes if re.search(r"\t@.*\$\((OPERATE|SAM)\)", recipe)]
+    assert len(checked) == 14
+
+
+CONFIGURED = {"AWS_CONFIG_FILE": "config", "AWS_SHARED_CREDENTIALS_FILE": "credentials", "AWS_EC2_METADATA_DISABLED": "true"}
+
+
+def test_each_variable_for_the_region_is_enough(operator):
+    for variables in ({"AWS_REGION": "eu-west-1"}, {"AWS_REGION": None, "AWS_DEFAULT_REGION": "eu-west-1"}):
+        ran = operator.run("caller", SUBJECT="someone", **variables)
+        assert ran.returncode == 0 and not ran.stderr, ran
+        assert "no stack token-mint in us-east-1" in operator.fails(
+            "caller", SUBJECT="someone", **{name: value and "us-east-1" for name, value in variables.items()}
+        )
+
+
+def test_region_and_profile_in_samconfig_are_enough(operator):
+    nothing = {"AWS_REGION": None, "AWS_ACCESS_KEY_ID": None, "AWS_SECRET_ACCESS_KEY": None} | CONFIGURED
+    keys = "aws_access_key_id = test\naws_secret_access_key = test\n"
+    (operator.folder / "config").write_text(f"[profile mine]\nregion = eu-west-1\n{keys}")
+    assert operator.run("caller", SUBJECT="someone", AWS_PROFILE="mine", **nothing).returncode == 0
+    settings = SAMCONFIG.replace("[default.deploy.parameters]", '[default.deploy.parameters]\nprofile = "mine"')
+    (operator.folder / "samconfig.toml").write_text(settings)
+    assert operator.run("caller", SUBJECT="someone", **nothing).returncode == 0, "the profile's Region"
+    settings = settings.replace("[default.deploy.parameters]", '[default.deploy.parameters]\nregion = "us-east-1"')
+    (operator.folder / "samconfig.toml").write_text(settings)
+    assert "no stack token-mint in us-east-1" in operator.fails("caller", SUBJECT="someone", **nothing)
+    assert operator.run("caller", SUBJECT="someone", **nothing | {"AWS_REGION": "eu-west-1"}).returncode == 0
+
+
+def test_missing_region_credentials_and_profile_are_named(operator):
+    nothing = {"AWS_ACCESS_KEY_ID": None, "AWS_SECRET_ACCESS_KEY": None} | CONFIGURED
+    said = operator.fails("pause", **nothing)
+    assert said.startswith("No AWS credentials were found. Export AWS_PROFILE") and "refused" not in said
+    assert operator.fails("pause", AWS_REGION=None).startswith("No Region is set. Export AWS_REGION")
+    assert "There is no AWS profile gone." in operator.fails("pause", AWS_PROFILE="gone", **nothing)
+    assert operator.fails("sam", "deploy", **nothing).startswith("No AWS credentials were found.")
+
+
+# --- the SAM CLI ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def sam_words(guided, monkeypatch):
+    """Runs a command of the SAM CLI, and returns its words and its variables."""
+    for name in ("AWS_PROFILE", "AWS_REGION", "AWS_DEFAULT_REGION"):
+        monkeypatch.delenv(name, raising=False)
+    (guided / "infra").symlink_to(ROOT / "infra")
+    executed = []
+    monkeypatch.setattr(sam.os, "execve", lambda _, words, variables: executed.append((words, variables)))
+    monkeypatch.setattr(
+        sam.account, "session", lambda chosen: types.SimpleNamespace(region_name=chosen.region or "of-the-profile")
+    )
+    monkeypatch.setattr(sam.stack, "describe", lambda *_: None)
+
+    def sam_words(*words, **variables):
+        sam.sam(environment.resolve(variables), types.SimpleNamespace(command=words[0], options=list(words[1:])))
+        return executed.pop()
+
+    return sam_words
+
+
+def test_sam_works_on_the_stack_of_the_other_commands(sam_words):
+    words, variables = sam_words("deploy", "--guided", ENV="prod")
+    assert words == [
+        "sam", "deploy", "--config-env", "prod", "--stack-name", "token-mint-prod", "--region", "eu-north-1", "--profile", "prod",
+        "--s3-prefix", "token-mint-prod", "--guided",
+    ]  # fmt: skip
+    assert variables["AWS_REGION"] == variables["AWS_DEFAULT_REGION"] == "eu-north-1"
+    assert variables["PATH"].split(os.pathsep)[0] == os.path.dirname(sys.executable)
+    words, _ = sam_words("delete", "--no-prompts", AWS_REGION="us-east-1")
+    assert words == [
+        "sam",
+        "delete",
+        "--config-env",
+        "default",
+        "--stack-name",
+        "token-mint",
+        "--region",
+        "us-east-1",
+        "--no-prompts",
+    ]
+    words, _ = sam_words("build", "--debug")
+    assert words == ["sam", "build", "--config-env", "default", "--debug"]
+    for option in ("--region", "--region=us-east-1", "--profile", "--stack-name", "--config-env"):
+        with pytest.raises(CommandError, match=r"Set \w+ instead of --"):
+            sam_words("deploy", option)
+
+
+def test_a_name_too_long_for_a_pipeline_is_refused_before_the_deployment(sam_words, guided, monkeypatch, capsys):
+    fits, too_long = "x" * 28, "x" * 29
+    arn = "ConnectionArn=arn:aws:codeconnections:eu-west-1:123456789012:connection/1"
+    assert sam_words("deploy", "--parameter-overrides", arn, STACK=fits)
+    with pytest.raises(CommandError, match=r"has 29 characters.* at most 28"):
+        sam_words("deploy", "--parameter-overrides", "Branch=main", arn, STACK=too_long)
+    # Without a pipeline, a longer name works, but a note says that a pipeline cannot be added.
+    assert sam_words("deploy", "--parameter-overrides", "ConnectionArn=", "Branch=main", STACK=too_long)
+    assert "at most 28" in capsys.readouterr().err
+    assert sam_words("deploy", STACK=too_long)
+    # The value of samconfig.toml, and that of the last deployment.
+    (guided / "samconfig.toml").write_text(GUIDED.replace('"Architecture=arm64"', f"'Architecture=arm64 {arn}'"))
+    with pytest.raises(CommandError, match="at most 28"):
+        sam_words("deploy", STACK=too_long)
+    deployed = {"Parameters": [{"ParameterKey": "ConnectionArn", "ParameterValue": "arn:x"}]}
+    monkeypatch.setattr(sam.stack, "describe", lambda *_: deployed)
+    with pytest.raises(CommandError, match="at most 28"):
+        sam_words("deploy", "--parameter-overrides", "Branch=main", STACK=too_long)
+
+
+# --- errors -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("status", "message"),
+    [
+        ("REVIEW_IN_PROGRESS", "was not created, because its change set was not confirmed. Run `make deploy` and confirm it."),
+        ("ROLLBACK_COMPLETE", "could not be created (ROLLBACK_COMPLETE)"),
+        ("CREATE_FAILED", "Run `make delete`, correct the cause, then run `make deploy`."),
+        ("CREATE_IN_PROGRESS", "Run the command again when it has finished."),
+        ("UPDATE_COMPLETE", "does not have the outputs of a Token Mint stack"),
+    ],
+)
+def test_a_stack_without_outputs_is_explained(monkeypatch, status, message):
+    monkeypatch.setattr(stack.account, "session", lambda _: None)
+    monkeypatch.setattr(stack, "describe", lambda *_: {"StackStatus": status})
+    with pytest.raises(CommandError, match=re.escape(message)):
+        stack.Stack(types.SimpleNamespace(stack="token-mint"))
+
+
+def test_a_declined_first_deployment_and_a_foreign_stack_are_explained(operator):
+    cloudformation = operator.client("cloudformation")
+    cloudformation.create_change_set(
+        StackName="declined", ChangeSetName="first", ChangeSetType="CREATE", TemplateBody=json.dumps(TEMPLATE)
+    )
+    assert "was not created" in operator.fails("publish-if-changed", STACK="declined")
+    without = TEMPLATE | {"Outputs": {}, "Resources": {"Topic": {"Type": "AWS::SNS::Topic"}}}
+    cloudformation.create_stack(StackName="foreign", TemplateBody=json.dumps(without))
+    assert "does not have the outputs" in operator.fails("pause", STACK="foreign")
+
+
+def test_a_deleted_function_or_secret_is_explained(operator):
+    for command in (["pause"], ["resume"], ["rollback"], ["publish-if-changed"]):
+        said = operator.fails(*command)
+        assert "AWS cannot find a resource of the stack" in said and "make deploy" in said, said
+    (operator.folder / "bootstrap").write_bytes(b"")
+    assert "AWS cannot find a resource of the stack" in operator.fails("update-code", "bootstrap")
+    operator.client("secretsmanager").delete_secret(SecretId="secret", ForceDeleteWithoutRecovery=True)
+    assert "AWS cannot find a resource of the stack" in operator.fails("block", SUBJECT="someone")
+
+
+def test_an_unreachable_aws_is_explained(operator):
+    said = operator.fails("pause", AWS_ENDPOINT_URL="http://127.0.0.1:1", AWS_MAX_ATTEMPTS="1")
+    assert said.startswith("AWS could not be reached. Check the network and the Region")
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        ("ExpiredToken", "The AWS credentials have expired. Sign in again"),
+        ("UnrecognizedClientException", "AWS does not accept the credentials"),
+        ("AccessDeniedException", "docs/operating.md says which policies contain it"),
+        ("ThrottlingException", "Run the command again in a minute"),
+        ("InternalServiceError", "AWS answered PutFunctionConcurrency with InternalServiceError: Reason."),
+    ],
+)
+def test_each_error_of_aws_is_a_message_with_the_next_step(code, message):
+    functions = boto3.client("lambda", region_name="eu-west-1", aws_access_key_id="x", aws_secret_access_key="x")
+    with Stubber(functions) as stubbed:
+        stubbed.add_client_error("put_function_concurrency", code, "Reason.")
+        with pytest.raises(botocore.exceptions.ClientError) as raised:
+            functions.put_function_concurrency(FunctionName="x", ReservedConcurrentExecutions=0)
+    assert message in account.explanation(raised.value)
+
+
+def test_errors_of_the_sdk_are_messages_with_the_next_step():
+    for error, message in [
+        (botocore.exceptions.SSOTokenLoadError(error_msg="x"), "aws sso login"),
+        (botocore.exceptions.PartialCredentialsError(provider="env", cred_var="x"), "cannot be used"),
+        (botocore.exceptions.ReadTimeoutError(endpoint_url="x"), "could not be reached"),
+        (botocore.exceptions.WaiterError(name="x", reason="y", last_response={}), "run the command again"),
+    ]:
+        assert message in account.explanation(error)
