@@ -68,7 +68,7 @@ first = [ -e $(1) ] || echo '$(2)'
 # macOS has no `timeout` command.
 MINUTE := $(if $(shell command -v timeout),timeout 60)
 
-.PHONY: help environment demo check test begin supply-chain lint-briefly lint rust-tests fuzz fuzz-briefly bench bench-guard python-tests lock toolchain invoke local-api build deploy release release-check key caller block unblock logs update-code rollback pause resume delete cost capacity
+.PHONY: help environment demo check test begin supply-chain lint-briefly lint rust-tests fuzz fuzz-briefly bench bench-guard python-tests lock toolchain invoke local-api build deploy release release-check key caller block unblock logs update-code rollback pause resume doctor status delete cost capacity
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -214,6 +214,13 @@ cost: needs-python3 ## estimate the cost of a month and of a bad day (MINTS=1000
 capacity: needs-python3 ## estimate how many requests of a peak load get a token (TRAINEES=10000 SECONDS=60, PARAMETERS="…", WRITE=yes: update docs/capacity.md)
 	@python3 -m estimate.capacity --trainees $(TRAINEES) --seconds $(SECONDS) --upstream-ms $(UPSTREAM_MS) \
 		$(if $(filter yes,$(WRITE)),--write) $(FLAGS) $(PARAMETERS)
+
+# ASK_OPENAI and TOKEN_URL reach the command in its environment.
+doctor: needs-python environment $(TOOLS) ## check the deployed stack without changing it (ASK_OPENAI=yes: mint test tokens too; TOKEN_URL=… to ask)
+	@$(OPERATE) doctor
+
+status: needs-python environment $(TOOLS) ## print the state of the stack: what is live, paused, blocked, in alarm, minted today
+	@$(OPERATE) status
 
 delete: needs-python environment $(TOOLS) ## delete the stack, its secret and its logs
 	@$(SAM) delete $(FLAGS)

@@ -1,4 +1,4 @@
-"""Commands for a deployed stack: its OpenAI key, its callers, its versions, and pauses. `make help` lists them.
+"""Commands for a deployed stack: its OpenAI key, its callers, its versions, pauses, and checks. `make help` lists them.
 
 All commands use the AWS SDK with the operator's own credentials. ENV selects the stack in samconfig.toml, or STACK names it.
 SUBJECT, ADDRESS or CALLER names a caller.
@@ -12,14 +12,18 @@ import botocore.exceptions
 
 from operate import account, environment
 from operate.callers import block, caller, unblock
+from operate.doctor import doctor
 from operate.error import CommandError
 from operate.key import key
 from operate.pause import pause, resume
 from operate.sam import sam
 from operate.stack import Stack
+from operate.status import status
 from operate.versions import publish_if_changed, rollback, update_code
 
-COMMANDS = [sam, key, caller, block, unblock, publish_if_changed, update_code, rollback, pause, resume]
+COMMANDS = [sam, key, caller, block, unblock, publish_if_changed, update_code, rollback, pause, resume, doctor, status]
+# Commands that also do their work where there is no complete stack.
+OF_AN_ENVIRONMENT = [sam, doctor, status]
 
 
 def arguments(words=None):
@@ -42,7 +46,7 @@ def main():
     asked = arguments()
     try:
         chosen = environment.resolve(os.environ)
-        asked.run(chosen if asked.run is sam else Stack(chosen), asked)
+        asked.run(chosen if asked.run in OF_AN_ENVIRONMENT else Stack(chosen), asked)
     except CommandError as error:
         sys.exit(str(error))
     except (botocore.exceptions.BotoCoreError, botocore.exceptions.ClientError) as error:

@@ -12,13 +12,8 @@ class Stack:
     def __init__(self, environment):
         self.name = environment.stack
         self.session = account.session(environment)
-        found = describe(self.session, self.name)
-        if not found:
-            raise CommandError(
-                f"There is no stack {self.name} in {self.session.region_name}. Name another stack with STACK=… or ENV=…, or "
-                "another Region with AWS_REGION, or create the stack with `make deploy`."
-            )
-        self.outputs = {output["OutputKey"]: output["OutputValue"] for output in found.get("Outputs", [])}
+        found = existing(self.session, self.name)
+        self.outputs = outputs(found)
         self.parameters = parameters(found)
         if not {"FunctionName", "SecretArn"} <= set(self.outputs):
             raise CommandError(without_outputs(self.name, found["StackStatus"]))
@@ -38,6 +33,21 @@ class Stack:
     @property
     def secrets(self):
         return self.session.client("secretsmanager")
+
+
+def existing(session, name):
+    """CloudFormation's description of the stack, which must exist."""
+    found = describe(session, name)
+    if not found:
+        raise CommandError(
+            f"There is no stack {name} in {session.region_name}. Name another stack with STACK=… or ENV=…, or another Region "
+            "with AWS_REGION, or create the stack with `make deploy`."
+        )
+    return found
+
+
+def outputs(description):
+    return {output["OutputKey"]: output["OutputValue"] for output in description.get("Outputs", [])}
 
 
 def describe(session, name):

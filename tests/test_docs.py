@@ -29,6 +29,7 @@ WITH_A_KEY = "read -rs KEY && OPENAI_API_KEY=$KEY make demo"
 # The commands that other tests run, by the file that runs them.
 ELSEWHERE = {
     r'make (build|deploy|key)( PARAMETERS=".+")?': "tests/test_stack.py",
+    r"make (status|doctor)": "tests/test_stack.py",
     r"make deploy DEPLOY_ROLE_ARN=\S+ PARAMETERS=.+": "tests/test_roles.py",
     r"make (invoke|local-api)": "tests/test_sam_local.py",
     r"make (cost|capacity)( [A-Z_]+=\d+){2}": "tests/test_cost.py",
