@@ -17,14 +17,16 @@ export PORT
 ENV ?= default
 export ENV
 
-# Template parameters that replace those in samconfig.toml, as Name=value Name=value. Name= resets one to empty, which SAM
-# requires in quotes.
+# Template parameters, as Name=value Name=value. Name= resets one to empty, which SAM requires in quotes. A value may contain any
+# character, so they also go through the environment, for `make deploy` and `make set`.
 PARAMETERS ?=
+override PARAMETERS := $(value PARAMETERS)
+export PARAMETERS
 overrides = $(if $(PARAMETERS),--parameter-overrides $(patsubst %=,%=\"\",$(PARAMETERS)))
 
 # The folder or URL of a release that `make deploy` takes in place of the build.
 override FROM := $(value FROM)
-export FROM PARAMETERS
+export FROM
 
 # What `make release` builds for.
 ARCHITECTURES ?= arm64 x86_64
@@ -38,6 +40,9 @@ override SUBJECT := $(value SUBJECT)
 override ADDRESS := $(value ADDRESS)
 override CALLER := $(value CALLER)
 export SUBJECT ADDRESS CALLER
+
+# The version that `make rollback` makes live, and the role that CloudFormation deploys with.
+export TO DEPLOY_ROLE_ARN
 
 # The duration of each of the three targets of `make fuzz`, and the time within which the load of `make capacity` arrives.
 SECONDS ?= 300
@@ -68,7 +73,7 @@ first = [ -e $(1) ] || echo '$(2)'
 # macOS has no `timeout` command.
 MINUTE := $(if $(shell command -v timeout),timeout 60)
 
-.PHONY: help environment demo check test begin supply-chain lint-briefly lint rust-tests fuzz fuzz-briefly bench bench-guard python-tests lock toolchain invoke local-api build deploy release release-check key caller block unblock logs update-code rollback pause resume doctor status delete cost capacity
+.PHONY: help environment demo check test begin supply-chain lint-briefly lint rust-tests fuzz fuzz-briefly bench bench-guard python-tests lock toolchain invoke local-api build deploy set release release-check key caller block unblock logs versions update-code rollback pause resume doctor status delete cost capacity
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -163,13 +168,11 @@ build: needs-rust,python environment $(TOOLS) ## build the function and the temp
 	@# SAM does not show cargo's progress.
 	@while sleep 5 >/dev/null 2>&1; do printf . >&2; done & trap "kill $$!" EXIT; $(SAM) build $(overrides) $(FLAGS)
 
-# SAM looks for samconfig.toml beside the template, which a release has elsewhere. Of one parameter it takes the last value.
-released = --config-file $(CURDIR)/samconfig.toml --template-file .aws-sam/release/template.yaml \
-	$(or $(overrides),--parameter-overrides) $$words
-deploy: needs-python environment $(TOOLS) ## deploy the build, or a release with FROM=folder or URL (ENV=prod, PARAMETERS="Name=value …")
-	@$(if $(FROM),words=$$($(OPERATE).published) && )$(SAM) deploy $(if $(FROM),$(released),$(overrides)) \
-		$(if $(DEPLOY_ROLE_ARN),--role-arn $(DEPLOY_ROLE_ARN)) $(if $(CI),--no-confirm-changeset) $(FLAGS)
-	@$(OPERATE) publish-if-changed
+deploy: needs-python environment $(TOOLS) ## deploy the build, or a release with FROM=folder or URL, and keep the stack's parameters (ENV=prod, PARAMETERS="Name=value …")
+	@$(OPERATE) deploy $(FLAGS)
+
+set: needs-python environment $(TOOLS) ## change parameters of the deployed stack, without a build (PARAMETERS="Name=value …")
+	@$(OPERATE) set-parameters
 
 release: needs-rust,python,git $(TOOLS) ## build the files of a release into dist/, in the same bytes on every machine (ARCHITECTURES=x86_64)
 	@cargo metadata --locked --format-version 1 >/dev/null
@@ -194,10 +197,13 @@ unblock: needs-python environment $(TOOLS) ## unblock one caller (CALLER=identif
 logs: needs-python environment $(TOOLS) ## follow the function's log (FOLLOW=no: print recent lines and stop)
 	@$(SAM) logs --name MintFunction $(if $(filter no,$(FOLLOW)),,--tail) $(FLAGS)
 
-update-code: needs-python environment $(TOOLS) ## publish the build and make it live, without CloudFormation
-	@$(OPERATE) update-code .aws-sam/build/MintFunction/bootstrap
+versions: needs-python environment $(TOOLS) ## list the published versions, what each replaced, and which are live
+	@$(OPERATE) versions
 
-rollback: needs-python environment $(TOOLS) ## make the version before the live one live again
+update-code: needs-python environment $(TOOLS) ## publish the build and make it live, without CloudFormation
+	@$(OPERATE) update-code
+
+rollback: needs-python environment $(TOOLS) ## make the version live that the live one replaced, and stop a deployment in progress (TO=version)
 	@$(OPERATE) rollback
 
 pause: needs-python environment $(TOOLS) ## stop all minting within seconds

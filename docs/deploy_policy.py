@@ -25,6 +25,7 @@ NAME = "token-mint*"
 
 STACK = f"arn:aws:cloudformation:*:*:stack/{NAME}"
 FUNCTION = f"arn:aws:lambda:*:*:function:{NAME}"
+DEPLOYMENT_GROUP = f"arn:aws:codedeploy:*:*:deploymentgroup:{NAME}"
 LOG_GROUP = f"arn:aws:logs:*:*:log-group:{NAME}"
 SECRET = "arn:aws:secretsmanager:*:*:secret:Secret-*"
 # What the checks of `make doctor` and the lines of `make status` read, by service.
@@ -70,6 +71,8 @@ NOT_CALLED = {
 }
 # Calls that SAM makes through boto3's resources and transfers, which have no operation's name.
 INDIRECT = ["cloudformation:ListStackResources", "s3:PutObject", "lambda:GetFunctionConfiguration"]
+# The file of the operator's commands that makes change sets. It also uploads to S3, as SAM does.
+CHANGE_SETS = "change_set.py"
 # An operation of S3 that another action permits.
 S3_ACTIONS = {"HeadObject": "GetObject", "ListObjectsV2": "ListBucket"}
 
@@ -135,8 +138,8 @@ def sam():
 
 
 def operate():
-    """The actions of the operator's commands, by service."""
-    text = "\n".join(file.read_text() for file in sorted((ROOT / "operate").glob("*.py")))
+    """The actions of the operator's commands by service, without those that change the stack through a change set."""
+    text = "\n".join(file.read_text() for file in sorted((ROOT / "operate").glob("*.py")) if file.name != CHANGE_SETS)
     services = set(re.findall(r'client\("([a-z]+)"\)', text))
     return {service: sorted(calls(text, service)) for service in sorted(services)}
 
@@ -147,6 +150,11 @@ def checks():
         if action not in CONSOLE:
             of_service = CHECKED.get(action.partition(":")[0])
             yield from ((action, resource) for resource in (of_service if permissions.kinds(action) else ["*"]))
+
+
+def change_sets():
+    """The actions of `make set` and `make deploy` that the other commands do not need."""
+    return calls((ROOT / "operate" / CHANGE_SETS).read_text(), "cloudformation")
 
 
 def wide(resource):
@@ -194,14 +202,19 @@ def policies():
         (action, SAM_STACK) for action in sam() if action.startswith("cloudformation:") and not action.endswith("DeleteStack")
     }
     deploy |= {(action, STACK) for action in sam() if action.startswith("cloudformation:")}
+    deploy |= {(action, STACK) for action in change_sets()}
     deploy |= {("cloudformation:CreateChangeSet", permissions.TRANSFORM)}
     deploy |= {(action, SAM_BUCKET) for action in [*SAM_BUCKET_ACTIONS, "s3:ListBucket"]}
     deploy |= {
         (action, f"{SAM_BUCKET}/{NAME}") for action in sam() if action in ("s3:DeleteObject", "s3:GetObject", "s3:PutObject")
     }
 
-    where = {"lambda": FUNCTION, "cloudformation": STACK, "secretsmanager": SECRET}
-    commands = {(action, where[service]) for service, actions in operate().items() for action in actions}
+    where = {"lambda": FUNCTION, "cloudformation": STACK, "codedeploy": DEPLOYMENT_GROUP, "secretsmanager": SECRET}
+    commands = {
+        (action, where[service] if permissions.kinds(action) else "*")
+        for service, actions in operate().items()
+        for action in actions
+    }
     commands |= {(action, LOG_GROUP) for action in sam() if action.startswith("logs:")}
     commands |= {("cloudformation:ListStackResources", STACK)} | set(checks()) | set(CONSOLE.items())
 

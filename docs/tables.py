@@ -62,8 +62,8 @@ Edit the texts in those two files.
 
 ## Parameters of the stack
 
-Set them with `make deploy PARAMETERS="Name=value …"`. They persist across deployments; `Name=` resets one to empty. A default of
-“–” is empty.
+Set them with `make set PARAMETERS="Name=value …"`, or with `make deploy` and a new build. They persist across deployments;
+`Name=` resets one to empty. A default of “–” is empty.
 
 {markdown.table(4, ["Parameter", "Default", "Allowed", "Effect"], list(parameters()))}
 

@@ -138,7 +138,7 @@ def report(asked, given):
     return f"""For {asked.trainees:,} trainees within {asked.seconds} seconds, set these parameters:
 
 ```sh
-make deploy PARAMETERS="{words}"
+make set PARAMETERS="{words}"
 ```
 
 Limits to request: {concurrency:,} concurrent executions from AWS, and {openai:,} requests a minute from OpenAI.

@@ -1,7 +1,7 @@
-"""Commands for a deployed stack: its OpenAI key, its callers, its versions, pauses, and checks. `make help` lists them.
+"""Commands for a stack: its deployment, parameters, versions, OpenAI key, callers, pauses and checks. `make help` lists them.
 
 All commands use the AWS SDK with the operator's own credentials. ENV selects the stack in samconfig.toml, or STACK names it.
-SUBJECT, ADDRESS or CALLER names a caller.
+PARAMETERS contains values of its parameters, TO names a version, and SUBJECT, ADDRESS or CALLER names a caller.
 """
 
 import argparse
@@ -12,16 +12,22 @@ import botocore.exceptions
 
 from operate import account, environment
 from operate.callers import block, caller, unblock
+from operate.deploy import deploy, set_parameters
 from operate.doctor import doctor
 from operate.error import CommandError
 from operate.key import key
 from operate.pause import pause, resume
+from operate.rollback import rollback
 from operate.sam import sam
 from operate.stack import Stack
 from operate.status import status
-from operate.versions import publish_if_changed, rollback, update_code
+from operate.update_code import update_code
+from operate.versions import versions
 
-COMMANDS = [sam, key, caller, block, unblock, publish_if_changed, update_code, rollback, pause, resume, doctor, status]
+COMMANDS = [
+    *(sam, deploy, set_parameters, key, caller, block, unblock, versions, update_code, rollback, pause, resume),
+    *(doctor, status),
+]
 # Commands that also do their work where there is no complete stack.
 OF_AN_ENVIRONMENT = [sam, doctor, status]
 
@@ -37,8 +43,8 @@ def arguments(words=None):
             added.add_argument("options", nargs=argparse.REMAINDER, help="its options")
         if command is key:
             added.add_argument("--unchecked", action="store_true", help="store the key without minting a test token")
-        if command is update_code:
-            added.add_argument("bootstrap", help="path of the built function")
+        if command is deploy:
+            added.add_argument("options", nargs=argparse.REMAINDER, help="further options for the SAM CLI")
     return parser.parse_args(words)
 
 
@@ -46,7 +52,8 @@ def main():
     asked = arguments()
     try:
         chosen = environment.resolve(os.environ)
-        asked.run(chosen if asked.run in OF_AN_ENVIRONMENT else Stack(chosen), asked)
+        of_stack = asked.run not in OF_AN_ENVIRONMENT
+        asked.run(Stack(chosen, may_be_missing=asked.run is deploy) if of_stack else chosen, asked)
     except CommandError as error:
         sys.exit(str(error))
     except (botocore.exceptions.BotoCoreError, botocore.exceptions.ClientError) as error:

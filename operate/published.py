@@ -9,22 +9,18 @@ import http.client
 import io
 import ipaddress
 import json
-import os
 import pathlib
 import re
 import shutil
-import sys
 import urllib.error
 import urllib.parse
 import urllib.request
 import zipfile
 import zlib
 
-import botocore.exceptions
 import yaml
 from samtranslator.yaml_helper import yaml_parse
 
-from operate import account, environment, stack
 from operate.error import CommandError
 
 FOLDER = pathlib.Path(".aws-sam/release")
@@ -199,30 +195,9 @@ class SameScheme(urllib.request.HTTPRedirectHandler):
         return redirected
 
 
-def chosen_architecture(release, selected):
-    """The architecture that the operator gives, or otherwise the stack's, or for a new stack the template's default."""
-    given = dict(re.findall(r"(\w+)=(\S*)", os.environ.get("PARAMETERS", ""))).get("Architecture")
-    deployed = stack.describe(account.session(selected), selected.stack) or {}
-    return given or stack.parameters(deployed).get("Architecture") or release.default_architecture
-
-
-def main():
-    """Prepares the release that the variable FROM names. Prints the parameters to deploy it with, beside those in PARAMETERS."""
-    try:
-        selected = environment.resolve(os.environ)
-        release = PublishedRelease(os.environ["FROM"])
-        architecture = chosen_architecture(release, selected)
-        release.prepare(architecture)
-    except CommandError as error:
-        sys.exit(str(error))
-    except (botocore.exceptions.BotoCoreError, botocore.exceptions.ClientError) as error:
-        sys.exit(account.explanation(error))
-    except KeyboardInterrupt:
-        sys.exit(f"\n{UNCHANGED}")
-    print(f"Deploying version {release.version} for {architecture}, built from commit {release.commit}.", file=sys.stderr)
-    # SAM takes either these words or samconfig.toml's.
-    print("" if os.environ.get("PARAMETERS") else selected.parameters, f"Architecture={architecture}")
-
-
-if __name__ == "__main__":
-    main()
+def prepare(source, architecture):
+    """Fetches and checks the release in a folder or at a URL, and returns the folder that it is prepared in."""
+    release = PublishedRelease(source)
+    folder = release.prepare(architecture or release.default_architecture)
+    print(f"Release {release.version}, built from commit {release.commit}.")
+    return folder

@@ -1,5 +1,7 @@
 """A deployed stack: its outputs, its parameters, and the AWS services that it is made of."""
 
+import functools
+
 import botocore.exceptions
 
 from operate import account
@@ -7,16 +9,36 @@ from operate.error import CommandError
 
 
 class Stack:
-    """Reads the environment's stack from CloudFormation."""
+    """Reads the environment's stack from CloudFormation. Before the first deployment, there may be none."""
 
-    def __init__(self, environment):
+    def __init__(self, environment, may_be_missing=False):
+        self.environment = environment
         self.name = environment.stack
         self.session = account.session(environment)
-        found = existing(self.session, self.name)
+        self.read(may_be_missing)
+
+    def read(self, may_be_missing=False):
+        """Reads the outputs and parameters again, as after an update."""
+        found = (describe if may_be_missing else existing)(self.session, self.name) or {}
         self.outputs = outputs(found)
         self.parameters = parameters(found)
-        if not {"FunctionName", "SecretArn"} <= set(self.outputs):
+        self.tags = found.get("Tags", [])
+        if not may_be_missing and not {"FunctionName", "SecretArn"} <= set(self.outputs):
             raise CommandError(without_outputs(self.name, found["StackStatus"]))
+
+    def status(self):
+        """The state in which the stack is now."""
+        return describe(self.session, self.name)["StackStatus"]
+
+    def events(self):
+        """The events of the last update, the newest first."""
+        pages = self.cloudformation.get_paginator("describe_stack_events").paginate(StackName=self.name)
+        for page in pages:
+            for event in page["StackEvents"]:
+                yield event
+                of_stack = event.get("PhysicalResourceId") == event["StackId"]
+                if of_stack and event["ResourceStatus"] in ("UPDATE_IN_PROGRESS", "CREATE_IN_PROGRESS"):
+                    return
 
     @property
     def function(self):
@@ -26,9 +48,21 @@ class Stack:
     def secret(self):
         return self.outputs["SecretArn"]
 
-    @property
+    @functools.cached_property
+    def cloudformation(self):
+        return self.session.client("cloudformation")
+
+    @functools.cached_property
+    def deployments(self):
+        return self.session.client("codedeploy")
+
+    @functools.cached_property
     def functions(self):
         return self.session.client("lambda")
+
+    @functools.cached_property
+    def objects(self):
+        return self.session.client("s3")
 
     @property
     def secrets(self):

@@ -30,10 +30,10 @@ WITH_A_KEY = "read -rs KEY && OPENAI_API_KEY=$KEY make demo"
 ELSEWHERE = {
     r'make (build|deploy|key)( PARAMETERS=".+")?': "tests/test_stack.py",
     r"make (status|doctor)": "tests/test_stack.py",
-    r"make deploy DEPLOY_ROLE_ARN=\S+ PARAMETERS=.+": "tests/test_roles.py",
+    r"make set DEPLOY_ROLE_ARN=\S+ PARAMETERS=.+": "tests/test_roles.py",
     r"make (invoke|local-api)": "tests/test_sam_local.py",
     r"make (cost|capacity)( [A-Z_]+=\d+){2}": "tests/test_cost.py",
-    r"make deploy PARAMETERS=.RateLimit=\d+ BurstLimit=.+": "tests/test_cost.py",
+    r"make set PARAMETERS=.RateLimit=\d+ BurstLimit=.+": "tests/test_cost.py",
     r"sudo apt-get install .+|curl .* \| sh .+|git clone .+|cd token-mint": ".ci/first-page",
     r"cargo test .+ --lib config|\.venv/tools/bin/pytest -q tests/test_pins\.py": ".ci/first-page",
     r"make check": ".ci/first-page",

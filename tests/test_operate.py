@@ -376,11 +376,11 @@ def sam_words(guided, monkeypatch):
     monkeypatch.setattr(
         sam.account, "session", lambda chosen: types.SimpleNamespace(region_name=chosen.region or "of-the-profile")
     )
-    monkeypatch.setattr(sam.stack, "describe", lambda *_: None)
 
     def sam_words(*words, **variables):
         sam.sam(environment.resolve(variables), types.SimpleNamespace(command=words[0], options=list(words[1:])))
-        return executed.pop()
+        words, variables = executed.pop()
+        return [os.path.basename(words[0]), *words[1:]], variables
 
     return sam_words
 
@@ -389,7 +389,7 @@ def test_sam_works_on_the_stack_of_the_other_commands(sam_words):
     words, variables = sam_words("deploy", "--guided", ENV="prod")
     assert words == [
         "sam", "deploy", "--config-env", "prod", "--stack-name", "token-mint-prod", "--region", "eu-north-1", "--profile", "prod",
-        "--s3-prefix", "token-mint-prod", "--guided",
+        "--guided",
     ]  # fmt: skip
     assert variables["AWS_REGION"] == variables["AWS_DEFAULT_REGION"] == "eu-north-1"
     assert variables["PATH"].split(os.pathsep)[0] == os.path.dirname(sys.executable)
@@ -412,24 +412,16 @@ def test_sam_works_on_the_stack_of_the_other_commands(sam_words):
             sam_words("deploy", option)
 
 
-def test_a_name_too_long_for_a_pipeline_is_refused_before_the_deployment(sam_words, guided, monkeypatch, capsys):
+def test_a_name_too_long_for_a_pipeline_is_refused_before_the_deployment(capsys):
     fits, too_long = "x" * 28, "x" * 29
-    arn = "ConnectionArn=arn:aws:codeconnections:eu-west-1:123456789012:connection/1"
-    assert sam_words("deploy", "--parameter-overrides", arn, STACK=fits)
+    connection = "arn:aws:codeconnections:eu-west-1:123456789012:connection/1"
+    sam.check_length(fits, connection)
     with pytest.raises(CommandError, match=r"has 29 characters.* at most 28"):
-        sam_words("deploy", "--parameter-overrides", "Branch=main", arn, STACK=too_long)
+        sam.check_length(too_long, connection)
     # Without a pipeline, a longer name works, but a note says that a pipeline cannot be added.
-    assert sam_words("deploy", "--parameter-overrides", "ConnectionArn=", "Branch=main", STACK=too_long)
+    assert not capsys.readouterr().err
+    sam.check_length(too_long, "")
     assert "at most 28" in capsys.readouterr().err
-    assert sam_words("deploy", STACK=too_long)
-    # The value of samconfig.toml, and that of the last deployment.
-    (guided / "samconfig.toml").write_text(GUIDED.replace('"Architecture=arm64"', f"'Architecture=arm64 {arn}'"))
-    with pytest.raises(CommandError, match="at most 28"):
-        sam_words("deploy", STACK=too_long)
-    deployed = {"Parameters": [{"ParameterKey": "ConnectionArn", "ParameterValue": "arn:x"}]}
-    monkeypatch.setattr(sam.stack, "describe", lambda *_: deployed)
-    with pytest.raises(CommandError, match="at most 28"):
-        sam_words("deploy", "--parameter-overrides", "Branch=main", STACK=too_long)
 
 
 # --- errors -----------------------------------------------------------------------------------------------------------
@@ -457,18 +449,16 @@ def test_a_declined_first_deployment_and_a_foreign_stack_are_explained(operator)
     cloudformation.create_change_set(
         StackName="declined", ChangeSetName="first", ChangeSetType="CREATE", TemplateBody=json.dumps(TEMPLATE)
     )
-    assert "was not created" in operator.fails("publish-if-changed", STACK="declined")
+    assert "was not created" in operator.fails("versions", STACK="declined")
     without = TEMPLATE | {"Outputs": {}, "Resources": {"Topic": {"Type": "AWS::SNS::Topic"}}}
     cloudformation.create_stack(StackName="foreign", TemplateBody=json.dumps(without))
     assert "does not have the outputs" in operator.fails("pause", STACK="foreign")
 
 
 def test_a_deleted_function_or_secret_is_explained(operator):
-    for command in (["pause"], ["resume"], ["rollback"], ["publish-if-changed"]):
+    for command in (["pause"], ["resume"], ["rollback"], ["versions"]):
         said = operator.fails(*command)
         assert "AWS cannot find a resource of the stack" in said and "make deploy" in said, said
-    (operator.folder / "bootstrap").write_bytes(b"")
-    assert "AWS cannot find a resource of the stack" in operator.fails("update-code", "bootstrap")
     operator.client("secretsmanager").delete_secret(SecretId="secret", ForceDeleteWithoutRecovery=True)
     assert "AWS cannot find a resource of the stack" in operator.fails("block", SUBJECT="someone")
 

@@ -281,11 +281,14 @@ def test_the_page_names_the_parameters_that_need_another_role():
     page = (ROOT / "docs/operating.md").read_text()
     section = page.split("## Deploying on push\n")[1].split("\n## ")[0]
     assert set(re.findall(r"^- `(\w+)`", section, re.MULTILINE)) == parameters_that_change_roles()
-    [command] = re.findall(r"^make deploy .+$", section, re.MULTILINE)
+    [command] = re.findall(r"^make set .+$", section, re.MULTILINE)
     [arn] = re.findall(r"DEPLOY_ROLE_ARN=(\S+)", command)
     arguments = [word for word in shlex.split(command) if word != "make"]
     ran = subprocess.run(["make", "--dry-run", *arguments], cwd=ROOT, capture_output=True, text=True)
-    assert f"--role-arn {arn}" in ran.stdout and "--parameter-overrides Tracing=Active" in ran.stdout
+    assert "operate set-parameters" in ran.stdout
+    # test_release.py tests that the command reads these variables.
+    exported = re.findall(r"^export (.+)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert {"DEPLOY_ROLE_ARN", "PARAMETERS"} <= set(" ".join(exported).split())
     assert may(dict(deploy_policy.policies())["roles"], "iam:PassRole", arn)
     for name in ("function", "data", "roles", "pipeline"):
         assert f"`{name}`" in section
@@ -372,6 +375,7 @@ def test_the_calls_of_the_operators_commands_are_found():
         ("lambda", "ListVersionsByFunction"),
         ("lambda", "UpdateAlias"),
         ("cloudformation", "DescribeStacks"),
+        ("codedeploy", "StopDeployment"),
     ]:
         assert f"{service}:{method}" in granted
     assert "logs:FilterLogEvents" in granted

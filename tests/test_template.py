@@ -479,7 +479,7 @@ def test_the_function_has_exactly_the_permissions_it_needs():
         "IsTraced": [("xray:PutTraceSegments", "*"), ("xray:PutTelemetryRecords", "*")],
     }
     # There is no other role, and no separate policy that could give the function more.
-    assert [name for name, found in RESOURCES.items() if "::IAM::" in found["Type"]] == ["MintRole"]
+    assert [name for name, found in RESOURCES.items() if "::IAM::" in found["Type"]] == ["MintRole", "CodeDeployServiceRole"]
     assert RESOURCES["MintFunction"]["Properties"]["Role"] == {"Fn::GetAtt": ["MintRole", "Arn"]}
     assert "Policies" not in RESOURCES["MintFunction"]["Properties"]
 
@@ -670,6 +670,7 @@ def test_samconfig_builds_and_deploys_without_flags(environment):
     deploy = config["deploy"]["parameters"]
     assert deploy["stack_name"] and deploy["resolve_s3"] is True
     given = dict(pair.split("=") for pair in deploy["parameter_overrides"].split())
+    assert given.pop("Revision") == given.pop("ReplacedVersion") == '""', "or a bare `sam deploy` publishes no changed code"
     assert set(given) <= set(TEMPLATE["Parameters"])
     assert config["build"]["parameters"]["parameter_overrides"] == f"Architecture={given['Architecture']}"
     # `sam build` and `sam deploy` without this file, and the pipeline's machine, take the templates' defaults.

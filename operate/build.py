@@ -1,0 +1,40 @@
+"""A build: the one that `make build` leaves in .aws-sam/build, or a published release in the same form."""
+
+import datetime
+import pathlib
+
+from operate.error import CommandError
+from operate.template import Template
+
+FOLDER = pathlib.Path(".aws-sam/build")
+# The e_machine field of an ELF header.
+ARCHITECTURES = {0x3E: "x86_64", 0xB7: "arm64"}
+
+
+class Build:
+    """Reads the built template and the function that belongs to it."""
+
+    def __init__(self, folder=FOLDER):
+        self.folder = folder
+        template = folder / "template.yaml"
+        if not template.is_file():
+            raise CommandError("There is no build. Run `make build` first. Nothing was changed.")
+        self.template = Template(template.read_text())
+        uri = self.template.function.get("CodeUri")
+        bootstrap = folder / uri / "bootstrap" if isinstance(uri, str) else None
+        if not bootstrap or not bootstrap.is_file():
+            raise CommandError(f"The build in {folder} has no function. Run `make build` first. Nothing was changed.")
+        self.bootstrap = bootstrap.read_bytes()
+        machine = int.from_bytes(self.bootstrap[18:20], "little")
+        if not self.bootstrap.startswith(b"\x7fELF") or machine not in ARCHITECTURES:
+            raise CommandError(f"{bootstrap} is not a program for arm64 or x86_64. Run `make build`. Nothing was changed.")
+        self.architecture = ARCHITECTURES[machine]
+        self.time = datetime.datetime.fromtimestamp(bootstrap.stat().st_mtime)
+
+    def require(self, architecture, target):
+        """Refuses a build for another processor, which Lambda could not start."""
+        if architecture != self.architecture:
+            raise CommandError(
+                f"The build is for {self.architecture}, not for {architecture}. "
+                f"Run `make build PARAMETERS=Architecture={architecture}`, then `make {target}` again. Nothing was changed."
+            )
