@@ -279,7 +279,7 @@ def variables_that_were_set_by_hand(healthy, monkeypatch):
 @fault(
     "log level",
     "LogLevel is DEBUG, but Lambda drops lines below INFO. Run",
-    "ApplicationLogLevel=TRACE` and then `make update-code`",
+    "change it back, publish a version",
 )
 def a_log_level_that_lambda_drops(healthy, monkeypatch):
     del healthy.of_version["LoggingConfig"]["ApplicationLogLevel"]
@@ -583,7 +583,7 @@ def an_alarm_that_is_on(healthy, monkeypatch):
     )
 
 
-@fault("alarms", "NoMintsAlarm has been on since 20", "Ask for one yourself with curl -X POST and the token URL")
+@fault("alarms", "NoMintsAlarm has been on since 20", "yourself with curl -X POST and the token URL")
 def a_silence(healthy, monkeypatch):
     name = healthy.ids["NoMintsAlarm"]
     healthy.client("cloudwatch").set_alarm_state(AlarmName=name, StateValue="INSUFFICIENT_DATA", StateReason="so")

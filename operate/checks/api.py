@@ -22,7 +22,7 @@ FOREIGN = "https://doctor.invalid"
 REFUSED_BODY = b"[]"
 
 SYMPTOMS = "docs/operating.md lists the causes under Symptoms"
-CORS = "Run `make deploy PARAMETERS=AllowedOrigins=…` with the pages' origins; if they are right there, see the check drift"
+CORS = "Run `make set PARAMETERS=AllowedOrigins=…` with the pages' origins; if they are right there, see the check drift"
 
 
 class Answer(NamedTuple):

@@ -51,11 +51,11 @@ class Check(NamedTuple):
         except Missing as missing:
             yield skip(str(missing))
         except CommandError as error:
-            yield Result(WRONG, str(error))
+            yield Result(WRONG, sentence(error))
         except botocore.exceptions.ClientError as error:
             yield refused(error, self.actions)
         except botocore.exceptions.BotoCoreError as error:
-            yield Result(WRONG, f"not checked. {account.explanation(error)}")
+            yield Result(WRONG, sentence(f"not checked. {account.explanation(error)}"))
         except OSError as error:
             yield wrong(f"not checked: {error}", "Check the network, then run it again")
         except Exception as error:
@@ -75,7 +75,7 @@ def refused(error, actions):
         return wrong(f"not checked: your credentials lack {action}", f"Allow {action}, or use another role")
     if is_gone(error):
         return wrong(f"it was deleted outside CloudFormation. AWS says: {error.response['Error']['Message']}", CREATE_AGAIN)
-    return Result(WRONG, f"not checked. {account.explanation(error)}")
+    return Result(WRONG, sentence(f"not checked. {account.explanation(error)}"))
 
 
 def denied_action(error, actions):

@@ -70,7 +70,7 @@ def environment(deployed):
         if name not in declared or expected[name] not in (None, found.get(name, ""))
     ]
     if differing:
-        remedy = "To apply the parameters, run `make deploy`. After a rollback, the version keeps its own values until then"
+        remedy = "After a rollback, this is expected until the next `make set` or `make deploy`, which starts from the live values; otherwise run `make deploy`"
         yield wrong(f"the live version differs from the stack's parameters: {', '.join(differing)}", remedy)
     else:
         yield ok(f"the live version has the {len(declared)} variables that the parameters set")
@@ -105,9 +105,10 @@ def log_level(deployed):
     lost = next((level for level in sorted({wanted, RECORD_LEVEL}, key=LEVELS.index) if is_dropped(level, kept)), None)
     if logging.get("LogFormat") == "JSON" and lost:
         fault = f"LogLevel is {wanted}, but Lambda drops lines below {kept}" + (", records too" if lost == RECORD_LEVEL else "")
-        setting = f"LogFormat=JSON,LogGroup={logging.get('LogGroup')},ApplicationLogLevel=TRACE"
-        command = f"aws lambda update-function-configuration --function-name {deployed.function} --logging-config {setting}"
-        remedy = f"Run `make build` and `make deploy`; after a change by hand, `{command}` and then `make update-code`"
+        remedy = (
+            "Run `make build` and `make deploy`. If LoggingConfig was changed by hand (see drift), change it back, publish a "
+            "version and move the alias to it"
+        )
         yield wrong(fault, remedy)
     else:
         yield ok(f"{wanted}, and Lambda drops no such line")

@@ -51,9 +51,7 @@ def live(deployed):
         yield ok(f"{name}, with the same code as version {recorded}, which the last deployment published")
     else:
         fault = f"{name} is live, but the last deployment published version {recorded} with other code: the alias was moved"
-        remedy = (
-            "If that was your rollback or update-code, it stays so until the next `make deploy`; otherwise run `make deploy`"
-        )
+        remedy = "If that was your rollback or update-code, the next `make set` or `make deploy` starts from it; otherwise run `make versions`"
         yield wrong(fault, remedy)
 
 
