@@ -17,12 +17,19 @@ export PORT
 ENV ?= default
 export ENV
 
-# Template parameters, as Name=value Name=value; Name= empties one, which SAM wants quoted. A value may hold any character, so
-# they also go through the environment, for `make deploy` and `make set`.
+# Template parameters, as Name=value Name=value. Name= resets one to empty, which SAM requires in quotes. A value may contain any
+# character, so they also go through the environment, for `make deploy` and `make set`.
 PARAMETERS ?=
 override PARAMETERS := $(value PARAMETERS)
 export PARAMETERS
 overrides = $(if $(PARAMETERS),--parameter-overrides $(patsubst %=,%=\"\",$(PARAMETERS)))
+
+# The folder or URL of a release that `make deploy` takes in place of the build.
+override FROM := $(value FROM)
+export FROM
+
+# What `make release` builds for.
+ARCHITECTURES ?= arm64 x86_64
 
 # The event of `make invoke`.
 EVENT ?= function/events/http-api.json
@@ -66,7 +73,7 @@ first = [ -e $(1) ] || echo '$(2)'
 # macOS has no `timeout` command.
 MINUTE := $(if $(shell command -v timeout),timeout 60)
 
-.PHONY: help environment demo check test begin supply-chain lint-briefly lint rust-tests fuzz fuzz-briefly bench bench-guard python-tests lock toolchain invoke local-api build deploy set key caller block unblock logs versions update-code rollback pause resume delete cost capacity
+.PHONY: help environment demo check test begin supply-chain lint-briefly lint rust-tests fuzz fuzz-briefly bench bench-guard python-tests lock toolchain invoke local-api build deploy set release release-check key caller block unblock logs versions update-code rollback pause resume doctor status delete cost capacity
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -161,12 +168,19 @@ build: needs-rust,python environment $(TOOLS) ## build the function and the temp
 	@# SAM does not show cargo's progress.
 	@while sleep 5 >/dev/null 2>&1; do printf . >&2; done & trap "kill $$!" EXIT; $(SAM) build $(overrides) $(FLAGS)
 
-deploy: needs-python environment $(TOOLS) ## deploy the build, and keep the stack's parameters (ENV=prod, PARAMETERS="Name=value …")
+deploy: needs-python environment $(TOOLS) ## deploy the build, or a release with FROM=folder or URL, and keep the stack's parameters (ENV=prod, PARAMETERS="Name=value …")
 	@$(OPERATE) deploy $(FLAGS)
 
 set: needs-python environment $(TOOLS) ## change parameters of the deployed stack, without a build (PARAMETERS="Name=value …")
 	@$(OPERATE) set-parameters
 
+release: needs-rust,python,git $(TOOLS) ## build the files of a release into dist/, in the same bytes on every machine (ARCHITECTURES=x86_64)
+	@cargo metadata --locked --format-version 1 >/dev/null
+	@$(PROFILES)
+	@.venv/tools/bin/python -m release $(ARCHITECTURES)
+
+release-check: needs-rust,python,git $(TOOLS) ## build the release in dist/ again as another machine would, and compare every byte
+	@.venv/tools/bin/python -m release.check
 
 key: needs-python environment $(TOOLS) ## store the OpenAI key, entered or from standard input (PROVE=no: without minting a test token)
 	@$(OPERATE) key $(if $(filter no,$(PROVE)),--unchecked)
@@ -206,6 +220,13 @@ cost: needs-python3 ## estimate the cost of a month and of a bad day (MINTS=1000
 capacity: needs-python3 ## estimate how many requests of a peak load get a token (TRAINEES=10000 SECONDS=60, PARAMETERS="…", WRITE=yes: update docs/capacity.md)
 	@python3 -m estimate.capacity --trainees $(TRAINEES) --seconds $(SECONDS) --upstream-ms $(UPSTREAM_MS) \
 		$(if $(filter yes,$(WRITE)),--write) $(FLAGS) $(PARAMETERS)
+
+# ASK_OPENAI and TOKEN_URL reach the command in its environment.
+doctor: needs-python environment $(TOOLS) ## check the deployed stack without changing it (ASK_OPENAI=yes: mint test tokens too; TOKEN_URL=… to ask)
+	@$(OPERATE) doctor
+
+status: needs-python environment $(TOOLS) ## print the state of the stack: what is live, paused, blocked, in alarm, minted today
+	@$(OPERATE) status
 
 delete: needs-python environment $(TOOLS) ## delete the stack, its secret and its logs
 	@$(SAM) delete $(FLAGS)

@@ -16,6 +16,8 @@ from botocore import xform_name
 
 from docs import permissions
 from estimate.template import ROOT
+from operate.doctor import CHECKS
+from operate.status import LINES
 
 FOLDER = ROOT / "docs/policies"
 LIMIT = 6144
@@ -26,6 +28,17 @@ FUNCTION = f"arn:aws:lambda:*:*:function:{NAME}"
 DEPLOYMENT_GROUP = f"arn:aws:codedeploy:*:*:deploymentgroup:{NAME}"
 LOG_GROUP = f"arn:aws:logs:*:*:log-group:{NAME}"
 SECRET = "arn:aws:secretsmanager:*:*:secret:Secret-*"
+# What the checks of `make doctor` and the lines of `make status` read, by service.
+CHECKED = {
+    "apigateway": ["arn:aws:apigateway:*::/apis/*"],
+    "cloudformation": [STACK],
+    "dynamodb": [f"arn:aws:dynamodb:*:*:table/{NAME}"],
+    "iam": [f"arn:aws:iam::*:role/{NAME}"],
+    "lambda": [FUNCTION],
+    "logs": [LOG_GROUP, f"arn:aws:logs:*:*:log-group:/aws/vendedlogs/{NAME}"],
+    "secretsmanager": [SECRET],
+    "sns": [f"arn:aws:sns:*:*:{NAME}"],
+}
 
 # The stack in which SAM keeps its bucket, which it creates with the first deployment of an account and Region.
 SAM_STACK = "arn:aws:cloudformation:*:*:stack/aws-sam-cli-managed-default/*"
@@ -131,6 +144,14 @@ def operate():
     return {service: sorted(calls(text, service)) for service in sorted(services)}
 
 
+def checks():
+    """The actions of `make doctor` and `make status`, as pairs with a resource. Some actions know no resource."""
+    for action in sorted({action for check in [*CHECKS, *LINES] for action in check.actions}):
+        if action not in CONSOLE:
+            of_service = CHECKED.get(action.partition(":")[0])
+            yield from ((action, resource) for resource in (of_service if permissions.kinds(action) else ["*"]))
+
+
 def change_sets():
     """The actions of `make set` and `make deploy` that the other commands do not need."""
     return calls((ROOT / "operate" / CHANGE_SETS).read_text(), "cloudformation")
@@ -195,7 +216,7 @@ def policies():
         for action in actions
     }
     commands |= {(action, LOG_GROUP) for action in sam() if action.startswith("logs:")}
-    commands |= {("cloudformation:ListStackResources", STACK)} | set(CONSOLE.items())
+    commands |= {("cloudformation:ListStackResources", STACK)} | set(checks()) | set(CONSOLE.items())
 
     data = {pair for pair in needed if pair[0].startswith(DATA)}
     yield "deploy", statements(deploy)

@@ -102,9 +102,9 @@ def table(asked, given, sharp):
     patient = dataclasses.replace(people, spread=asked.spread)
     runs = [Run(people, limits(asked, given)), Run(people, raised), Run(patient, raised), Run(people, more)]
     names = ["**got a token**", *(f"{answer}: {name}" for answer, name in REFUSED.values())]
-    names += ["instances busy at once, at most", "cold starts", "secret reads in a second, at most"]
-    names += ["table writes in a second, at most", "requests to OpenAI in a second, at most"]
-    names += ["wait for a token, half of them (ms)", "wait for a token, 99 of 100 (ms)"]
+    names += ["busy instances, peak", "cold starts", "secret reads per second, peak"]
+    names += ["table writes per second, peak", "requests to OpenAI per second, peak"]
+    names += ["wait for a token, median (ms)", "wait for a token, 99th percentile (ms)"]
     rows = [
         [name, *(f"{number:,.0f}" for number in row)]
         for name, row in zip(names, zip(*map(column, runs), strict=True), strict=True)
@@ -126,7 +126,7 @@ def order(asked, given, sharp):
     listed = ",\n".join(
         f"{ordinal} {REFUSED[name][1]} ({many:,} refused)" for ordinal, (name, many) in zip(ordinals, found, strict=False)
     )
-    return f"The limits that bind, each with the earlier ones removed:\n{listed}." if listed else "No limit binds."
+    return f"The limits that bind, each after the ones before it are lifted:\n{listed}." if listed else "No limit binds."
 
 
 def report(asked, given):
@@ -135,7 +135,7 @@ def report(asked, given):
     concurrency, openai = requests(asked, {**given, **set_to})
     openai_now, lambda_now = asked.openai_per_minute, asked.concurrency
     words = " ".join(f"{name}={value}" for name, value in set_to.items())
-    return f"""{asked.trainees:,} trainees within {asked.seconds} seconds. The parameters to set:
+    return f"""For {asked.trainees:,} trainees within {asked.seconds} seconds, set these parameters:
 
 ```sh
 make set PARAMETERS="{words}"
@@ -143,7 +143,7 @@ make set PARAMETERS="{words}"
 
 Limits to request: {concurrency:,} concurrent executions from AWS, and {openai:,} requests a minute from OpenAI.
 
-**All arrive evenly.** {order(asked, given, False)}
+**If all arrive evenly.** {order(asked, given, False)}
 
 {table(asked, given, False)}
 

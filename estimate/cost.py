@@ -128,7 +128,7 @@ def month(asked, given):
     rows = [[line.name, line.arithmetic, f"{line.usd():,.2f}", f"{line.usd_beyond_free():,.2f}"] for line in lines]
     sums = [sum(line.usd() for line in lines), sum(line.usd_beyond_free() for line in lines)]
     rows.append(["**Sum**", "", *(f"**{total:,.2f}**" for total in sums)])
-    return markdown.table(2, ["", "Arithmetic", "USD a month", "beyond the free tier"], rows)
+    return markdown.table(2, ["", "Arithmetic", "USD a month", "USD beyond the free tier"], rows)
 
 
 def worst_day(asked, given):
@@ -150,8 +150,8 @@ def report(asked, given):
     return f"""{month(asked, given)}
 
 Assumptions: each mint waits {asked.upstream_ms} ms for OpenAI and {asked.quota_ms} ms for DynamoDB; {cold} of the requests are cold
-starts, each with {asked.start_ms} ms of waiting; {asked.instances} instances are busy all month and read the secret every {ttl}
-seconds; the records have {asked.codes} different codes.
+starts, which wait {asked.start_ms} ms each; {asked.instances} instances are busy all month and read the secret every {ttl}
+seconds; requests end with {asked.codes} different codes.
 
 {worst_day(asked, given)}
 

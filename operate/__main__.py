@@ -1,4 +1,4 @@
-"""Commands for a stack: its deployment, parameters, versions, OpenAI key and callers, and pauses. `make help` lists them.
+"""Commands for a stack: its deployment, parameters, versions, OpenAI key, callers, pauses and checks. `make help` lists them.
 
 All commands use the AWS SDK with the operator's own credentials. ENV selects the stack in samconfig.toml, or STACK names it.
 PARAMETERS contains values of its parameters, TO names a version, and SUBJECT, ADDRESS or CALLER names a caller.
@@ -13,16 +13,23 @@ import botocore.exceptions
 from operate import account, environment
 from operate.callers import block, caller, unblock
 from operate.deploy import deploy, set_parameters
+from operate.doctor import doctor
 from operate.error import CommandError
 from operate.key import key
 from operate.pause import pause, resume
 from operate.rollback import rollback
 from operate.sam import sam
 from operate.stack import Stack
+from operate.status import status
 from operate.update_code import update_code
 from operate.versions import versions
 
-COMMANDS = [sam, deploy, set_parameters, key, caller, block, unblock, versions, update_code, rollback, pause, resume]
+COMMANDS = [
+    *(sam, deploy, set_parameters, key, caller, block, unblock, versions, update_code, rollback, pause, resume),
+    *(doctor, status),
+]
+# Commands that also do their work where there is no complete stack.
+OF_AN_ENVIRONMENT = [sam, doctor, status]
 
 
 def arguments(words=None):
@@ -45,7 +52,8 @@ def main():
     asked = arguments()
     try:
         chosen = environment.resolve(os.environ)
-        asked.run(chosen if asked.run is sam else Stack(chosen, may_be_missing=asked.run is deploy), asked)
+        of_stack = asked.run not in OF_AN_ENVIRONMENT
+        asked.run(Stack(chosen, may_be_missing=asked.run is deploy) if of_stack else chosen, asked)
     except CommandError as error:
         sys.exit(str(error))
     except (botocore.exceptions.BotoCoreError, botocore.exceptions.ClientError) as error:

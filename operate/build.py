@@ -1,4 +1,4 @@
-"""The build that `make build` leaves in .aws-sam/build."""
+"""A build: the one that `make build` leaves in .aws-sam/build, or a published release in the same form."""
 
 import datetime
 import pathlib
@@ -15,6 +15,7 @@ class Build:
     """Reads the built template and the function that belongs to it."""
 
     def __init__(self, folder=FOLDER):
+        self.folder = folder
         template = folder / "template.yaml"
         if not template.is_file():
             raise CommandError("There is no build. Run `make build` first. Nothing was changed.")

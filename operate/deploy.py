@@ -7,7 +7,7 @@ import sys
 import tempfile
 import time
 
-from operate import change_set, parameters, sam
+from operate import change_set, parameters, published, sam
 from operate.build import Build
 from operate.error import CommandError
 from operate.release import Base, marks, require_live
@@ -17,13 +17,20 @@ from operate.versions import bootstrap_of
 
 def deploy(stack, asked):
     """Deploy the build, with the values that the stack has now and those in PARAMETERS."""
-    build = Build()
     if any(option.startswith("--parameter-overrides") for option in asked.options):
         raise CommandError('Give parameters as PARAMETERS="Name=value …", not in FLAGS. Nothing was changed.')
+    configured = parameters.configured(stack.environment)
+    source = os.environ.get("FROM")
+    if source:
+        wanted = (
+            parameters.written().get("Architecture") or stack.parameters.get("Architecture") or configured.get("Architecture")
+        )
+        build = Build(published.prepare(source, wanted))
+    else:
+        build = Build()
     given = parameters.given(build.template)
     if "Architecture" in given:
         build.require(given["Architecture"], "deploy")
-    configured = parameters.configured(stack.environment)
     chosen = given | {"Architecture": build.architecture}
     if "FunctionName" in stack.outputs:
         change_set.require_idle(stack)
@@ -56,7 +63,7 @@ def deploy(stack, asked):
     if base and base.code_differs and marked[REVISION] != base.alias.revision:
         # Under the old name CloudFormation would take the code for deployed, and publish the code of update-code instead.
         folder = f"{stack.name}/{marked[REVISION]}"
-    run_sam(stack, asked, values | marked, folder)
+    run_sam(stack, asked, build, values | marked, folder)
     require_live(stack, marked[REVISION])
 
 
@@ -69,13 +76,20 @@ def warn_of_ignored(configured, values, kept, chosen, environment):
             print(f'  make set {named}PARAMETERS="{parameters.as_words({name: value})}"')
 
 
-def run_sam(stack, asked, values, folder):
+def run_sam(stack, asked, build, values, folder):
     """Runs `sam deploy`, which deploys the build, with all values of the parameters, which replace those in samconfig.toml."""
     with tempfile.TemporaryDirectory() as temporary:
         file = pathlib.Path(temporary, "parameters.yaml")
         file.write_text(parameters.for_sam(values))
         role = os.environ.get("DEPLOY_ROLE_ARN")
         options = [
+            # SAM looks for samconfig.toml beside the template.
+            *(
+                "--template-file",
+                str(build.folder / "template.yaml"),
+                "--config-file",
+                str(pathlib.Path("samconfig.toml").resolve()),
+            ),
             *("--s3-prefix", folder),
             *("--parameter-overrides", f"file://{file}"),
             *(["--role-arn", role] if role else []),

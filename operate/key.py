@@ -10,6 +10,7 @@ from operate import secret
 from operate.error import CommandError
 
 OPENAI = "https://api.openai.com/v1"
+UNPROVEN = "Nothing was changed. To store the key without this check, run `make key PROVE=no`."
 
 
 def key(stack, asked):
@@ -55,15 +56,14 @@ def entered():
     return new
 
 
-def mint_test_token(new, base_url):
-    """Mints one short-lived token and discards it. This costs nothing."""
+def mint_test_token(new, base_url, remedy=UNPROVEN):
+    """Mints one short-lived token and discards it. This costs nothing. An error ends with the remedy."""
     body = {"expires_after": {"anchor": "created_at", "seconds": 10}, "session": {"type": "realtime"}}
     request = urllib.request.Request(
         f"{base_url.rstrip('/')}/realtime/client_secrets",
         json.dumps(body).encode(),
         {"Authorization": f"Bearer {new}", "Content-Type": "application/json"},
     )
-    remedy = "Nothing was changed. To store the key without this check, run `make key PROVE=no`."
     try:
         # Redirects are not followed: they would send the key to another host.
         opener = urllib.request.build_opener(NoRedirect, urllib.request.ProxyHandler({}))

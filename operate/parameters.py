@@ -10,22 +10,26 @@ from operate.error import CommandError
 from operate.template import SET_BY_COMMANDS
 
 
-def given(template):
-    """The values in the variable PARAMETERS, checked against the template."""
+def written():
+    """The names and values in the variable PARAMETERS, unchecked."""
     try:
         words = shlex.split(os.environ.get("PARAMETERS", ""))
     except ValueError:
         raise CommandError("PARAMETERS has a quotation mark that is not closed. Nothing was changed.") from None
-    found = {}
     for word in words:
-        name, equals, value = word.partition("=")
-        if not equals:
+        if "=" not in word:
             raise CommandError(f'{word} has no value. Write PARAMETERS="Name=value Name=value". Nothing was changed.')
+    return dict(word.split("=", 1) for word in words)
+
+
+def given(template):
+    """The values in the variable PARAMETERS, checked against the template."""
+    found = written()
+    for name in found:
         if name in SET_BY_COMMANDS:
             raise CommandError(f"{name} is set by make deploy and make set alone. Nothing was changed.")
         if name not in template.parameters:
             raise CommandError(f"There is no parameter {name}. {suggestion(name, template)} Nothing was changed.")
-        found[name] = value
     for name, value in found.items():
         problem = template.problem(name, value)
         if problem:

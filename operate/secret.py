@@ -30,18 +30,26 @@ def read(stack):
 
 
 def read_version(stack):
-    """The ID of the secret's current version, and its fields. A secret in plain text is the OpenAI key alone, as it is for the
-    function."""
+    """The ID of the secret's current version, and its fields."""
     found = stack.secrets.get_secret_value(SecretId=stack.secret)
-    text = found.get("SecretString")
+    return found["VersionId"], parse(found.get("SecretString"))
+
+
+def parse(text):
+    """The fields of a secret's text. A secret in plain text is the OpenAI key alone, as it is for the function."""
     if text is None:
         raise CommandError("The secret is binary, and the function cannot read it. Store text in it in the AWS console.")
     if not text.lstrip().startswith("{"):
-        return found["VersionId"], {KEY_FIELD: text.strip()}
+        return {KEY_FIELD: text.strip()}
     try:
-        return found["VersionId"], json.loads(text)
+        return json.loads(text)
     except ValueError:
         raise CommandError("The secret begins with {, but is not JSON. Fix it in the AWS console.") from None
+
+
+def are_keys_text(fields):
+    """Whether both keys are text where they are set, without which the function cannot read the secret."""
+    return all(isinstance(fields.get(name) or "", str) for name in (KEY_FIELD, IDENTIFIER_KEY_FIELD))
 
 
 def change(stack, edit):

@@ -19,14 +19,8 @@ class Stack:
 
     def read(self, may_be_missing=False):
         """Reads the outputs and parameters again, as after an update."""
-        found = describe(self.session, self.name)
-        if not found and not may_be_missing:
-            raise CommandError(
-                f"There is no stack {self.name} in {self.session.region_name}. Name another stack with STACK=… or ENV=…, or "
-                "another Region with AWS_REGION, or create the stack with `make deploy`."
-            )
-        found = found or {}
-        self.outputs = {output["OutputKey"]: output["OutputValue"] for output in found.get("Outputs", [])}
+        found = (describe if may_be_missing else existing)(self.session, self.name) or {}
+        self.outputs = outputs(found)
         self.parameters = parameters(found)
         self.tags = found.get("Tags", [])
         if not may_be_missing and not {"FunctionName", "SecretArn"} <= set(self.outputs):
@@ -73,6 +67,21 @@ class Stack:
     @property
     def secrets(self):
         return self.session.client("secretsmanager")
+
+
+def existing(session, name):
+    """CloudFormation's description of the stack, which must exist."""
+    found = describe(session, name)
+    if not found:
+        raise CommandError(
+            f"There is no stack {name} in {session.region_name}. Name another stack with STACK=… or ENV=…, or another Region "
+            "with AWS_REGION, or create the stack with `make deploy`."
+        )
+    return found
+
+
+def outputs(description):
+    return {output["OutputKey"]: output["OutputValue"] for output in description.get("Outputs", [])}
 
 
 def describe(session, name):

@@ -59,7 +59,7 @@ def visit(browser):
         context = browser.new_context(permissions=list(permissions), **settings)
         contexts.append(context)
         page = context.new_page()
-        page.on("pageerror", uncaught.append)
+        page.on("pageerror", lambda error: uncaught.append(error))  # noqa: PLW0108 - Playwright takes no built-in function
         page.goto(url)
         return page
 

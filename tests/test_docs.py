@@ -29,6 +29,7 @@ WITH_A_KEY = "read -rs KEY && OPENAI_API_KEY=$KEY make demo"
 # The commands that other tests run, by the file that runs them.
 ELSEWHERE = {
     r'make (build|deploy|key)( PARAMETERS=".+")?': "tests/test_stack.py",
+    r"make (status|doctor)": "tests/test_stack.py",
     r"make set DEPLOY_ROLE_ARN=\S+ PARAMETERS=.+": "tests/test_roles.py",
     r"make (invoke|local-api)": "tests/test_sam_local.py",
     r"make (cost|capacity)( [A-Z_]+=\d+){2}": "tests/test_cost.py",
@@ -36,6 +37,10 @@ ELSEWHERE = {
     r"sudo apt-get install .+|curl .* \| sh .+|git clone .+|cd token-mint": ".ci/first-page",
     r"cargo test .+ --lib config|\.venv/tools/bin/pytest -q tests/test_pins\.py": ".ci/first-page",
     r"make check": ".ci/first-page",
+    r"make deploy FROM=https://\S+ PARAMETERS=.AllowedOrigins=\S+": "tests/test_stack.py",
+    r"sha256sum --check --strict SHA256SUMS": "tests/test_release_artifacts.py",
+    # Only after a release at GitHub.
+    r"gh attestation verify SHA256SUMS .+": ".github/workflows/release.yml",
     r"python3 -m docs\.tables": "tests/test_docs.py",
 }
 
@@ -145,7 +150,8 @@ def test_every_path_that_the_architecture_names_is_there():
     names = set(re.findall(r"`([\w.-]+/[\w./-]*|\w+\.(?:rs|py|yaml|toml|json))`", page.replace(later, "")))
     crates = [ROOT / "function/src", ROOT / "simulator/src"]
     folders = [ROOT, ROOT / "function", ROOT / "bench", *crates]
-    folders += [folder for folder in [*crates[0].iterdir(), ROOT / "infra", ROOT / "estimate"] if folder.is_dir()]
+    folders += [folder for folder in crates[0].iterdir() if folder.is_dir()]
+    folders += [ROOT / "infra", ROOT / "estimate", ROOT / "release"]
     assert len(names) > 40
     assert not [name for name in names if not any((folder / name).exists() for folder in folders)]
     for name in re.findall(r"`([\w./]+)`", later):

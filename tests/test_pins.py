@@ -81,3 +81,11 @@ def test_npm_uses_the_lock_file_and_runs_no_install_scripts():
     assert installs
     for install in installs:
         assert "npm ci --ignore-scripts" in install, install
+
+
+@pytest.mark.parametrize("workflow", sorted((ROOT / ".github/workflows").glob("*.yml")), ids=lambda workflow: workflow.stem)
+def test_every_action_is_one_commit_of_github_itself(workflow):
+    used = re.findall(r"^ *(?:- )?uses: (.+)$", workflow.read_text(), re.MULTILINE)
+    assert used
+    for action in used:
+        assert re.fullmatch(r"actions/[\w-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+", action), action

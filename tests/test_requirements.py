@@ -28,6 +28,8 @@ NEEDS = {
     "invoke": [*RUST, *PYTHON, "a running Docker engine that you may use: start Docker"],
     "build": [*RUST, *PYTHON],
     "deploy": PYTHON,
+    "release": [*RUST, *PYTHON, "git"],
+    "release-check": [*RUST, *PYTHON, "git"],
     "key": PYTHON,
     "lock": PYTHON,
     "cost": ["python3"],

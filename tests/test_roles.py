@@ -17,6 +17,8 @@ from conftest import NO_AWS_ACCOUNT, ROOT, skip
 from test_pipeline import ROLES, actions, listed, statements
 
 from docs import deploy_policy, permissions
+from operate.doctor import CHECKS
+from operate.status import LINES
 
 # Permissions that a handler needs and that DeployRole does not have on purpose: the reason, the types (and resources), the
 # actions. What these entries leave out is deployed by hand. permissions.UNUSED lists what no deployment needs.
@@ -377,3 +379,4 @@ def test_the_calls_of_the_operators_commands_are_found():
     ]:
         assert f"{service}:{method}" in granted
     assert "logs:FilterLogEvents" in granted
+    assert {action for check in [*CHECKS, *LINES] for action in check.actions} <= granted

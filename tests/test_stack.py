@@ -7,19 +7,25 @@ throttling and reserved concurrency: test_template.py and test_pipeline.py check
 import base64
 import fcntl
 import hmac
+import http.server
 import json
 import os
 import pty
 import re
 import shutil
 import subprocess
+import sys
 import termios
+import threading
 import time
 
 import boto3
 import pytest
-from conftest import NO_AWS_ACCOUNT, ROOT, TOOLCHAIN, post
+from conftest import NO_AWS_ACCOUNT, ROOT, TOOLCHAIN, free_port, post
 from samtranslator.yaml_helper import yaml_parse
+from test_requirements import BASE
+
+from release.__main__ import contents, write
 
 EVENT = (ROOT / "function/events/http-api.json").read_bytes()
 KEY = "sk-proj-0123456789-of-the-tests"
@@ -508,3 +514,160 @@ def test_the_guided_deployment_asks_for_each_parameter_by_a_clear_name(stand_in,
     # deployment ends with the message that names the ways to admit some.
     assert "CAPABILITY_AUTO_EXPAND" in said
     assert ran.returncode == 1 and "Say who may ask for tokens: give the pages in AllowedOrigins" in " ".join(said.split())
+
+
+def test_a_release_is_deployed_without_rust_and_without_a_c_compiler(stand_in, built, simulator, architecture, start, tmp_path):
+    dist = tmp_path / "dist"
+    write(contents({architecture: built}, 1_790_000_000, "0" * 40), dist)
+    port = free_port()
+    start(
+        [sys.executable, "-m", "http.server", port, "--bind", "127.0.0.1", "--directory", tmp_path], "releases"
+    ).wait_for_port(port)
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    for name in BASE:
+        (tools / name).symlink_to(shutil.which(name))
+    (tools / "python3").symlink_to(os.path.realpath(sys.executable))
+    assert not shutil.which("cargo", path=tools) and not shutil.which("cc", path=tools)
+    operator = Operator(stand_in, simulator, architecture)
+    operator.environment |= {"PATH": str(tools), "HOME": str(tmp_path), "FROM": str(dist)}
+
+    # No build is there that could be deployed in place of the release.
+    aside = built.with_name("build.aside")
+    built.rename(aside)
+    try:
+        # The architecture: the one that is given, and otherwise the template's default.
+        other = {"arm64": "x86_64", "x86_64": "arm64"}[architecture]
+        said = operator.deploy(Architecture=other, fails=True)
+        assert f"The release has no function for {other}, but for {architecture}." in said and "Nothing was changed." in said
+        if architecture != "arm64":
+            assert "no function for arm64" in operator.deploy(Architecture=None, fails=True)
+        assert not any(operator.resources().values()), operator.resources()
+        said = operator.deploy(Architecture=architecture)
+        assert (
+            f"built from commit {'0' * 40}." in said
+            and f"for {architecture}, revision " in said
+            and "Successfully created/updated stack" in said
+        )
+        operator.make("key", stdin=f"{KEY}\n")
+        assert operator.mint()[:2] == (1, 200)
+
+        # From a URL, and now with the stack's architecture.
+        operator.environment["FROM"] = f"http://127.0.0.1:{port}/dist"
+        said = operator.deploy(Architecture=None, TokenTtlSeconds="60")
+        assert "built from commit" in said and f"for {architecture}, revision " in said
+        version, status, body = operator.mint()
+        assert (version, status) == (2, 200) and body["expiresAt"] - time.time() <= 60
+
+        # A file that was changed on the way stops the deployment before AWS is asked for anything.
+        with (dist / f"token-mint-{architecture}.zip").open("ab") as file:
+            file.write(b"\0")
+        said = operator.deploy(TokenTtlSeconds="61", fails=True)
+        assert "is not the file that SHA256SUMS lists" in said and "Nothing was changed." in said
+        assert operator.mint()[0] == 2
+    finally:
+        aside.rename(built)
+
+
+@pytest.fixture
+def forwarder():
+    """Passes requests on to ministack, which tells one API from another by the host that they are sent to."""
+    forwarders = []
+
+    def forward(target, host):
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self):
+                body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+                sent = dict(self.headers) | {"Host": host}
+                status, headers, text = post(f"{target}{self.path}", body or None, sent, self.command)
+                self.send_response(status)
+                for name, value in headers.items():
+                    if name.lower() in ("content-type", "retry-after") or name.lower().startswith("access-control-"):
+                        self.send_header(name, value)
+                self.send_header("Content-Length", str(len(text.encode())))
+                self.end_headers()
+                self.wfile.write(text.encode())
+
+            do_POST = do_OPTIONS = do_GET
+
+            def log_message(self, *_):
+                pass
+
+        forwarders.append(http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler))
+        threading.Thread(target=forwarders[-1].serve_forever, daemon=True).start()
+        return f"http://127.0.0.1:{forwarders[-1].server_port}"
+
+    yield forward
+    for server in forwarders:
+        server.shutdown()
+
+
+def test_doctor_and_status_agree_with_the_commands(with_nested_stacks, simulator, architecture, forwarder):
+    """test_doctor.py breaks one thing at a time. Here, the stack is the whole template's, and its function runs."""
+    operator = Operator(with_nested_stacks, simulator, architecture)
+    for command in ("doctor", "status"):
+        assert "There is no stack token-mint in eu-west-1" in operator.make(command, fails=True)
+    operator.deploy()
+    host = operator.outputs()["TokenUrl"].split("/")[2].split(".")[0] + ".execute-api.localhost"
+    url = f"{forwarder(with_nested_stacks, host)}/token"
+
+    def doctor(**environment):
+        """The text of each line that is wrong, and of the others."""
+        said = operator.make("doctor", fails=True, TOKEN_URL=url, **environment)
+        lines = re.findall(r"^(ok|WRONG|skip) +([\w -]+): (.*)$", said, re.MULTILINE)
+        assert len(lines) > 30, said
+        return {name: text for state, name, text in lines if state == "WRONG"}, {name: text for _, name, text in lines}
+
+    # ministack's own faults, which doctor finds: its CORS, time to live and secret's ARN differ from the template's.
+    of_ministack = {"preflight", "token route", "quota table", "role"}
+    # It has one user, the account's root. The key was not set yet.
+    wrong, _ = doctor()
+    assert set(wrong) == of_ministack | {"identity", "OpenAI key"}
+    resources = operator.client("cloudformation").describe_stack_resources(StackName="token-mint")["StackResources"]
+    ids = {resource["LogicalResourceId"]: resource["PhysicalResourceId"] for resource in resources}
+    cors = {"AllowOrigins": ["https://app.example.com"], "AllowMethods": ["POST"], "AllowHeaders": ["content-type"]}
+    operator.client("apigatewayv2").update_api(ApiId=ids["Api"], CorsConfiguration=cors)
+    ttl = {"AttributeName": "expires", "Enabled": True}
+    operator.client("dynamodb").update_time_to_live(TableName=ids["QuotaTable"], TimeToLiveSpecification=ttl)
+    arn = operator.client("secretsmanager").describe_secret(SecretId=ids["Secret"])["ARN"]
+    statement = {"Effect": "Allow", "Action": "secretsmanager:GetSecretValue", "Resource": arn}
+    policy = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+    operator.client("iam").put_role_policy(RoleName=ids["MintRole"], PolicyName="read-the-key", PolicyDocument=policy)
+    wrong, _ = doctor()
+    assert set(wrong) == {"identity", "OpenAI key"} and wrong["OpenAI key"].endswith("Run `make key`.")
+    assert "key      not set: " in operator.make("status")
+
+    operator.make("key", stdin=f"{KEY}\n")
+    wrong, lines = doctor(ASK_OPENAI="yes")
+    assert set(wrong) == {"identity"}
+    assert lines["OpenAI"] == "issued a test token with the key" and lines["token"].startswith("issued in ")
+
+    operator.make("pause")
+    operator.make("block", "ADDRESS=203.0.113.9")
+    wrong, lines = doctor()
+    assert set(wrong) == {"identity", "pause"} and wrong["pause"].endswith("run `make resume`.")
+    assert lines["blocked callers"] == "1" and lines["account concurrency"] == "minting is paused: see pause"
+    said = operator.make("status")
+    assert re.search(r"^minting  paused;", said, re.MULTILINE) and re.search(r"^blocked  1 caller$", said, re.MULTILINE)
+    operator.make("resume")
+
+    # By hand, as in the console.
+    functions, name = operator.client("lambda"), ids["MintFunction"]
+    functions.update_function_configuration(FunctionName=name, Environment={"Variables": {}})
+    published = functions.publish_version(FunctionName=name)["Version"]
+    functions.update_alias(FunctionName=name, Name="live", FunctionVersion=published)
+    wrong, lines = doctor()
+    # Without its variables, the function does not start.
+    assert set(wrong) - {"token route", "foreign origin"} == {"identity", "environment", "drift"}
+    assert "with the same code as version 1, which the last deployment published" in lines["live version"]
+    assert "TOKEN_TTL_SECONDS is '' instead of '3600'" in wrong["environment"]
+    assert "MintFunction (AWS::Lambda::Function) was changed outside CloudFormation" in wrong["drift"]
+    operator.make("rollback", "TO=1")
+    assert set(doctor()[0]) == {"identity", "drift"}
+
+    said = operator.make("status")
+    assert re.search(r"^live     version 1, published 20.* UTC$", said, re.MULTILINE)
+    assert re.search(r"^minting  on$", said, re.MULTILINE) and re.search(r"^key      set$", said, re.MULTILINE)
+    assert re.search(r"^alarms   none of 12 is on$", said, re.MULTILINE)
+    assert re.search(r"^today    1 of 5,000 tokens since midnight UTC$", said, re.MULTILINE)
+    assert re.search(rf"^URL      {operator.outputs()['TokenUrl']}$", said, re.MULTILINE)

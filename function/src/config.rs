@@ -32,12 +32,12 @@ macro_rules! variables {
 }
 
 variables! {
-    /// The secret in AWS Secrets Manager, by its ARN or name. It contains
+    /// ARN or name of the secret in AWS Secrets Manager. It contains
     /// `{"OPENAI_API_KEY": "sk-…", "SAFETY_IDENTIFIER_KEY": "…", "BLOCKED_CALLERS": ["…"]}`, or just the key as plain text.
     OPENAI_SECRET_ARN;
     /// The key itself, for runs on your own machine. Read only if `OPENAI_SECRET_ARN` is unset.
     OPENAI_API_KEY;
-    /// Any server with the same API. `http:` on loopback hosts only.
+    /// Base URL of OpenAI's API, or of another server with the same API. `http:` on loopback hosts only.
     OPENAI_BASE_URL;
     /// Replaces the default profile's model. Up to 128 letters, digits and `-_.:/`.
     MODEL;
@@ -48,16 +48,16 @@ variables! {
     /// How long a fetched key is used before it is read again in the background, in seconds; the old one serves
     /// meanwhile.
     KEY_TTL_SECONDS;
-    /// Exact origins, separated by commas. Empty or `*`: not checked. `make demo` also allows its own page, and with your
-    /// own key an empty list allows no other.
+    /// Exact origins, separated by commas. Empty or `*`: not checked. `make demo` also allows its own page; with your
+    /// own key and an empty list, it allows only that page.
     ALLOWED_ORIGINS;
-    /// A DynamoDB table with the key `id`, by its name or ARN. Empty: no quotas.
+    /// Name or ARN of a DynamoDB table with the partition key `id`. Empty: no quotas.
     QUOTA_TABLE;
-    /// Tokens per caller and minute of the clock. 0: not limited.
+    /// Tokens per caller and clock minute. 0: not limited.
     QUOTA_PER_MINUTE;
-    /// Tokens per caller and day of UTC. 0: not limited.
+    /// Tokens per caller and UTC day. 0: not limited.
     QUOTA_PER_DAY;
-    /// Tokens for all callers together, per day of UTC. 0: not limited.
+    /// Tokens for all callers together, per UTC day. 0: not limited.
     DAILY_MINT_LIMIT;
     /// A PEM file with additional trusted roots, for OpenAI and AWS.
     EXTRA_CA_FILE;

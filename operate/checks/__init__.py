@@ -1,0 +1,1 @@
+"""The checks of `make doctor` and the lines of `make status`. They read, and never change the stack."""

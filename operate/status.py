@@ -1,0 +1,74 @@
+"""`make status`: the state of a deployed stack on one screen. It asks neither OpenAI nor the API."""
+
+from operate import secret as secret_fields
+from operate.checks import quota, versions
+from operate.checks.alarms import ALARMS, is_on
+from operate.checks.check import check, ok
+from operate.checks.deployed import Deployed
+from operate.checks.secret import openai_key
+
+
+@check("stack")
+def state(deployed):
+    since = deployed.stack.get("LastUpdatedTime") or deployed.stack["CreationTime"]
+    yield ok(
+        f"{deployed.name} in {deployed.session.region_name}, {deployed.stack['StackStatus']} since {since:%Y-%m-%d %H:%M} UTC"
+    )
+
+
+@check("live", "lambda:GetAlias", "lambda:GetFunction")
+def live(deployed):
+    configuration = deployed.live["Configuration"]
+    shares = "".join(
+        f", {versions.share(weight)} on version {version}" for version, weight in versions.weights(deployed).items()
+    )
+    published = configuration["LastModified"][:16].replace("T", " ")
+    yield ok(f"{versions.described(configuration)}, published {published} UTC{shares}")
+
+
+@check("minting", "lambda:GetFunctionConcurrency")
+def minting(deployed):
+    limit = deployed.reserved_concurrency
+    yield ok("paused; `make resume` ends the pause" if limit == 0 else "on" + (f", up to {limit} at once" if limit else ""))
+
+
+@check("key", "secretsmanager:GetSecretValue")
+def key(deployed):
+    yield from openai_key.find(deployed)
+
+
+@check("blocked", "secretsmanager:GetSecretValue")
+def blocked(deployed):
+    count = len(secret_fields.block_list(deployed.secret_fields))
+    yield ok(f"{count} caller{'' if count == 1 else 's'}")
+
+
+@check("alarms", *ALARMS, "cloudwatch:GetMetricStatistics")
+def alarms(deployed):
+    on = [name for name, alarm in deployed.alarms.items() if is_on(deployed, alarm)]
+    yield ok(f"on: {', '.join(on)}" if on else f"none of {len(deployed.alarms)} is on")
+
+
+@check("today", "cloudformation:ListStackResources", "dynamodb:GetItem")
+def today(deployed):
+    limit = int(deployed.parameter("DailyMintLimit"))
+    if limit:
+        yield ok(f"{quota.minted_today(deployed):,} of {limit:,} tokens since midnight UTC")
+    else:
+        yield ok("tokens are not counted: DailyMintLimit is 0")
+
+
+@check("URL")
+def url(deployed):
+    yield ok(deployed.output("TokenUrl"))
+
+
+LINES = [state, live, minting, key, blocked, alarms, today, url]
+
+
+def status(environment, _):
+    """Print what is live, and its state, on one screen."""
+    deployed = Deployed(environment)
+    for line in LINES:
+        for result in line.results(deployed):
+            print(f"{line.name:<8} {result.text}")

@@ -1,0 +1,980 @@
+"""`make doctor` and `make status`: on a healthy stack nothing is wrong, and each check goes wrong when the one thing that it
+looks at is broken, in the line that says so and with the remedy."""
+
+import copy
+import datetime
+import json
+import os
+import re
+import sys
+import types
+
+import pytest
+from conftest import ROOT, Program, free_port
+from healthy_stack import (
+    ACCESS_LOG,
+    FUNCTION,
+    KEY,
+    LOG,
+    NAME,
+    NO_ACCOUNT,
+    TABLE,
+    TEMPLATE,
+    Answered,
+    HealthyStack,
+    Outside,
+    now,
+    program,
+)
+
+from estimate.cost import limit
+from operate import __main__ as operate
+from operate import environment
+from operate.checks import alarms, settings, stack
+from operate.checks.deployed import Deployed
+from operate.doctor import CHECKS
+from operate.status import LINES
+
+
+@pytest.fixture(scope="module")
+def moto(tmp_path_factory):
+    port = free_port()
+    command = [ROOT / ".venv/ministack/bin/moto_server", "-H", "127.0.0.1", "-p", port]
+    program = Program(command, tmp_path_factory.mktemp("moto") / "moto.log", **NO_ACCOUNT)
+    program.wait_for_port(port)
+    yield f"http://127.0.0.1:{port}"
+    program.stop()
+
+
+@pytest.fixture(scope="module")
+def server():
+    outside = Outside()
+    yield outside
+    outside.server.shutdown()
+
+
+@pytest.fixture(scope="module")
+def answered():
+    return Answered()
+
+
+@pytest.fixture
+def healthy(moto, server, answered, monkeypatch):
+    server.__dict__ |= {
+        "origins": ["https://app.example.com"],
+        "signs_in": False,
+        "code": program(),
+        "instead": {},
+        "asked": [],
+    }
+    server.openai = (200, {"value": "ek_of_the_tests"})
+    answered.reset()
+    monkeypatch.setattr("operate.account.boto3", types.SimpleNamespace(Session=answered.session))
+    monkeypatch.chdir(ROOT)
+    for name in ("AWS_PROFILE", "ENV", "ASK_OPENAI", "TOKEN_URL"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in (NO_ACCOUNT | {"AWS_ENDPOINT_URL": moto, "STACK": NAME}).items():
+        monkeypatch.setenv(name, value)
+    return HealthyStack(moto, answered, server)
+
+
+class Said:
+    """The lines of a command, and its exit status."""
+
+    def __init__(self, status, text):
+        self.status, self.text = status, text
+        found = [line.split(maxsplit=1) for line in text.splitlines() if line.startswith(("ok ", "WRONG ", "skip "))]
+        self.lines = [(state, *rest.split(": ", 1)) for state, rest in found]
+
+    def having(self, state):
+        return [(name, text) for found, name, text in self.lines if found == state]
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    def run(command):
+        monkeypatch.setattr(sys, "argv", ["operate", command])
+        status = 0
+        try:
+            operate.main()
+        except SystemExit as ended:
+            status = 1 if isinstance(ended.code, str) else ended.code or 0
+            print(ended.code)
+        said = capsys.readouterr()
+        assert "Traceback" not in said.out + said.err
+        return Said(status, said.out)
+
+    return run
+
+
+def test_nothing_is_wrong_with_a_healthy_stack(healthy, run):
+    said = run("doctor")
+    assert not said.having("WRONG") and said.status == 0, said.text
+    assert [name for _, name, _ in said.lines] == [check.name for check in CHECKS], "one line each"
+    skipped = {name for name, _ in said.having("skip")}
+    assert skipped == {"OpenAI", "sign-in", "token"}
+    assert f"Nothing is wrong: {len(CHECKS) - 3} ok, 3 skipped." in said.text
+    assert KEY not in said.text and "ek_" not in said.text
+    assert not {"mint", "openai"} & set(healthy.outside.asked), "nothing is asked of OpenAI without consent"
+    assert "revision 0a1b2c3d4e5f" in dict(said.having("ok"))["live version"]
+
+
+def test_with_consent_it_also_asks_openai_and_mints(healthy, run, monkeypatch):
+    monkeypatch.setenv("ASK_OPENAI", "yes")
+    said = run("doctor")
+    assert said.status == 0, said.text
+    assert [name for name, _ in said.having("skip")] == ["sign-in"]
+    assert healthy.outside.asked.count("mint") == healthy.outside.asked.count("openai") == 1
+    assert KEY not in said.text and "ek_" not in said.text
+
+
+FAULTS = []
+
+
+def fault(check, finding, remedy):
+    """Collects a way to break one thing: the check that has to go wrong, and what its line has to say."""
+
+    def collect(breaking):
+        FAULTS.append(pytest.param(check, breaking, finding, remedy, id=breaking.__name__))
+        return breaking
+
+    return collect
+
+
+def states(status, finding, remedy):
+    """A state of the stack in which something is wrong."""
+
+    def breaking(healthy, monkeypatch):
+        healthy.status = status
+        healthy.event("MintFunction", "AWS::Lambda::Function", "UPDATE_FAILED", "Resource update cancelled")
+        healthy.event("QuotaTable", "AWS::DynamoDB::Table", "UPDATE_FAILED", "the table is gone")
+        healthy.event("Stage", "AWS::ApiGatewayV2::Stage", "UPDATE_FAILED", "Resource update cancelled")
+        healthy.event(NAME, "AWS::CloudFormation::Stack", "UPDATE_IN_PROGRESS", "User Initiated")
+        healthy.event("Api", "AWS::ApiGatewayV2::Api", "UPDATE_FAILED", "of an earlier deployment")
+
+    FAULTS.append(
+        pytest.param(
+            "stack", breaking, f"{status}: {finding}. QuotaTable (AWS::DynamoDB::Table): the table is gone.", remedy, id=status
+        )
+    )
+
+
+states("UPDATE_ROLLBACK_COMPLETE", "the last deployment failed, and was undone", "Fix the cause and run `make deploy` again")
+states(
+    "UPDATE_ROLLBACK_FAILED",
+    "the last deployment failed, and could not be undone",
+    "continue-update-rollback --stack-name token-mint",
+)
+states("UPDATE_FAILED", "the last deployment failed halfway", "continue-update-rollback --stack-name token-mint")
+states("UPDATE_ROLLBACK_IN_PROGRESS", "the last deployment failed, and is being undone", "Wait until it ends")
+states("UPDATE_ROLLBACK_COMPLETE_CLEANUP_IN_PROGRESS", "the last deployment failed, and is being undone", "Wait until it ends")
+states("ROLLBACK_COMPLETE", "the first deployment failed, and its resources were deleted", "Run `make delete`, fix the cause")
+states("ROLLBACK_FAILED", "the first deployment failed, and could not be undone", "Run `make delete`, fix the cause")
+states("ROLLBACK_IN_PROGRESS", "the first deployment failed, and is being undone", "Wait until it ends. Run `make delete`")
+states("CREATE_FAILED", "the first deployment failed", "Run `make delete`, fix the cause")
+states("DELETE_FAILED", "it could not be deleted", "run `make delete` again")
+states("DELETE_IN_PROGRESS", "it is being deleted", "wait until it is gone")
+states("IMPORT_ROLLBACK_COMPLETE", "the last import failed, and was undone", "run `make deploy` again")
+states("IMPORT_ROLLBACK_FAILED", "the last import failed, and could not be undone", "continue-update-rollback")
+states("IMPORT_ROLLBACK_IN_PROGRESS", "the last import failed, and is being undone", "Wait until it ends")
+
+
+@fault("identity", "you work as arn:aws:iam::123456789012:root, which policies do not restrict", "Use a role")
+def works_as_root(healthy, monkeypatch):
+    identity = {"UserId": "123456789012", "Account": "123456789012", "Arn": "arn:aws:iam::123456789012:root"}
+    healthy.answered.answers["sts", "GetCallerIdentity"] = identity
+
+
+@fault(
+    "region", "the commands use eu-west-1, but AWS_DEFAULT_REGION is us-east-1, which other tools use", "Set the same Region"
+)
+def another_region_for_other_tools(healthy, monkeypatch):
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+
+
+@fault("region", "the commands use eu-west-1, but region in samconfig.toml is us-east-2", "Set the same Region")
+def another_region_in_samconfig(healthy, monkeypatch, tmp_path):
+    (tmp_path / "samconfig.toml").write_text('version = 0.1\n[default.deploy.parameters]\nregion = "us-east-2"\n')
+    monkeypatch.chdir(tmp_path)
+
+
+@fault("stack", "UPDATE_IN_PROGRESS for 61 minutes", "cancel-update-stack --stack-name token-mint")
+def a_deployment_that_never_ends(healthy, monkeypatch):
+    healthy.status, healthy.updated = "UPDATE_IN_PROGRESS", now() - datetime.timedelta(minutes=61)
+
+
+@fault("nested stacks", "DashboardStack: UPDATE_ROLLBACK_FAILED: the last deployment failed", "continue-update-rollback")
+def a_nested_stack_that_failed(healthy, monkeypatch):
+    healthy.nested_status = "UPDATE_ROLLBACK_FAILED"
+
+
+@fault(
+    "live version",
+    "version 1, revision 0a1b2c3d4e5f is live, but the last deployment published version 2 with other code",
+    "make deploy",
+)
+def an_alias_that_was_moved(healthy, monkeypatch):
+    healthy.client("lambda").update_function_code(FunctionName=FUNCTION, ZipFile=program(183))
+    healthy.version = healthy.publish()
+
+
+@fault(
+    "live version", "with 10 % on version 2, but no deployment is in progress", "--routing-config AdditionalVersionWeights={}"
+)
+def a_split_that_was_left_over(healthy, monkeypatch):
+    number = healthy.publish("other", Description="other")
+    weights = {"AdditionalVersionWeights": {number: 0.1}}
+    healthy.client("lambda").update_alias(FunctionName=FUNCTION, Name="live", FunctionVersion="1", RoutingConfig=weights)
+
+
+@fault("live version", "cannot run: InvalidSubnet", "Run `make rollback`")
+def a_version_that_cannot_run(healthy, monkeypatch):
+    healthy.of_version |= {"State": "Failed", "StateReason": "InvalidSubnet"}
+
+
+@fault("live version", "it was deleted outside CloudFormation. AWS says: no such alias", "Create it again under the same name")
+def an_alias_that_was_deleted(healthy, monkeypatch):
+    healthy.answered.refuse("lambda", "GetAlias", "ResourceNotFoundException", "no such alias")
+
+
+@fault("unpublished code", "$LATEST has other code than the live version", "Run `make build` and `make deploy`")
+def code_that_was_uploaded_and_not_published(healthy, monkeypatch):
+    healthy.client("lambda").update_function_code(FunctionName=FUNCTION, ZipFile=program(183))
+
+
+@fault(
+    "architecture",
+    "Architecture is x86_64, the function runs on x86_64, and its program is arm64",
+    "make build PARAMETERS=Architecture=x86_64",
+)
+def a_program_for_the_other_processor(healthy, monkeypatch):
+    healthy.outside.code = program(183)
+
+
+@fault(
+    "architecture",
+    "Architecture is arm64, the function runs on x86_64, and its program is x86_64",
+    "make build PARAMETERS=Architecture=arm64",
+)
+def another_architecture_in_the_parameters(healthy, monkeypatch):
+    healthy.parameters["Architecture"] = "arm64"
+
+
+@fault("architecture", "and its program is missing: the archive has no bootstrap", "make build")
+def an_archive_without_the_program(healthy, monkeypatch):
+    healthy.outside.code = b"no archive"
+
+
+@fault("environment", "TOKEN_TTL_SECONDS is '3600' instead of '60'", "run `make deploy`")
+def a_parameter_that_is_not_live(healthy, monkeypatch):
+    healthy.parameters["TokenTtlSeconds"] = "60"
+
+
+@fault("environment", "OPENAI_API_KEY is set, and may hold a key, RUST_LOG is not in the template", "run `make deploy`")
+def variables_that_were_set_by_hand(healthy, monkeypatch):
+    extra = healthy.variables | {"OPENAI_API_KEY": KEY, "RUST_LOG": "x"}
+    healthy.go_live(Environment={"Variables": extra})
+
+
+@fault(
+    "log level",
+    "LogLevel is DEBUG, but Lambda drops lines below INFO. Run",
+    "change it back, publish a version",
+)
+def a_log_level_that_lambda_drops(healthy, monkeypatch):
+    del healthy.of_version["LoggingConfig"]["ApplicationLogLevel"]
+    healthy.parameters["LogLevel"] = "DEBUG"
+    healthy.go_live(Environment={"Variables": healthy.variables | {"LOG_LEVEL": "DEBUG"}})
+
+
+@fault("log level", "LogLevel is ERROR, but Lambda drops lines below ERROR, records too.", "Run `make build` and `make deploy`")
+def records_that_lambda_drops(healthy, monkeypatch):
+    healthy.of_version["LoggingConfig"]["ApplicationLogLevel"] = "ERROR"
+    healthy.parameters["LogLevel"] = "ERROR"
+    healthy.go_live(Environment={"Variables": healthy.variables | {"LOG_LEVEL": "ERROR"}})
+
+
+@fault("pause", "all minting is paused: the reserved concurrency is 0", "run `make resume`")
+def a_pause(healthy, monkeypatch):
+    healthy.client("lambda").put_function_concurrency(FunctionName=FUNCTION, ReservedConcurrentExecutions=0)
+
+
+@fault("pause", "the reserved concurrency is 300, but ReservedConcurrency is empty", "run `make resume`")
+def a_concurrency_that_was_set_by_hand(healthy, monkeypatch):
+    healthy.client("lambda").put_function_concurrency(FunctionName=FUNCTION, ReservedConcurrentExecutions=300)
+
+
+@fault(
+    "account concurrency",
+    "10 mints at once, about 24 a second; the account's limit is 10. RateLimit lets 50 a second",
+    "Service Quotas, Lambda, for at least 27 ",
+)
+def a_new_account(healthy, monkeypatch):
+    healthy.answered.answers["lambda", "GetAccountSettings"] = healthy.account(10)
+
+
+@fault("secret", "it was deleted outside CloudFormation", "Create it again under the same name")
+def a_secret_that_was_deleted(healthy, monkeypatch):
+    healthy.answered.refuse("secretsmanager", "GetSecretValue", "ResourceNotFoundException", "no such secret")
+
+
+@fault(
+    "secret", "it was deleted outside CloudFormation, and can be restored", "aws secretsmanager restore-secret --secret-id arn:"
+)
+def a_secret_that_is_being_deleted(healthy, monkeypatch):
+    healthy.client("secretsmanager").delete_secret(SecretId=healthy.ids["Secret"])
+
+
+@fault("secret", "The secret is binary, and the function cannot read it", "Store text in it in the AWS console")
+def a_binary_secret(healthy, monkeypatch):
+    healthy.client("secretsmanager").put_secret_value(SecretId=healthy.ids["Secret"], SecretBinary=b"x")
+
+
+@fault("secret", "The secret begins with {, but is not JSON.", "Fix it in the AWS console")
+def a_secret_that_is_not_json(healthy, monkeypatch):
+    healthy.set_secret_text('{"OPENAI_API_KEY')
+
+
+@fault("secret", "a key in it is not text, so the function cannot read it", "Correct it")
+def a_key_that_is_a_number(healthy, monkeypatch):
+    healthy.set_secret(SAFETY_IDENTIFIER_KEY=5, note=1)
+
+
+@fault("OpenAI key", "not set: the secret contains a placeholder", "Run `make key`")
+def the_placeholder(healthy, monkeypatch):
+    healthy.set_secret(OPENAI_API_KEY="not set yet, run make key")
+
+
+@fault("OpenAI key", "the secret has no OPENAI_API_KEY", "Run `make key`")
+def no_key(healthy, monkeypatch):
+    healthy.set_secret(OPENAI_API_KEY=...)
+
+
+@fault("OpenAI key", "it does not begin with sk-", "Run `make key`")
+def a_key_of_something_else(healthy, monkeypatch):
+    healthy.parameters["OpenAIBaseUrl"] = "https://api.openai.com/v1"
+    healthy.go_live(Environment={"Variables": healthy.variables | {"OPENAI_BASE_URL": "https://api.openai.com/v1"}})
+    healthy.set_secret(OPENAI_API_KEY="0123456789-0123456789")
+
+
+@fault("identifier key", "there is none, so callers' identifiers change with the OpenAI key", "Store 64 random letters")
+def a_secret_that_is_just_the_key(healthy, monkeypatch):
+    healthy.set_secret_text(KEY)
+
+
+@fault("identifier key", "it has only 31 characters", "Store 64 random letters")
+def a_short_identifier_key(healthy, monkeypatch):
+    healthy.set_secret(SAFETY_IDENTIFIER_KEY="k" * 31)
+
+
+@fault("blocked callers", "BLOCKED_CALLERS has entries that match no caller: number 2", "block these callers with `make block`")
+def a_blocked_caller_that_is_an_address(healthy, monkeypatch):
+    healthy.set_secret(BLOCKED_CALLERS=["0A" * 32, "203.0.113.9"])
+
+
+@fault("blocked callers", "BLOCKED_CALLERS is not a list of strings", "Correct or remove it")
+def a_block_list_that_is_no_list(healthy, monkeypatch):
+    healthy.set_secret(BLOCKED_CALLERS="0a" * 32)
+
+
+@fault("secret size", "with room for 9 more blocked callers", "Remove callers with `make unblock`")
+def a_secret_that_is_nearly_full(healthy, monkeypatch):
+    healthy.set_secret(note="x" * 64_650)
+
+
+@fault(
+    "secret versions",
+    "the label AWSPENDING is left on a version that is not in use",
+    "--version-stage AWSPENDING --remove-from-version-id ",
+)
+def a_rotation_that_was_interrupted(healthy, monkeypatch):
+    secrets = healthy.client("secretsmanager")
+    secrets.put_secret_value(SecretId=healthy.ids["Secret"], SecretString="x", VersionStages=["AWSPENDING"])
+
+
+@fault("OpenAI", "OpenAI answered 401 to this key", "Make a new key at platform.openai.com/api-keys and run `make key`")
+def a_key_that_was_revoked(healthy, monkeypatch):
+    monkeypatch.setenv("ASK_OPENAI", "yes")
+    healthy.outside.openai = (401, {"error": {"message": "Incorrect API key provided"}})
+
+
+@fault("OpenAI", "OpenAI answered 403 to this key", "Allow the key's project to use the Realtime API")
+def a_key_of_a_project_that_may_not(healthy, monkeypatch):
+    monkeypatch.setenv("ASK_OPENAI", "yes")
+    healthy.outside.openai = (403, {})
+
+
+@fault("OpenAI", "did not contain a valid token", "See platform.openai.com/settings/organization/billing and status.openai.com")
+def another_server_in_place_of_openai(healthy, monkeypatch):
+    monkeypatch.setenv("ASK_OPENAI", "yes")
+    healthy.outside.openai = (200, {"value": "none"})
+
+
+@fault("API", "http://127.0.0.1:1/token cannot be reached: ", "Check this machine's network")
+def an_api_that_cannot_be_reached(healthy, monkeypatch):
+    monkeypatch.setenv("TOKEN_URL", "http://127.0.0.1:1/token")
+
+
+@fault("API", "a path that does not exist is answered 200 without a body of the function", "Remove the route")
+def another_route(healthy, monkeypatch):
+    healthy.outside.instead["other path"] = (200, {}, {})
+
+
+@fault("preflight", "a page of https://app.example.com may not ask: its preflight is answered 204", "AllowedOrigins")
+def cors_that_was_removed(healthy, monkeypatch):
+    healthy.outside.instead["preflight"] = (204, b"", {})
+
+
+@fault("preflight", "a page of https://app.example.com may not ask", "AllowedOrigins")
+def cors_without_the_header_of_a_body(healthy, monkeypatch):
+    headers = {"Access-Control-Allow-Origin": "*", "Access-Control-Allow-Methods": "POST", "Access-Control-Allow-Headers": "x"}
+    healthy.outside.instead["preflight"] = (204, b"", headers)
+
+
+@fault(
+    "foreign preflight", "a page of https://doctor.invalid may ask, although AllowedOrigins does not list it", "AllowedOrigins"
+)
+def cors_for_everyone(healthy, monkeypatch):
+    healthy.outside.instead["foreign preflight"] = (204, b"", {"Access-Control-Allow-Origin": "*"})
+
+
+@fault(
+    "foreign origin",
+    "a request from https://doctor.invalid is answered 400 invalid_request, not 403",
+    "See the check environment",
+)
+def a_function_that_does_not_check_origins(healthy, monkeypatch):
+    healthy.outside.instead["foreign"] = (400, {"code": "invalid_request"}, {})
+
+
+def with_sign_in(healthy):
+    healthy.parameters |= {"AuthIssuer": "https://login.example.com", "AuthAudience": "page"}
+    healthy.outside.signs_in = True
+
+
+@fault("sign-in", "a request without a sign-in is answered 400 invalid_request, not 401", "Restore the authorizer")
+def an_authorizer_that_was_removed(healthy, monkeypatch):
+    with_sign_in(healthy)
+    healthy.outside.instead["unsigned"] = (400, {"code": "invalid_request"}, {})
+
+
+@fault("token route", "is answered 500 without a body of the function (Internal Server Error)", "docs/operating.md lists")
+def an_api_that_may_not_invoke_the_function(healthy, monkeypatch):
+    healthy.outside.instead["refused body"] = (500, {"message": "Internal Server Error"}, {})
+
+
+@fault("token route", "the answer to a page of https://app.example.com lacks the headers of CORS", "AllowedOrigins")
+def answers_that_a_page_cannot_read(healthy, monkeypatch):
+    healthy.outside.instead["refused body"] = (400, {"code": "invalid_request"}, {})
+
+
+@fault(
+    "token",
+    "none was issued: 502 openai_rejected_session. The model is gone.",
+    "docs/operating.md lists the causes under Symptoms",
+)
+def a_model_that_is_gone(healthy, monkeypatch):
+    monkeypatch.setenv("ASK_OPENAI", "yes")
+    refusal = {"code": "openai_rejected_session", "details": "The model is gone"}
+    healthy.outside.instead["mint"] = (502, refusal, {"Access-Control-Allow-Origin": "https://app.example.com"})
+
+
+def with_table(healthy, **shape):
+    """Makes the quota table again, in another shape."""
+    dynamodb = healthy.client("dynamodb")
+    dynamodb.delete_table(TableName=TABLE)
+    plain = {"KeySchema": [{"AttributeName": "id", "KeyType": "HASH"}], "BillingMode": "PAY_PER_REQUEST"}
+    names = [part["AttributeName"] for part in (plain | shape)["KeySchema"]]
+    attributes = [{"AttributeName": name, "AttributeType": "S"} for name in names]
+    dynamodb.create_table(TableName=TABLE, AttributeDefinitions=attributes, **plain | shape)
+    ttl = {"AttributeName": "expires", "Enabled": True}
+    dynamodb.update_time_to_live(TableName=TABLE, TimeToLiveSpecification=ttl)
+
+
+@fault("quota table", "it was deleted outside CloudFormation", "Create it again under the same name")
+def a_table_that_was_deleted(healthy, monkeypatch):
+    healthy.client("dynamodb").delete_table(TableName=TABLE)
+
+
+@fault("quota table", "its state is UPDATING, not ACTIVE", "Wait if it is being changed")
+def a_table_that_is_changing(healthy, monkeypatch):
+    healthy.answered.changes["dynamodb", "DescribeTable"] = lambda parsed: parsed["Table"].update(TableStatus="UPDATING")
+
+
+@fault("quota table", "its key is not the text id alone", "Delete it. Create it again under the same name")
+def a_table_with_another_key(healthy, monkeypatch):
+    with_table(healthy, KeySchema=[{"AttributeName": "caller", "KeyType": "HASH"}])
+
+
+@fault("quota table", "items of past days are never deleted", "update-time-to-live --table-name token-mint-Quota")
+def a_table_that_keeps_everything(healthy, monkeypatch):
+    ttl = {"AttributeName": "expires", "Enabled": False}
+    healthy.client("dynamodb").update_time_to_live(TableName=TABLE, TimeToLiveSpecification=ttl)
+
+
+@fault("quota table", "its capacity is provisioned", "--billing-mode PAY_PER_REQUEST")
+def a_table_with_provisioned_capacity(healthy, monkeypatch):
+    with_table(healthy, BillingMode="PROVISIONED", ProvisionedThroughput={"ReadCapacityUnits": 1, "WriteCapacityUnits": 1})
+
+
+@fault(
+    "role",
+    "token-mint-MintRole lacks dynamodb:UpdateItem on arn:aws:dynamodb:eu-west-1:123456789012:table/token-mint-Quota",
+    "Restore its policies",
+)
+def a_role_without_a_permission(healthy, monkeypatch):
+    def decide(asked):
+        return healthy.simulated(asked, "implicitDeny" if asked["ActionNames"] == ["dynamodb:UpdateItem"] else "allowed")
+
+    healthy.answered.answers["iam", "SimulatePrincipalPolicy"] = decide
+
+
+@fault("role", "the live version runs under arn:aws:iam::123456789012:role/other, not under the stack's", "Run `make deploy`")
+def another_role(healthy, monkeypatch):
+    healthy.of_version["Role"] = "arn:aws:iam::123456789012:role/other"
+
+
+@fault(
+    "function log",
+    "token-mint-Log is kept forever, but LogRetentionDays is 30",
+    "put-retention-policy --log-group-name token-mint-Log",
+)
+def a_log_that_is_kept_forever(healthy, monkeypatch):
+    healthy.client("logs").delete_retention_policy(logGroupName=LOG)
+
+
+@fault(
+    "function log",
+    "the log group token-mint-Log was deleted outside CloudFormation",
+    "create-log-group --log-group-name token-mint-Log",
+)
+def a_log_that_was_deleted(healthy, monkeypatch):
+    healthy.client("logs").delete_log_group(logGroupName=LOG)
+
+
+@fault("function log", "the live version writes to /aws/lambda/other, not to the stack's token-mint-Log", "Run `make deploy`")
+def a_function_that_writes_elsewhere(healthy, monkeypatch):
+    healthy.of_version["LoggingConfig"]["LogGroup"] = "/aws/lambda/other"
+
+
+@fault("function log", "and no line has arrived since", "See the check role for logs:PutLogEvents")
+def a_log_without_lines(healthy, monkeypatch):
+    healthy.client("logs").delete_log_stream(logGroupName=LOG, logStreamName="stream")
+
+
+@fault("access log", "token-mint-Access is kept 1 days, but LogRetentionDays is 30", "put-retention-policy")
+def an_access_log_that_is_kept_a_day(healthy, monkeypatch):
+    healthy.client("logs").put_retention_policy(logGroupName=ACCESS_LOG, retentionInDays=1)
+
+
+@fault(
+    "access log",
+    "the API writes to arn:aws:logs:eu-west-1:123456789012:log-group:other, not to the stack's",
+    "Restore the stage's access log",
+)
+def an_api_that_writes_elsewhere(healthy, monkeypatch):
+    healthy.answered.answers["apigatewayv2", "GetStage"] = healthy.stage("other")
+
+
+@fault("alarms", "KeyRejectedAlarm has been on since 20", "Make a new one at platform.openai.com/api-keys and run make key")
+def an_alarm_that_is_on(healthy, monkeypatch):
+    healthy.client("cloudwatch").set_alarm_state(
+        AlarmName=healthy.ids["KeyRejectedAlarm"], StateValue="ALARM", StateReason="so"
+    )
+
+
+@fault("alarms", "NoMintsAlarm has been on since 20", "yourself with curl -X POST and the token URL")
+def a_silence(healthy, monkeypatch):
+    name = healthy.ids["NoMintsAlarm"]
+    healthy.client("cloudwatch").set_alarm_state(AlarmName=name, StateValue="INSUFFICIENT_DATA", StateReason="so")
+
+
+@fault("alarms", "ThrottlesAlarm has had no data since 20", "See the check metrics")
+def an_alarm_without_data(healthy, monkeypatch):
+    monkeypatch.setattr(alarms, "FIRST_EVALUATION", datetime.timedelta(seconds=-1))
+    name = healthy.ids["ThrottlesAlarm"]
+    healthy.client("cloudwatch").set_alarm_state(AlarmName=name, StateValue="INSUFFICIENT_DATA", StateReason="so")
+
+
+@fault(
+    "alarms",
+    "the actions of ThrottlesAlarm are disabled, so it sends no e-mail",
+    "enable-alarm-actions --alarm-names token-mint-ThrottlesAlarm",
+)
+def an_alarm_that_was_silenced(healthy, monkeypatch):
+    healthy.set_alarm("ThrottlesAlarm", ActionsEnabled=False)
+
+
+@fault("alarms", "ThrottlesAlarm was deleted outside CloudFormation", "Create it again under the same name")
+def an_alarm_that_was_deleted(healthy, monkeypatch):
+    healthy.client("cloudwatch").delete_alarms(AlarmNames=[healthy.ids["ThrottlesAlarm"]])
+
+
+def subscribed(healthy, *subscriptions):
+    owner = {"Owner": "123456789012", "Protocol": "email", "TopicArn": healthy.ids["AlarmTopic"]}
+    answer = {"Subscriptions": [owner | {"SubscriptionArn": arn, "Endpoint": address} for arn, address in subscriptions]}
+    healthy.answered.answers["sns", "ListSubscriptionsByTopic"] = answer
+
+
+@fault("alarm actions", "operator@example.com has not confirmed the subscription", "Open the link in AWS's e-mail")
+def an_address_that_has_not_confirmed(healthy, monkeypatch):
+    subscribed(healthy, ("PendingConfirmation", "operator@example.com"))
+
+
+@fault(
+    "alarm actions",
+    "the topic of the alarms has no subscription",
+    "aws sns subscribe --topic-arn arn:aws:sns:eu-west-1:123456789012:token-mint-Topic",
+)
+def an_address_that_unsubscribed(healthy, monkeypatch):
+    subscribed(healthy)
+
+
+@fault("alarm actions", "ThrottlesAlarm has no action, so it sends no e-mail", "Restore the alarm's actions")
+def an_alarm_without_actions(healthy, monkeypatch):
+    healthy.set_alarm("ThrottlesAlarm", AlarmActions=[])
+
+
+@fault(
+    "metrics",
+    "ThrottlesAlarm watches Throttled of AWS/Lambda by FunctionName=token-mint-Mint, and CloudWatch has no such metric",
+    "correct the alarm in template.yaml",
+)
+def an_alarm_on_a_name_that_does_not_exist(healthy, monkeypatch):
+    healthy.set_alarm("ThrottlesAlarm", MetricName="Throttled")
+
+
+@fault(
+    "metrics",
+    "ThrottlesAlarm watches 5xx of AWS/ApiGateway by ApiName=token-mint, and CloudWatch has no such",
+    "correct the alarm",
+)
+def an_alarm_on_a_dimension_that_does_not_exist(healthy, monkeypatch):
+    of_api = [{"Name": "ApiName", "Value": "token-mint"}]
+    healthy.set_alarm("ThrottlesAlarm", Namespace="AWS/ApiGateway", MetricName="5xx", Dimensions=of_api)
+
+
+@fault(
+    "metrics",
+    "KeyRejectedAlarm watches Requests of TokenMint by Code=openai_rejected_key, and CloudWatch has no such metric",
+    "correct the alarm",
+)
+def an_alarm_on_a_code_without_the_function(healthy, monkeypatch):
+    healthy.set_alarm("KeyRejectedAlarm", Dimensions=[{"Name": "Code", "Value": "openai_rejected_key"}])
+
+
+@fault(
+    "drift",
+    "MintFunction (AWS::Lambda::Function) was changed outside CloudFormation: /Timeout, /MemorySize.",
+    "`make deploy` does not see it",
+)
+def a_resource_that_was_changed(healthy, monkeypatch):
+    healthy.drifted(
+        "MintFunction", "AWS::Lambda::Function", "MODIFIED", "/Timeout", "/MemorySize", "/ReservedConcurrentExecutions"
+    )
+
+
+@fault("drift", "TopCallersQuery (AWS::Logs::QueryDefinition) was deleted outside CloudFormation", "Undo that change")
+def a_resource_that_was_deleted(healthy, monkeypatch):
+    healthy.drifted("TopCallersQuery", "AWS::Logs::QueryDefinition", "DELETED")
+
+
+@fault("drift", "CloudFormation could not detect it: not authorized to perform: lambda:ListTags", "Allow what it names")
+def a_detection_that_failed(healthy, monkeypatch):
+    failed = healthy.drift_status("DETECTION_FAILED", DetectionStatusReason="not authorized to perform: lambda:ListTags")
+    complete = healthy.drift_status("DETECTION_COMPLETE")
+    answer = lambda asked: failed if asked["StackDriftDetectionId"] == "drift-0a1b2c3d" else complete  # noqa: E731
+    healthy.answered.answers["cloudformation", "DescribeStackDriftDetectionStatus"] = answer
+
+
+@pytest.mark.parametrize("check, breaking, finding, remedy", FAULTS)
+def test_a_fault_turns_its_line_wrong(check, breaking, finding, remedy, healthy, run, monkeypatch, tmp_path, request):
+    given = {"tmp_path": tmp_path} if "tmp_path" in breaking.__code__.co_varnames else {}
+    breaking(healthy, monkeypatch, **given)
+    said = run("doctor")
+    wrong = said.having("WRONG")
+    assert [name for name, _ in wrong] == [check], said.text
+    [(_, text)] = wrong
+    assert finding in text and remedy in text, text
+    assert said.status == 1 and "1 wrong, " in said.text
+    assert KEY not in said.text and "secret-value" not in said.text
+
+
+def test_each_check_is_seen_to_fail():
+    seen = {parameters.values[0] for parameters in FAULTS}
+    assert seen == {check.name for check in CHECKS}
+    assert set(stack.FAILED) == {parameters.id for parameters in FAULTS} & set(stack.FAILED) | {"REVIEW_IN_PROGRESS"}
+
+
+def test_a_stack_whose_first_change_set_was_not_executed_has_nothing_to_check(healthy, run, monkeypatch):
+    healthy.status = "REVIEW_IN_PROGRESS"
+    monkeypatch.setattr(healthy, "resources", list)
+    healthy.answered.refuse("cloudformation", "DetectStackDrift", "ValidationError", "Stack is in REVIEW_IN_PROGRESS state")
+    said = run("doctor")
+    [(name, text)] = said.having("WRONG")
+    assert name == "stack" and "REVIEW_IN_PROGRESS: nothing was deployed: its first change set was not executed" in text
+    assert "Run `make deploy` and confirm it." in text and said.status == 1
+    reasons = dict(said.having("skip"))
+    assert reasons["live version"] == reasons["pause"] == "the stack has no output FunctionName"
+    assert reasons["secret"] == "the stack has no output SecretArn" and reasons["API"] == "the stack has no output TokenUrl"
+    assert reasons["quota table"] == "the stack has no resource QuotaTable" and reasons["alarms"] == "the stack has no alarms"
+    assert reasons["nested stacks"] == "there are none: Dashboard and ConnectionArn are empty"
+    assert reasons["drift"] == "CloudFormation cannot detect it now: Stack is in REVIEW_IN_PROGRESS state"
+
+
+def test_during_a_gradual_deployment_nothing_is_wrong(healthy, run):
+    healthy.status, healthy.updated = "UPDATE_IN_PROGRESS", now() - datetime.timedelta(minutes=4)
+    number = healthy.publish("revision 5f4e3d2c1b0a, replaces 1", Description="other")
+    weights = {"AdditionalVersionWeights": {number: 0.1}}
+    healthy.client("lambda").update_alias(FunctionName=FUNCTION, Name="live", FunctionVersion="1", RoutingConfig=weights)
+    healthy.version = number
+    said = run("doctor")
+    assert said.status == 0, said.text
+    assert "with 10 % on version 2: a gradual deployment is in progress" in dict(said.having("ok"))["live version"]
+    assert dict(said.having("skip"))["stack"].startswith("UPDATE_IN_PROGRESS for 4 minutes. Run it again when")
+
+
+def test_a_version_that_make_deploy_published_for_parameters_alone_is_fine(healthy, run):
+    """SAM publishes none for them, so the stack records an older version with the same code."""
+    number = healthy.publish(Description="with other parameters")
+    healthy.client("lambda").update_alias(FunctionName=FUNCTION, Name="live", FunctionVersion=number)
+    said = run("doctor")
+    assert said.status == 0, said.text
+    assert (
+        dict(said.having("ok"))["live version"]
+        == f"version {number}, with the same code as version 1, which the last deployment published"
+    )
+
+
+def test_where_users_sign_in_the_api_is_asked_for_its_refusal_only(healthy, run, monkeypatch):
+    monkeypatch.setenv("ASK_OPENAI", "yes")
+    with_sign_in(healthy)
+    said = run("doctor")
+    assert said.status == 0, said.text
+    assert {"foreign origin", "token route", "token"} == {name for name, _ in said.having("skip")}
+    assert dict(said.having("ok"))["sign-in"] == "a request without a sign-in is answered 401"
+    assert "mint" not in healthy.outside.asked
+
+
+@pytest.mark.parametrize("allowed", ["", "*"])
+def test_without_a_list_of_origins_no_origin_is_foreign(allowed, healthy, run):
+    healthy.parameters |= {"AllowedOrigins": allowed, "PublicEndpoint": "yes"}
+    healthy.outside.origins = [allowed]
+    healthy.go_live(Environment={"Variables": healthy.variables | {"ALLOWED_ORIGINS": allowed}})
+    if not allowed:
+        healthy.outside.instead["foreign"] = (400, {"code": "invalid_request"}, {})
+    said = run("doctor")
+    assert said.status == 0, said.text
+    skipped = {name for name, _ in said.having("skip")} - {"OpenAI", "sign-in", "token"}
+    assert skipped == {"foreign origin", "foreign preflight" if allowed else "preflight"}
+
+
+def test_without_an_address_alarms_are_sent_to_nobody(healthy, run):
+    healthy.parameters["AlarmEmail"] = ""
+    for name in healthy.alarms:
+        healthy.set_alarm(name, AlarmActions=[], InsufficientDataActions=[])
+    said = run("doctor")
+    assert said.status == 0, said.text
+    assert dict(said.having("skip"))["alarm actions"] == "AlarmEmail is empty, so alarms send no e-mail"
+
+
+def test_without_traffic_no_metric_is_expected(healthy, run):
+    healthy.answered.answers["cloudwatch", "GetMetricStatistics"] = {"Datapoints": []}
+    healthy.answered.answers["cloudwatch", "ListMetrics"] = {"Metrics": []}
+    a_silence(healthy, None)
+    healthy.client("logs").delete_log_stream(logGroupName=LOG, logStreamName="stream")
+    said = run("doctor")
+    assert said.status == 0, said.text
+    assert dict(said.having("skip"))["metrics"].startswith("there was no request in the last 13 days")
+    assert dict(said.having("ok"))["function log"] == "no line yet, kept 30 days"
+
+
+def test_a_smaller_account_that_is_large_enough_is_told_to_the_capacity_model(healthy, run):
+    healthy.answered.answers["lambda", "GetAccountSettings"] = healthy.account(500)
+    said = run("doctor")
+    assert said.status == 0, said.text
+    assert dict(said.having("ok"))["account concurrency"].endswith(
+        "about 1,219 a second; the account's limit is 500. `make capacity` assumes 1,000: give it FLAGS='--concurrency 500'"
+    )
+
+
+def test_drift_detection_that_takes_too_long_is_not_waited_for(healthy, run, monkeypatch):
+    monkeypatch.setattr(stack, "DRIFT_SECONDS", 0)
+    healthy.answered.answers["cloudformation", "DescribeStackDriftDetectionStatus"] = healthy.drift_status(
+        "DETECTION_IN_PROGRESS"
+    )
+    said = run("doctor")
+    assert said.status == 0, said.text
+    assert dict(said.having("skip"))["drift"] == "CloudFormation has not finished after 0 s. Run it again later."
+
+
+def test_without_the_right_to_simulate_the_role_is_skipped(healthy, run):
+    healthy.answered.refuse("iam", "SimulatePrincipalPolicy", "AccessDenied")
+    said = run("doctor")
+    assert said.status == 0, said.text
+    assert (
+        dict(said.having("skip"))["role"]
+        == "your credentials lack iam:SimulatePrincipalPolicy, which shows what the function may do"
+    )
+
+
+def action(service, operation):
+    """The IAM action of an operation."""
+    return "apigateway:GET" if service == "apigatewayv2" else f"{service}:{operation}"
+
+
+# Needed for a failed deployment only, by CloudFormation itself for each resource, and for an alarm that is about silence.
+NOT_SEEN = {
+    "cloudformation:DescribeStackEvents",
+    "cloudformation:DetectStackResourceDrift",
+    "cloudwatch:GetMetricStatistics",
+}
+
+
+@pytest.mark.parametrize("checks", [CHECKS, LINES], ids=["doctor", "status"])
+def test_each_check_names_the_actions_that_it_needs(checks, healthy):
+    for check in checks:
+        deployed = Deployed(environment.resolve(os.environ))
+        healthy.answered.calls.clear()
+        results = list(check.results(deployed))
+        assert results and all(result.state != "WRONG" for result in results), (check.name, results)
+        used = {action(*call) for call in healthy.answered.calls}
+        assert used <= set(check.actions) and set(check.actions) - used <= NOT_SEEN, check.name
+        # Nothing is changed.
+        assert all(
+            re.fullmatch(r"\w+:(Describe|Detect|Filter|Get|List|Simulate)\w+|apigateway:GET", used) for used in check.actions
+        )
+
+
+def test_the_page_names_the_same_checks_and_actions():
+    page = (ROOT / "docs/operating.md").read_text()
+    rows = re.findall(r"^\| ([\w -]+) \| [^|]+ \| ((?:`[\w-]+:\w+`(?:, )?)+|–) \|$", page, re.MULTILINE)
+    everywhere = {"cloudformation:DescribeStacks"}
+    assert [name for name, _ in rows] == [check.name for check in CHECKS]
+    for (name, actions), check in zip(rows, CHECKS, strict=True):
+        assert set(re.findall(r"`(.+?)`", actions)) == set(check.actions) - everywhere, name
+    of_status = re.search(r"`make status` also needs (.+?)\.\n\n", page, re.DOTALL)[1]
+    assert set(re.findall(r"`(.+?)`", of_status)) == {used for line in LINES for used in line.actions} - everywhere
+
+
+def test_an_action_that_is_denied_is_named(healthy, run):
+    stack_itself = {"cloudformation:DescribeStacks", "sts:GetCallerIdentity"}
+    of_role = "iam:SimulatePrincipalPolicy"
+    run("doctor")
+    for service, operation in set(healthy.answered.calls):
+        if action(service, operation) not in stack_itself | {of_role}:
+            healthy.answered.refuse(service, operation)
+    said = run("doctor")
+    asking = {check.name: set(check.actions) - stack_itself for check in CHECKS}
+    denied = dict(said.having("WRONG"))
+    for name, text in denied.items():
+        found = re.match(r"not checked: your credentials lack (\S+)\. Allow (\S+), or use another role\.", text)
+        assert found and found[1] == found[2] and found[1] in asking[name], (name, text)
+    of_secret = {"OpenAI key", "identifier key", "blocked callers", "secret size", "OpenAI"}
+    assert set(denied) == {name for name, actions in asking.items() if actions} - of_secret - {"stack"}, said.text
+    assert {text for name, text in said.having("skip") if name in of_secret} == {"the secret cannot be read: see secret"}
+    assert said.status == 1
+
+
+@pytest.mark.parametrize(
+    "code, message, line",
+    [
+        (
+            "AccessDenied",
+            "User: arn:x is not authorized to perform: kms:Decrypt on resource: y",
+            ": your credentials lack kms:Decrypt.",
+        ),
+        ("ExpiredTokenException", "expired", ". The AWS credentials have expired. Sign in again"),
+        (
+            "ThrottlingException",
+            "Rate exceeded",
+            ". AWS received too many requests (GetAlias). Run the command again in a minute.",
+        ),
+    ],
+)
+def test_other_errors_of_aws_are_lines_too(code, message, line, healthy, run):
+    healthy.answered.refuse("lambda", "GetAlias", code, message)
+    said = run("doctor")
+    assert f"not checked{line}" in dict(said.having("WRONG"))["live version"] and said.status == 1
+
+
+def test_a_bug_in_a_check_is_a_line_too(healthy, run):
+    healthy.answered.answers["sts", "GetCallerIdentity"] = {"Account": "1"}
+    healthy.answered.changes["logs", "DescribeLogGroups"] = lambda parsed: parsed.update(logGroups=[{}])
+    said = run("doctor")
+    assert "the check itself failed: KeyError: 'Arn'. Report this line" in dict(said.having("WRONG"))["identity"]
+    assert "the check itself failed" in dict(said.having("WRONG"))["access log"] and said.status == 1
+
+
+def test_a_variable_that_the_template_computes_in_another_way_is_not_compared(healthy, run):
+    template = copy.deepcopy(TEMPLATE)
+    variables = template["Resources"]["MintFunction"]["Properties"]["Environment"]["Variables"]
+    variables["MODEL"] = {"Fn::If": ["IsTraced", "a", "b"]}
+    healthy.answered.answers["cloudformation", "GetTemplate"] = {"TemplateBody": json.dumps(template)}
+    assert run("doctor").status == 0
+
+
+def test_a_rotation_that_ended_leaves_its_label_on_the_version_in_use(healthy, run):
+    secrets = healthy.client("secretsmanager")
+    fields = secrets.get_secret_value(SecretId=healthy.ids["Secret"])["SecretString"]
+    stages = ["AWSCURRENT", "AWSPENDING"]
+    secrets.put_secret_value(SecretId=healthy.ids["Secret"], SecretString=fields, VersionStages=stages)
+    assert run("doctor").status == 0
+
+
+def test_a_connection_that_fails_is_a_line_too(healthy, run, monkeypatch):
+    monkeypatch.setenv("AWS_ENDPOINT_URL_DYNAMODB", "http://127.0.0.1:1")
+    said = run("doctor")
+    [(name, text)] = said.having("WRONG")
+    assert name == "quota table" and "not checked. AWS could not be reached. Check the network" in text
+
+
+def test_the_seconds_of_a_mint_are_those_of_the_capacity_model():
+    source = (ROOT / "estimate/capacity.py").read_text()
+    found = re.findall(r'"--(\w+)-ms",\s*type=int,\s*default=(\d+)', source)
+    assumed = {name: int(default) for name, default in found}
+    assert (assumed["upstream"] + assumed["quota"]) / 1000 == settings.MINT_SECONDS
+    assert limit("lambda_concurrency") == settings.ASSUMED_CONCURRENCY
+
+
+def test_status_is_one_screen(healthy, run):
+    healthy.client("dynamodb").put_item(
+        TableName=TABLE, Item={"id": {"S": f"everyone/{now():%Y-%m-%d}"}, "day": {"N": "1234"}, "expires": {"N": "1"}}
+    )
+    said = run("status")
+    assert said.status == 0
+    lines = dict(line.split(maxsplit=1) for line in said.text.splitlines())
+    assert list(lines) == [line.name for line in LINES] and len(lines) < 24
+    assert lines["stack"].startswith("token-mint in eu-west-1, UPDATE_COMPLETE since 20")
+    assert re.fullmatch(r"version 1, revision 0a1b2c3d4e5f, published 20\d\d-\d\d-\d\d \d\d:\d\d UTC", lines["live"])
+    assert lines["minting"] == "on" and lines["key"] == "set" and lines["blocked"] == "1 caller"
+    assert lines["alarms"] == "none of 12 is on" and lines["today"] == "1,234 of 5,000 tokens since midnight UTC"
+    assert lines["URL"] == f"{healthy.outside.url}/token"
+    assert not healthy.outside.asked and KEY not in said.text
+
+
+def test_status_shows_what_is_not_as_usual(healthy, run):
+    number = healthy.publish(Description="other")
+    weights = {"AdditionalVersionWeights": {number: 0.1}}
+    functions = healthy.client("lambda")
+    functions.update_alias(FunctionName=FUNCTION, Name="live", FunctionVersion="1", RoutingConfig=weights)
+    functions.put_function_concurrency(FunctionName=FUNCTION, ReservedConcurrentExecutions=0)
+    healthy.set_secret(OPENAI_API_KEY="not set yet, run make key", BLOCKED_CALLERS=[])
+    healthy.client("cloudwatch").set_alarm_state(
+        AlarmName=healthy.ids["KeyRejectedAlarm"], StateValue="ALARM", StateReason="so"
+    )
+    healthy.answered.refuse("dynamodb", "GetItem")
+    said = run("status")
+    lines = dict(line.split(maxsplit=1) for line in said.text.splitlines())
+    assert lines["live"].endswith(" UTC, 10 % on version 2")
+    assert lines["minting"] == "paused; `make resume` ends the pause" and lines["blocked"] == "0 callers"
+    assert lines["key"].startswith("not set: the secret contains a placeholder") and lines["key"].endswith("Run `make key`.")
+    assert lines["alarms"] == "on: KeyRejectedAlarm"
+    assert "your credentials lack dynamodb:GetItem" in lines["today"] and said.status == 0
+
+
+def test_status_of_a_stack_that_does_not_count(healthy, run):
+    healthy.parameters["DailyMintLimit"] = "0"
+    healthy.client("lambda").put_function_concurrency(FunctionName=FUNCTION, ReservedConcurrentExecutions=7)
+    lines = dict(line.split(maxsplit=1) for line in run("status").text.splitlines())
+    assert lines["today"] == "tokens are not counted: DailyMintLimit is 0" and lines["minting"] == "on, up to 7 at once"
