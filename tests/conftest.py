@@ -183,8 +183,16 @@ def another_build(built):
     """Changes the built function: bytes after a program's end change its code, and not what it does."""
     bootstrap = built / "MintFunction/bootstrap"
     original = bootstrap.read_bytes()
-    yield lambda mark: bootstrap.write_bytes(original + mark.encode())
-    bootstrap.write_bytes(original)
+
+    def replace(content):
+        """Puts a new file in its place, since a program that runs cannot be written to."""
+        new = bootstrap.with_name("bootstrap.new")
+        new.write_bytes(content)
+        new.chmod(0o755)
+        new.replace(bootstrap)
+
+    yield lambda mark: replace(original + mark.encode())
+    replace(original)
 
 
 @pytest.fixture
