@@ -88,6 +88,9 @@ CONDITIONS = {
         }
     },
     "lambda:AddPermission": {"StringEquals": {"lambda:Principal": "apigateway.amazonaws.com"}},
+    "route53:ChangeResourceRecordSets": {
+        "ForAllValues:StringEquals": {"route53:ChangeResourceRecordSetsRecordTypes": ["A", "AAAA"]}
+    },
     **dict.fromkeys(
         ["secretsmanager:DeleteSecret", "secretsmanager:DescribeSecret", "secretsmanager:GetSecretValue",
          "secretsmanager:PutSecretValue", "secretsmanager:UntagResource", "secretsmanager:UpdateSecret",
@@ -131,7 +134,9 @@ def operate():
 def wide(resource):
     """A resource of permissions.py, for all names that begin as both stacks' do."""
     resource = re.sub(r"\{(stack|parent)\}.*", NAME, resource)
-    return resource.replace("{name}", "Secret").replace("{api}", "*").replace("/*/*", "/*")
+    for name, value in {"{name}": "Secret", "{api}": "*", "{domain}": "*", "{zone}": "*"}.items():
+        resource = resource.replace(name, value)
+    return resource.replace("/*/*", "/*")
 
 
 def statements(pairs):
@@ -185,8 +190,12 @@ def policies():
     commands |= {("cloudformation:ListStackResources", STACK)} | set(CONSOLE.items())
 
     data = {pair for pair in needed if pair[0].startswith(DATA)}
+    domain = {
+        pair for pair in needed if "/domainnames" in pair[1] or "domainnames%2F" in pair[1] or pair[0].startswith("route53:")
+    }
     yield "deploy", statements(deploy)
-    yield "function", statements(needed - roles - pipeline - data)
+    yield "function", statements(needed - roles - pipeline - data - domain)
+    yield "domain", statements(domain)
     yield "data", statements(data)
     yield "roles", statements(roles)
     yield "pipeline", statements(pipeline)

@@ -18,6 +18,7 @@ from samtranslator.parser.parser import Parser
 from samtranslator.sdk.parameter import SamParameterValues
 from samtranslator.translator.translator import Translator
 from samtranslator.yaml_helper import yaml_parse
+from test_pipeline import statements
 
 from estimate.description import CODES, VARIABLES
 
@@ -509,10 +510,11 @@ def test_only_the_route_is_public(monkeypatch):
     deployed = transformed("Canary10Percent5Minutes")
     # All types of resources, those of AWS's own transform included. A new type may be a new way in: consider it, then add it.
     assert {found["Type"].removeprefix("AWS::") for found in deployed.values()} == {
-        "ApiGatewayV2::Api", "ApiGatewayV2::Authorizer", "ApiGatewayV2::Integration", "ApiGatewayV2::Route", "ApiGatewayV2::Stage",
+        "ApiGatewayV2::Api", "ApiGatewayV2::ApiMapping", "ApiGatewayV2::Authorizer", "ApiGatewayV2::DomainName",
+        "ApiGatewayV2::Integration", "ApiGatewayV2::Route", "ApiGatewayV2::Stage",
         "CloudWatch::Alarm", "CodeDeploy::Application", "CodeDeploy::DeploymentGroup", "DynamoDB::Table", "IAM::Role",
         "Lambda::Alias", "Lambda::Function", "Lambda::Permission", "Lambda::Version", "Logs::LogGroup", "Logs::QueryDefinition",
-        "SNS::Topic", "SecretsManager::Secret",
+        "Route53::RecordSet", "SNS::Topic", "SecretsManager::Secret",
     }  # fmt: skip
     nested = [yaml_parse(path.read_text())["Resources"] for path in sorted((ROOT / "infra").glob("*.yaml"))]
     for resources in [deployed, *nested]:
@@ -604,14 +606,7 @@ def test_the_dashboard_has_a_name_for_each_region_and_the_url_of_its_partition(p
     assert name == f"token-mint-{region}"
     url = value(TEMPLATE["Outputs"]["DashboardUrl"]["Value"])
     assert url == f"https://{region}.{console}/cloudwatch/home?region={region}#dashboards/dashboard/{name}"
-    allowed = [
-        statement["Resource"]["Fn::Sub"]
-        for policy in yaml_parse((ROOT / "infra/pipeline.yaml").read_text())["Resources"]["DeployRole"]["Properties"][
-            "Policies"
-        ]
-        for statement in policy["PolicyDocument"]["Statement"]
-        if "cloudwatch:PutDashboard" in statement["Action"]
-    ]
+    allowed = [one["Resource"]["Fn::Sub"] for one in statements("DeployRole") if "cloudwatch:PutDashboard" in one["Action"]]
     assert [resource.split(":dashboard/")[1] for resource in allowed] == ["${StackName}-${AWS::Region}"]
 
 

@@ -1,0 +1,164 @@
+"""What the optional parameters add to a deployment: in the template as CloudFormation evaluates it, and in ministack.
+
+ministack enforces no permissions, and has neither DNS nor the domain's TLS.
+"""
+
+import io
+import json
+import zipfile
+
+import pytest
+from conftest import TARGET, post
+from evaluated import Evaluated
+
+from docs import permissions
+
+ALLOWED = {"AllowedOrigins": "https://app.example.com"}
+CERTIFICATE = "arn:aws:acm:eu-west-1:123456789012:certificate/1a2b"
+DOMAIN = {"DomainName": "tokens.example.com", "CertificateArn": CERTIFICATE}
+
+
+def evaluated(**parameters):
+    found = Evaluated(**ALLOWED | parameters)
+    assert found.refusals == []
+    return found
+
+
+def refusals(**parameters):
+    return " ".join(Evaluated(**ALLOWED | parameters).refusals)
+
+
+class StandIn:
+    """Deploys the template, after SAM's transform, through CloudFormation's API."""
+
+    def __init__(self, endpoint, session):
+        self.endpoint, self.session = endpoint, session
+        packed = io.BytesIO()
+        with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as file:
+            entry = zipfile.ZipInfo("bootstrap")
+            entry.external_attr, entry.compress_type = 0o755 << 16, zipfile.ZIP_DEFLATED
+            file.writestr(entry, (TARGET / "release/token-mint").read_bytes())
+        self.client("s3").create_bucket(
+            Bucket="bucket", CreateBucketConfiguration={"LocationConstraint": self.session.region_name}
+        )
+        self.client("s3").put_object(Bucket="bucket", Key="key", Body=packed.getvalue())
+
+    def client(self, service):
+        return self.session.client(service, endpoint_url=self.endpoint)
+
+    def template(self):
+        """Without the types that ministack does not know, and without metric math in alarms."""
+        template = permissions.read("template.yaml")
+        resources = permissions.transformed()
+        for name, found in list(resources.items()):
+            if found["Type"] in ("AWS::Logs::QueryDefinition", "AWS::CloudFormation::Stack", "AWS::Budgets::Budget"):
+                del resources[name]
+            if found["Type"] == "AWS::CloudWatch::Alarm" and "Metrics" in found["Properties"]:
+                watched = [query["MetricStat"] for query in found["Properties"].pop("Metrics") if "MetricStat" in query]
+                one = next(stat for stat in watched if stat["Stat"] in ("Sum", "SampleCount"))
+                found["Properties"].update(one["Metric"], Period=one["Period"], Statistic=one["Stat"])
+        del template["Transform"]
+        return json.dumps(template | {"Resources": resources})
+
+    def deploy(self, verb="create", **parameters):
+        given = [{"ParameterKey": name, "ParameterValue": value} for name, value in (ALLOWED | parameters).items()]
+        cloudformation = self.client("cloudformation")
+        getattr(cloudformation, f"{verb}_stack")(
+            StackName="token-mint", TemplateBody=self.template(), Parameters=given, Capabilities=["CAPABILITY_IAM"]
+        )
+        cloudformation.get_waiter(f"stack_{verb}_complete").wait(StackName="token-mint", WaiterConfig={"Delay": 1})
+        return self.outputs()
+
+    def outputs(self):
+        [stack] = self.client("cloudformation").describe_stacks(StackName="token-mint")["Stacks"]
+        return {output["OutputKey"]: output["OutputValue"] for output in stack["Outputs"]}
+
+    def physical(self, name):
+        found = self.client("cloudformation").describe_stack_resource(StackName="token-mint", LogicalResourceId=name)
+        return found["StackResourceDetail"]["PhysicalResourceId"]
+
+
+@pytest.fixture
+def stand_in(aws):
+    return StandIn(*aws)
+
+
+# --- a domain ---------------------------------------------------------------------------------------------------------
+
+
+def test_without_a_domain_the_api_has_its_generated_address_only():
+    plain = evaluated()
+    assert not {"Domain", "DomainMapping", "DomainIpv4", "DomainIpv6"} & set(plain.resources)
+    assert plain.resources["Api"]["Properties"]["DisableExecuteApiEndpoint"] is False
+    assert plain.outputs["TokenUrl"] == "https://${Api}.execute-api.eu-west-1.amazonaws.com/token"
+    assert "DomainTarget" not in plain.outputs
+
+
+def test_a_domain_replaces_the_generated_address():
+    found = evaluated(**DOMAIN)
+    assert found.resources["Api"]["Properties"]["DisableExecuteApiEndpoint"] is True
+    assert found.resources["Domain"]["Properties"] == {
+        "DomainName": "tokens.example.com",
+        "DomainNameConfigurations": [
+            {
+                "CertificateArn": CERTIFICATE,
+                "EndpointType": "REGIONAL",
+                "IpAddressType": "dualstack",
+                "SecurityPolicy": "TLS_1_2",
+            }
+        ],
+    }
+    mapping = found.resources["DomainMapping"]["Properties"]
+    assert mapping == {"DomainName": {"Ref": "Domain"}, "ApiId": {"Ref": "Api"}, "Stage": {"Ref": "Stage"}}
+    assert found.outputs["TokenUrl"] == "https://tokens.example.com/token"
+    assert found.outputs["DomainTarget"] == {"Fn::GetAtt": ["Domain", "RegionalDomainName"]}
+    assert not [name for name, one in found.resources.items() if one["Type"].startswith("AWS::Route53::")]
+
+
+def test_a_hosted_zone_gets_one_record_for_each_kind_of_address():
+    found = evaluated(**DOMAIN, HostedZoneId="Z1A2B").resources
+    records = [one["Properties"] for one in found.values() if one["Type"] == "AWS::Route53::RecordSet"]
+    target = {name: {"Fn::GetAtt": ["Domain", f"Regional{of}"]} for name, of in
+              [("DNSName", "DomainName"), ("HostedZoneId", "HostedZoneId")]}  # fmt: skip
+    assert records == [
+        {"HostedZoneId": "Z1A2B", "Name": "tokens.example.com", "Type": kind, "AliasTarget": target} for kind in ("A", "AAAA")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ({"DomainName": "tokens.example.com"}, "With DomainName, give CertificateArn too"),
+        ({"CertificateArn": CERTIFICATE}, "Give DomainName too"),
+        ({"HostedZoneId": "Z1A2B"}, "Give DomainName too"),
+        ({"DomainName": "tokens.example.com", "HostedZoneId": "Z1A2B"}, "With DomainName, give CertificateArn too"),
+    ],
+)
+def test_a_domain_and_its_certificate_are_given_together(given, sentence):
+    assert sentence in refusals(**given)
+
+
+def test_the_stand_in_creates_and_removes_the_domain(stand_in):
+    zone = stand_in.client("route53").create_hosted_zone(Name="example.com", CallerReference="1")["HostedZone"]["Id"]
+    plain = stand_in.deploy()
+    gateway = stand_in.client("apigatewayv2")
+    api = stand_in.physical("Api")
+    outputs = stand_in.deploy("update", **DOMAIN, HostedZoneId=zone.split("/")[-1])
+    assert outputs["TokenUrl"] == "https://tokens.example.com/token"
+    assert gateway.get_api(ApiId=api)["DisableExecuteApiEndpoint"] is True
+    [configuration] = gateway.get_domain_name(DomainName="tokens.example.com")["DomainNameConfigurations"]
+    assert configuration["ApiGatewayDomainName"] == outputs["DomainTarget"]
+    assert (configuration["SecurityPolicy"], configuration["EndpointType"]) == ("TLS_1_2", "REGIONAL")
+    [mapping] = gateway.get_api_mappings(DomainName="tokens.example.com")["Items"]
+    assert (mapping["ApiId"], mapping["Stage"], mapping.get("ApiMappingKey", "")) == (api, "$default", "")
+
+    def records():
+        found = stand_in.client("route53").list_resource_record_sets(HostedZoneId=zone)["ResourceRecordSets"]
+        return {record["Type"]: record["AliasTarget"]["DNSName"].rstrip(".") for record in found if "AliasTarget" in record}
+
+    assert records() == {"A": outputs["DomainTarget"], "AAAA": outputs["DomainTarget"]}
+    assert stand_in.deploy("update", DomainName="", CertificateArn="", HostedZoneId="") == plain
+    assert records() == {} and gateway.get_domain_names()["Items"] == []
+    assert gateway.get_api(ApiId=api)["DisableExecuteApiEndpoint"] is False
+    host = plain["TokenUrl"].split("/")[2].split(".")[0] + ".execute-api.localhost"
+    assert post(f"{stand_in.endpoint}/token", b"{}", {"Host": host})[0] == 503, "the function has no key yet"
