@@ -173,8 +173,6 @@ UNUSED = [
         "iam:DeleteGroupPolicy", "iam:DeleteUserPolicy", "iam:GetGroupPolicy", "iam:GetUserPolicy", "iam:PutGroupPolicy",
         "iam:PutUserPolicy",
     ]),
-    ("No role has a permissions boundary.", "AWS::IAM::Role *",
-     ["iam:DeleteRolePermissionsBoundary", "iam:PutRolePermissionsBoundary"]),
     ("iam:GetRole returns a role's tags.", "AWS::IAM::Role *", ["iam:ListRoleTags"]),
     ("No concurrency is provisioned.", "AWS::Lambda::*",
      ["lambda:DeleteProvisionedConcurrencyConfig", "lambda:PutProvisionedConcurrencyConfig"]),

@@ -1,14 +1,17 @@
 """What the optional parameters add to a deployment: in the template as CloudFormation evaluates it, and in ministack.
 
-ministack enforces no permissions, and has neither DNS nor the domain's TLS.
+ministack enforces no permissions, gives roles no boundary, and has neither DNS nor the domain's TLS.
 """
 
 import io
 import json
+import re
+import shlex
+import subprocess
 import zipfile
 
 import pytest
-from conftest import TARGET, post
+from conftest import ROOT, TARGET, TOOLCHAIN, post
 from evaluated import Evaluated
 
 from docs import permissions
@@ -162,3 +165,53 @@ def test_the_stand_in_creates_and_removes_the_domain(stand_in):
     assert gateway.get_api(ApiId=api)["DisableExecuteApiEndpoint"] is False
     host = plain["TokenUrl"].split("/")[2].split(".")[0] + ".execute-api.localhost"
     assert post(f"{stand_in.endpoint}/token", b"{}", {"Host": host})[0] == 503, "the function has no key yet"
+
+
+# --- a permissions boundary, and tags ---------------------------------------------------------------------------------
+
+BOUNDARY = "arn:aws:iam::123456789012:policy/boundary"
+PIPELINE = {
+    "StackName": "token-mint", "SecretArn": "arn:secret", "ApiId": "a1b2c3d4e5", "ConnectionArn": "arn:connection",
+    "Repository": "https://git.example.com/mint",
+}  # fmt: skip
+
+
+def roles(**parameters):
+    """The properties of every role of a deployment, those of the pipeline and of SAM included."""
+    given = {"DeploymentType": "Canary10Percent5Minutes", "ConnectionArn": "arn:connection",
+             "Repository": PIPELINE["Repository"]}  # fmt: skip
+    outer = evaluated(**given | parameters)
+    nested = outer.resources["PipelineStack"]["Properties"]["Parameters"]
+    inner = Evaluated("infra/pipeline.yaml", **PIPELINE | {name: nested[name] for name in parameters})
+    found = {**outer.resources, **inner.resources}
+    of_sam = permissions.transformed(**given)
+    found |= {name: one for name, one in of_sam.items() if name not in outer.template["Resources"]}
+    return {name: one["Properties"] for name, one in found.items() if one["Type"] == "AWS::IAM::Role"}
+
+
+def test_every_role_has_the_boundary():
+    assert set(roles()) == {"MintRole", "CodeDeployServiceRole", "BuildRole", "DeployRole"}
+    assert not [name for name, role in roles().items() if "PermissionsBoundary" in role]
+    bounded = roles(PermissionsBoundaryArn=BOUNDARY)
+    assert [role.get("PermissionsBoundary") for role in bounded.values()] == [BOUNDARY] * 4
+
+
+def test_the_page_names_the_types_that_take_no_tags():
+    """As CloudFormation's schemas have it. Without a schema of tags, a type has them if it has the property."""
+    without = set()
+    for _, kind, _ in permissions.deployed():
+        schema = permissions.PROVIDER_SCHEMA_MANAGER.get_resource_schema("us-east-1", kind).schema
+        if not schema.get("tagging", {"taggable": "Tags" in schema["properties"]})["taggable"]:
+            without.add(kind)
+    section = (ROOT / "docs/operating.md").read_text().split("## Tags\n")[1].split("\n## ")[0]
+    assert set(re.findall(r"`(AWS::\w+::\w+)`", section)) == without
+
+
+def test_the_commands_for_tags_pass_them_on():
+    section = (ROOT / "docs/operating.md").read_text().split("## Tags\n")[1].split("\n## ")[0]
+    [command] = re.findall(r"^make deploy .+$", section, re.MULTILINE)
+    words = shlex.split(command)
+    ran = subprocess.run([*words, "--dry-run"], cwd=ROOT, env=TOOLCHAIN, capture_output=True, text=True, timeout=60)
+    assert " --tags cost-center=training team=voice" in ran.stdout, ran.stdout + ran.stderr
+    [setting] = re.findall(r"^tags = (.+)$", section, re.MULTILINE)
+    assert f" --tags {json.loads(setting)}" in ran.stdout

@@ -30,6 +30,8 @@ WITHHELD = [
         "iam:AttachRolePolicy", "iam:CreateRole", "iam:PutRolePolicy", "iam:UpdateAssumeRolePolicy", "iam:UpdateRole",
         "iam:UpdateRoleDescription",
     ]),
+    ("A push neither takes the boundary off a role nor replaces it.", "AWS::IAM::Role *",
+     ["iam:DeleteRolePermissionsBoundary", "iam:PutRolePermissionsBoundary"]),
     ("A policy elsewhere in the account may decide by a role's tags.", "AWS::IAM::Role *", ["iam:TagRole", "iam:UntagRole"]),
     ("DeployRole outlives the stack, which CloudFormation deletes with it.", "AWS::IAM::Role DeployRole",
      ["iam:DeleteRole", "iam:DeleteRolePolicy", "iam:DetachRolePolicy"]),

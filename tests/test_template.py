@@ -14,6 +14,7 @@ import cfnlint
 import pytest
 from alarms import Alarm
 from conftest import NO_AWS_ACCOUNT, ROOT, TOOLCHAIN, post
+from evaluated import Evaluated
 from samtranslator.parser.parser import Parser
 from samtranslator.sdk.parameter import SamParameterValues
 from samtranslator.translator.translator import Translator
@@ -460,7 +461,7 @@ def test_the_quota_table_exists_for_all_limits():
 
 def test_the_function_has_exactly_the_permissions_it_needs():
     role = RESOURCES["MintRole"]["Properties"]
-    assert set(role) == {"Description", "AssumeRolePolicyDocument", "Policies"}
+    assert set(role) == {"Description", "AssumeRolePolicyDocument", "PermissionsBoundary", "Policies"}
     always, sometimes = [], {}
     for conditional in role["Policies"]:
         condition, policy, otherwise = conditional.get("Fn::If", [None, conditional, {"Ref": "AWS::NoValue"}])
@@ -479,8 +480,8 @@ def test_the_function_has_exactly_the_permissions_it_needs():
     assert sometimes == {
         "IsTraced": [("xray:PutTraceSegments", "*"), ("xray:PutTelemetryRecords", "*")],
     }
-    # There is no other role, and no separate policy that could give the function more.
-    assert [name for name, found in RESOURCES.items() if "::IAM::" in found["Type"]] == ["MintRole"]
+    # There is no other role for it, and no separate policy that could give the function more.
+    assert [name for name, found in RESOURCES.items() if "::IAM::" in found["Type"]] == ["MintRole", "CodeDeployServiceRole"]
     assert RESOURCES["MintFunction"]["Properties"]["Role"] == {"Fn::GetAtt": ["MintRole", "Arn"]}
     assert "Policies" not in RESOURCES["MintFunction"]["Properties"]
 
@@ -616,13 +617,14 @@ def test_resources_with_data_have_a_deletion_policy():
             assert found["DeletionPolicy"] == found["UpdateReplacePolicy"] == "Delete", name
 
 
-def transformed(deployment_type):
-    """The resources of the template after AWS's own transform."""
+def transformed(deployment_type, change=lambda template: None):
+    """The resources of the template after AWS's own transform, with a change before it."""
     defaults = {name: parameter["Default"] for name, parameter in TEMPLATE["Parameters"].items()}
     template = yaml_parse(SOURCE)
     for nested in [name for name, found in template["Resources"].items() if found["Type"] == "AWS::Serverless::Application"]:
         del template["Resources"][nested]
     template["Resources"]["MintFunction"]["Properties"]["CodeUri"] = "s3://bucket/key"
+    change(template)
     parameters = SamParameterValues(defaults | {"DeploymentType": deployment_type})
     parameters.add_default_parameter_values(template)
     translator = Translator({}, Parser())
@@ -643,6 +645,23 @@ def test_gradual_deployments_roll_back_on_alarms_and_others_need_no_codedeploy(m
     mapped = {name: entry["Gradual"] for name, entry in TEMPLATE["Mappings"]["Release"].items()}
     assert list(mapped) == TEMPLATE["Parameters"]["DeploymentType"]["AllowedValues"]
     assert mapped == {name: name != "AllAtOnce" for name in mapped}
+    for name, is_gradual in mapped.items():
+        assert ("CodeDeployServiceRole" in Evaluated(DeploymentType=name).resources) is is_gradual
+
+
+def test_the_role_of_codedeploy_is_the_one_that_sam_would_create(monkeypatch):
+    """With the same name and properties, an existing stack keeps its role."""
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-west-1")
+    own = Evaluated(DeploymentType="Canary10Percent5Minutes").resources["CodeDeployServiceRole"]
+    group = transformed("Canary10Percent5Minutes")["MintFunctionDeploymentGroup"]
+
+    def without_ours(template):
+        del template["Resources"]["CodeDeployServiceRole"]
+        del template["Resources"]["MintFunction"]["Properties"]["DeploymentPreference"]["Role"]
+
+    of_sam = transformed("Canary10Percent5Minutes", without_ours)
+    assert of_sam["CodeDeployServiceRole"] == own
+    assert of_sam["MintFunctionDeploymentGroup"] == group
 
 
 def test_a_pipeline_limits_the_name_of_the_stack_such_that_generated_names_contain_it(monkeypatch):
