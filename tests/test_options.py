@@ -215,3 +215,45 @@ def test_the_commands_for_tags_pass_them_on():
     assert " --tags cost-center=training team=voice" in ran.stdout, ran.stdout + ran.stderr
     [setting] = re.findall(r"^tags = (.+)$", section, re.MULTILINE)
     assert f" --tags {json.loads(setting)}" in ran.stdout
+
+
+# --- a topic for the alarms -------------------------------------------------------------------------------------------
+
+TOPIC = "arn:aws:sns:eu-west-1:123456789012:on-call"
+EMAIL = "operator@example.com"
+
+
+@pytest.mark.parametrize(
+    ("given", "topics"),
+    [
+        ({}, []),
+        ({"AlarmEmail": EMAIL}, [{"Ref": "AlarmTopic"}]),
+        ({"AlarmTopicArn": TOPIC}, [TOPIC]),
+        ({"AlarmEmail": EMAIL, "AlarmTopicArn": TOPIC}, [{"Ref": "AlarmTopic"}, TOPIC]),
+    ],
+)
+def test_alarms_go_to_the_address_and_to_the_topic(given, topics):
+    found = evaluated(QuietMinutesAlarm="30", **given)
+    alarms = [one["Properties"] for one in found.resources.values() if one["Type"] == "AWS::CloudWatch::Alarm"]
+    assert len(alarms) == 12
+    for alarm in alarms:
+        actions = [value for name, value in alarm.items() if name.endswith("Actions")]
+        assert actions == [topics, topics]
+    assert ("AlarmTopic" in found.resources) is ("AlarmEmail" in given)
+
+    outer = evaluated(ConnectionArn="arn:connection", Repository=PIPELINE["Repository"], **given)
+    joined = outer.resources["PipelineStack"]["Properties"]["Parameters"]["AlarmTopicArns"]
+    texts = joined if isinstance(joined, str) else ",".join(str(part) for part in joined["Fn::Join"][1])
+    assert texts == ",".join(map(str, topics))
+    inner = Evaluated("infra/pipeline.yaml", **PIPELINE | {"AlarmTopicArns": ",".join(TOPIC for _ in topics)}).resources
+    assert ("FailedBuildsAlarm" in inner) is bool(topics)
+    assert not topics or inner["FailedBuildsAlarm"]["Properties"]["AlarmActions"] == [TOPIC for _ in topics]
+
+
+def test_the_stand_in_sends_alarms_to_both(stand_in):
+    own = stand_in.client("sns").create_topic(Name="on-call")["TopicArn"]
+    stand_in.deploy(AlarmEmail=EMAIL, AlarmTopicArn=own)
+    alarms = stand_in.client("cloudwatch").describe_alarms()["MetricAlarms"]
+    assert len(alarms) == 11
+    for alarm in alarms:
+        assert alarm["AlarmActions"] == alarm["OKActions"] == [stand_in.physical("AlarmTopic"), own]

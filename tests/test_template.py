@@ -276,7 +276,7 @@ def test_saved_queries_belong_to_the_stack_and_messages_name_them_correctly():
     assert "saved query {stack.name}/one caller." in (ROOT / "operate/callers.py").read_text()
 
 
-def test_an_alarm_names_the_next_step_and_sends_an_email():
+def test_an_alarm_names_the_next_step_and_sends_it():
     targets = set(re.findall(r"^([a-z-]+):.*## ", (ROOT / "Makefile").read_text(), re.MULTILINE))
     alarms = {name: found["Properties"] for name, found in RESOURCES.items() if found["Type"] == "AWS::CloudWatch::Alarm"}
     assert len(alarms) == 12
@@ -284,9 +284,10 @@ def test_an_alarm_names_the_next_step_and_sends_an_email():
         text = alarm["AlarmDescription"]
         assert re.search(r"\b(run|raise|open|ask|make a new one|pay)\b", text, re.IGNORECASE), f"{name}: {text}"
         assert set(re.findall(r"\bmake ([a-z-]+)", text)) - {"a"} <= targets, name
-        email = [{"Fn::If": ["HasAlarmEmail", {"Ref": "AlarmTopic"}, {"Ref": "AWS::NoValue"}]}]
+        topics = [("HasAlarmEmail", "AlarmTopic"), ("HasAlarmTopic", "AlarmTopicArn")]
+        sent = [{"Fn::If": [condition, {"Ref": topic}, {"Ref": "AWS::NoValue"}]} for condition, topic in topics]
         on = "InsufficientDataActions" if name == "NoMintsAlarm" else "AlarmActions"
-        assert {action: alarm[action] for action in alarm if action.endswith("Actions")} == {on: email, "OKActions": email}
+        assert {action: alarm[action] for action in alarm if action.endswith("Actions")} == {on: sent, "OKActions": sent}
     shown = RESOURCES["DashboardStack"]["Properties"]["Parameters"]["AlarmArns"]["Fn::Join"][1]
     there = []
     for name, alarm in RESOURCES.items():
