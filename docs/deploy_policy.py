@@ -65,6 +65,12 @@ OLD_CONNECTION = "arn:aws:codestar-connections:*:*:connection/*"
 # The services of the secret, the table, logs, alarms and the topic.
 DATA = ("cloudwatch:", "dynamodb:", "logs:", "secretsmanager:", "sns:")
 
+# With KmsKeyArn: Secrets Manager and CloudWatch Logs use the key on behalf of the person or role that calls them (their guides,
+# "Permissions for the KMS key" and "kms:ViaService"). The key's ARN is the operator's choice.
+KMS_KEY = "arn:aws:kms:*:*:key/*"
+ON_BEHALF = {"StringLike": {"kms:ViaService": ["logs.*.amazonaws.com", "secretsmanager.*.amazonaws.com"]}}
+KMS_ACTIONS = ["kms:Decrypt", "kms:DescribeKey", "kms:Encrypt", "kms:GenerateDataKey"]
+
 # What the console needs for the dashboard, the alarms and the saved queries.
 CONSOLE = {
     "cloudwatch:DescribeAlarms": "*",
@@ -91,6 +97,7 @@ CONDITIONS = {
     "route53:ChangeResourceRecordSets": {
         "ForAllValues:StringEquals": {"route53:ChangeResourceRecordSetsRecordTypes": ["A", "AAAA"]}
     },
+    **dict.fromkeys(KMS_ACTIONS, ON_BEHALF),
     **dict.fromkeys(
         ["secretsmanager:DeleteSecret", "secretsmanager:DescribeSecret", "secretsmanager:GetSecretValue",
          "secretsmanager:PutSecretValue", "secretsmanager:UntagResource", "secretsmanager:UpdateSecret",
@@ -200,6 +207,7 @@ def policies():
     yield "roles", statements(roles)
     yield "pipeline", statements(pipeline)
     yield "operate", statements(commands)
+    yield "key", statements({(action, KMS_KEY) for action in KMS_ACTIONS})
 
 
 def documents():

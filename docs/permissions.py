@@ -188,7 +188,6 @@ UNUSED = [
         "lambda:AssociateRuntimeAlias", "lambda:PassCapacityProvider", "lambda:PutFunctionRecursionConfig",
         "lambda:PutFunctionScalingConfig", "lambda:PutRuntimeManagementConfig",
     ]),
-    ("AWS's own key encrypts the logs.", "AWS::Logs::LogGroup *", ["logs:AssociateKmsKey", "logs:DisassociateKmsKey"]),
     ("The log groups have no data protection policy, and none is delivered to S3 or Firehose.", "AWS::Logs::LogGroup *", [
         "firehose:TagDeliveryStream", "logs:DeleteDataProtectionPolicy", "logs:PutDataProtectionPolicy", "s3:REST.PUT.OBJECT",
     ]),

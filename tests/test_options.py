@@ -1,8 +1,9 @@
 """What the optional parameters add to a deployment: in the template as CloudFormation evaluates it, and in ministack.
 
-ministack enforces no permissions, gives roles no boundary, and has neither DNS nor the domain's TLS.
+ministack enforces no permissions, gives roles no boundary and topics no key, and has neither DNS nor the domain's TLS.
 """
 
+import fnmatch
 import io
 import json
 import re
@@ -257,3 +258,64 @@ def test_the_stand_in_sends_alarms_to_both(stand_in):
     assert len(alarms) == 11
     for alarm in alarms:
         assert alarm["AlarmActions"] == alarm["OKActions"] == [stand_in.physical("AlarmTopic"), own]
+
+
+# --- a key in KMS -----------------------------------------------------------------------------------------------------
+
+KEY = "arn:aws:kms:eu-west-1:123456789012:key/1a2b-3c4d"
+
+
+def keys(found):
+    """The key of each resource that can have one, None without one."""
+    kinds = {"AWS::SecretsManager::Secret": "KmsKeyId", "AWS::Logs::LogGroup": "KmsKeyId", "AWS::SNS::Topic": "KmsMasterKeyId"}
+    return {name: one["Properties"].get(kinds[one["Type"]]) for name, one in found.items() if one["Type"] in kinds}
+
+
+def test_one_key_encrypts_the_secret_the_logs_and_the_topic():
+    for given, key in [({}, None), ({"KmsKeyArn": KEY}, KEY)]:
+        found = keys(evaluated(AlarmEmail=EMAIL, **given).resources)
+        assert found == dict.fromkeys(["Secret", "AccessLogs", "FunctionLogs", "AlarmTopic"], key)
+        assert keys(Evaluated("infra/pipeline.yaml", **PIPELINE | given).resources) == {"BuildLogs": key}
+
+
+def test_the_function_decrypts_its_own_secret_only():
+    def granted(**given):
+        policies = evaluated(**given).resources["MintRole"]["Properties"]["Policies"]
+        return [one for policy in policies for one in policy["PolicyDocument"]["Statement"] if "kms:" in str(one["Action"])]
+
+    assert granted() == []
+    [statement] = granted(KmsKeyArn=KEY)
+    assert (statement["Action"], statement["Resource"]) == ("kms:Decrypt", KEY)
+    assert statement["Condition"] == {
+        "StringEquals": {"kms:EncryptionContext:SecretARN": {"Ref": "Secret"}},
+        "StringLike": {"kms:ViaService": "secretsmanager.eu-west-1.*"},
+    }
+
+
+def test_the_page_has_the_statements_for_the_policy_of_the_key():
+    section = (ROOT / "docs/operating.md").read_text().split("## A key of your own\n")[1].split("\n## ")[0]
+    [policy] = re.findall(r"^```json\n(.*?)^```", section, re.MULTILINE | re.DOTALL)
+    logs, alarms = json.loads(policy)
+    assert logs["Principal"] == {"Service": "logs.REGION.amazonaws.com"}
+    assert alarms["Principal"] == {"Service": "cloudwatch.amazonaws.com"}
+    assert set(alarms["Action"]) == {"kms:Decrypt", "kms:GenerateDataKey*"}
+    patterns = logs["Condition"]["ArnLike"]["kms:EncryptionContext:aws:logs:arn"]
+    for name in (
+        "token-mint-FunctionLogs-1A2B",
+        "/aws/vendedlogs/token-mint/a1b2c3",
+        "token-mint-PipelineStack-1A-BuildLogs-2B",
+    ):
+        arn = f"arn:aws:logs:REGION:ACCOUNT:log-group:{name}"
+        assert any(fnmatch.fnmatchcase(arn, pattern) for pattern in patterns), arn
+
+
+def test_the_stand_in_encrypts_with_the_key_and_keeps_the_secret(stand_in):
+    key = stand_in.client("kms").create_key()["KeyMetadata"]["Arn"]
+    stand_in.deploy()
+    secrets = stand_in.client("secretsmanager")
+    before = secrets.get_secret_value(SecretId=stand_in.physical("Secret"))
+    stand_in.deploy("update", KmsKeyArn=key)
+    assert secrets.describe_secret(SecretId=stand_in.physical("Secret"))["KmsKeyId"] == key
+    assert secrets.get_secret_value(SecretId=stand_in.physical("Secret"))["SecretString"] == before["SecretString"]
+    groups = {one["logGroupName"]: one.get("kmsKeyId") for one in stand_in.client("logs").describe_log_groups()["logGroups"]}
+    assert {groups[stand_in.physical(name)] for name in ("FunctionLogs", "AccessLogs")} == {key}

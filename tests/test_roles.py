@@ -37,6 +37,8 @@ WITHHELD = [
      ["iam:DeleteRole", "iam:DeleteRolePolicy", "iam:DetachRolePolicy"]),
     ("The account's policy for logs grants permissions; it is written when the access log is created.", "AWS::Logs::LogGroup *",
      ["logs:PutResourcePolicy"]),
+    ("The key changes with the function's permission to use it, which a push cannot give.", "AWS::Logs::LogGroup *",
+     ["logs:AssociateKmsKey", "logs:DisassociateKmsKey"]),
     ("A topic's policy is one of its attributes, and would let others in.", "AWS::SNS::Topic *", ["sns:SetTopicAttributes"]),
     ("No deployment reads, overwrites or replaces the key.", "AWS::SecretsManager::Secret *", [
         "secretsmanager:CreateSecret", "secretsmanager:GetRandomPassword", "secretsmanager:GetSecretValue",
@@ -344,7 +346,7 @@ def test_a_deployment_by_hand_may_do_all_that_cloudformation_needs(needs, stack)
 def test_the_policies_for_people_reach_names_of_this_project_only():
     known = re.compile(
         r"token-mint\*|aws-sam-cli-managed-default|:secret:Secret-|:connection/\*|::/(apis|tags)|CodeDeployDefault|transform/Serverless"
-        r"|::/domainnames|:route53:::(hostedzone|change)/"
+        r"|::/domainnames|:kms:\*:\*:key/|:route53:::(hostedzone|change)/"
     )
     for name, policy in deploy_policy.policies():
         for statement in policy:

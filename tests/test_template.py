@@ -417,7 +417,9 @@ def test_no_edit_overwrites_the_key():
     secret = RESOURCES["Secret"]
     assert secret["Type"] == "AWS::SecretsManager::Secret"
     # A name would make a change of it a replacement, and a literal value would be in the template.
-    assert set(secret["Properties"]) == {"Description", "GenerateSecretString"}
+    assert set(secret["Properties"]) == {"Description", "GenerateSecretString", "KmsKeyId"}
+    # Without a key of the operator's the property is missing, as it always was.
+    assert secret["Properties"]["KmsKeyId"] == {"Fn::If": ["HasKey", {"Ref": "KmsKeyArn"}, {"Ref": "AWS::NoValue"}]}
     generated = json.dumps(secret["Properties"]["GenerateSecretString"], sort_keys=True)
     pinned = "f275fe717888bc11bb687de89848b13404f93bab9f0e6be2d8cb1d6032eda6ca"
     assert hashlib.sha256(generated.encode()).hexdigest() == pinned
@@ -469,7 +471,8 @@ def test_the_function_has_exactly_the_permissions_it_needs():
         assert otherwise == {"Ref": "AWS::NoValue"}
         granted = sometimes.setdefault(condition, []) if condition else always
         for statement in policy["PolicyDocument"]["Statement"]:
-            assert set(statement) == {"Effect", "Action", "Resource"} and statement["Effect"] == "Allow"
+            assert set(statement) - {"Condition"} == {"Effect", "Action", "Resource"} and statement["Effect"] == "Allow"
+            assert ("Condition" in statement) is (condition == "HasKey")
             actions = statement["Action"]
             granted += [(action, statement["Resource"]) for action in ([actions] if isinstance(actions, str) else actions)]
     assert always == [
@@ -479,6 +482,7 @@ def test_the_function_has_exactly_the_permissions_it_needs():
         ("dynamodb:UpdateItem", {"Fn::GetAtt": ["QuotaTable", "Arn"]}),
     ]
     assert sometimes == {
+        "HasKey": [("kms:Decrypt", {"Ref": "KmsKeyArn"})],
         "IsTraced": [("xray:PutTraceSegments", "*"), ("xray:PutTelemetryRecords", "*")],
     }
     # There is no other role for it, and no separate policy that could give the function more.
