@@ -81,6 +81,12 @@ OLD_CONNECTION = "arn:aws:codestar-connections:*:*:connection/*"
 # The services of the secret, the table, logs, alarms and the topic.
 DATA = ("cloudwatch:", "dynamodb:", "logs:", "secretsmanager:", "sns:")
 
+# With KmsKeyArn: Secrets Manager and CloudWatch Logs use the key on behalf of the person or role that calls them (their guides,
+# "Permissions for the KMS key" and "kms:ViaService"). The key's ARN is the operator's choice.
+KMS_KEY = "arn:aws:kms:*:*:key/*"
+ON_BEHALF = {"StringLike": {"kms:ViaService": ["logs.*.amazonaws.com", "secretsmanager.*.amazonaws.com"]}}
+KMS_ACTIONS = ["kms:Decrypt", "kms:DescribeKey", "kms:Encrypt", "kms:GenerateDataKey"]
+
 # What the console needs for the dashboard, the alarms and the saved queries.
 CONSOLE = {
     "cloudwatch:DescribeAlarms": "*",
@@ -104,6 +110,10 @@ CONDITIONS = {
         }
     },
     "lambda:AddPermission": {"StringEquals": {"lambda:Principal": "apigateway.amazonaws.com"}},
+    "route53:ChangeResourceRecordSets": {
+        "ForAllValues:StringEquals": {"route53:ChangeResourceRecordSetsRecordTypes": ["A", "AAAA"]}
+    },
+    **dict.fromkeys(KMS_ACTIONS, ON_BEHALF),
     **dict.fromkeys(
         ["secretsmanager:DeleteSecret", "secretsmanager:DescribeSecret", "secretsmanager:GetSecretValue",
          "secretsmanager:PutSecretValue", "secretsmanager:UntagResource", "secretsmanager:UpdateSecret",
@@ -160,7 +170,9 @@ def change_sets():
 def wide(resource):
     """A resource of permissions.py, for all names that begin as both stacks' do."""
     resource = re.sub(r"\{(stack|parent)\}.*", NAME, resource)
-    return resource.replace("{name}", "Secret").replace("{api}", "*").replace("/*/*", "/*")
+    for name, value in {"{name}": "Secret", "{api}": "*", "{domain}": "*", "{zone}": "*"}.items():
+        resource = resource.replace(name, value)
+    return resource.replace("/*/*", "/*")
 
 
 def statements(pairs):
@@ -219,12 +231,17 @@ def policies():
     commands |= {("cloudformation:ListStackResources", STACK)} | set(checks()) | set(CONSOLE.items())
 
     data = {pair for pair in needed if pair[0].startswith(DATA)}
+    domain = {
+        pair for pair in needed if "/domainnames" in pair[1] or "domainnames%2F" in pair[1] or pair[0].startswith("route53:")
+    }
     yield "deploy", statements(deploy)
-    yield "function", statements(needed - roles - pipeline - data)
+    yield "function", statements(needed - roles - pipeline - data - domain)
+    yield "domain", statements(domain)
     yield "data", statements(data)
     yield "roles", statements(roles)
     yield "pipeline", statements(pipeline)
     yield "operate", statements(commands)
+    yield "key", statements({(action, KMS_KEY) for action in KMS_ACTIONS})
 
 
 def documents():

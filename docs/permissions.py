@@ -34,6 +34,7 @@ APPLICATION = "arn:aws:codedeploy:*:*:application:{stack}-ServerlessDeploymentAp
 # How AWS's own gradual deployments go.
 CONFIGURATION = "arn:aws:codedeploy:*:*:deploymentconfig:CodeDeployDefault.*"
 API = "arn:aws:apigateway:*::/apis/{api}"
+DOMAIN = "arn:aws:apigateway:*::/domainnames/{domain}"
 TAGS = "arn:aws:apigateway:*::/tags/*%2Fapis%2F{api}*"
 BUILD_ROLE = "arn:aws:iam::*:role/{stack}-PipelineStack-*-BuildRole-*"
 # A connection has an ID of AWS's choice.
@@ -44,7 +45,13 @@ CONNECTION = "arn:aws:codeconnections:*:*:connection/*"
 # a feature that the template does not use, such as a key in KMS.
 REACH = {
     "AWS::ApiGatewayV2::Api": {"Api": API, "Apis": "arn:aws:apigateway:*::/apis", "Tags": TAGS},
+    "AWS::ApiGatewayV2::ApiMapping": {"ApiMapping": f"{DOMAIN}/apimappings/*", "ApiMappings": f"{DOMAIN}/apimappings"},
     "AWS::ApiGatewayV2::Authorizer": {"Authorizer": f"{API}/authorizers/*", "Authorizers": f"{API}/authorizers"},
+    "AWS::ApiGatewayV2::DomainName": {
+        "DomainName": DOMAIN,
+        "DomainNames": "arn:aws:apigateway:*::/domainnames",
+        "Tags": "arn:aws:apigateway:*::/tags/*%2Fdomainnames%2F{domain}",
+    },
     "AWS::ApiGatewayV2::Integration": {"Integration": f"{API}/integrations/*", "Integrations": f"{API}/integrations"},
     "AWS::ApiGatewayV2::Route": {"Route": f"{API}/routes/*", "Routes": f"{API}/routes"},
     "AWS::ApiGatewayV2::Stage": {"Stage": f"{API}/stages/*", "Stages": f"{API}/stages", "Tags": TAGS},
@@ -81,6 +88,10 @@ REACH = {
     "AWS::Lambda::Version": {"function": FUNCTION, "function version": FUNCTION},
     "AWS::Logs::LogGroup": {"log-group": "arn:aws:logs:*:*:log-group:{parent}-{name}-*"},
     "AWS::Logs::QueryDefinition": {},
+    "AWS::Route53::RecordSet": {
+        "hostedzone": "arn:aws:route53:::hostedzone/{zone}",
+        "change": "arn:aws:route53:::change/*",
+    },
     "AWS::SNS::Topic": {"topic": "arn:aws:sns:*:*:{parent}-{name}-*"},
     # CloudFormation leaves the stack's name out of a secret's.
     "AWS::SecretsManager::Secret": {"Secret": "arn:aws:secretsmanager:*:*:secret:{name}-*"},
@@ -131,6 +142,9 @@ BESIDES = {
 UNUSED = [
     ("The template writes its routes out instead of importing an OpenAPI document from S3.", "*::Api *", ["s3:getObject"]),
     ("An update of an integration or a route is a PATCH.", "AWS::ApiGatewayV2::[IR]* *", ["apigateway:PUT"]),
+    ("An update of a mapping of the domain is a PATCH.", "AWS::ApiGatewayV2::ApiMapping *", ["apigateway:PUT"]),
+    ("The domain requires no client certificates, so it has no trust store in S3.", "AWS::ApiGatewayV2::DomainName *",
+     ["s3:GetObject", "s3:GetObjectVersion"]),
     ("An update of an authorizer is a PATCH.", "AWS::ApiGatewayV2::Authorizer *", ["apigateway:PUT"]),
     ("API Gateway invokes the function by the function's own policy, and no JWT authorizer has a role.",
      "AWS::ApiGatewayV2::*", ["iam:PassRole"]),
@@ -159,8 +173,6 @@ UNUSED = [
         "iam:DeleteGroupPolicy", "iam:DeleteUserPolicy", "iam:GetGroupPolicy", "iam:GetUserPolicy", "iam:PutGroupPolicy",
         "iam:PutUserPolicy",
     ]),
-    ("No role has a permissions boundary.", "AWS::IAM::Role *",
-     ["iam:DeleteRolePermissionsBoundary", "iam:PutRolePermissionsBoundary"]),
     ("iam:GetRole returns a role's tags.", "AWS::IAM::Role *", ["iam:ListRoleTags"]),
     ("No concurrency is provisioned.", "AWS::Lambda::*",
      ["lambda:DeleteProvisionedConcurrencyConfig", "lambda:PutProvisionedConcurrencyConfig"]),
@@ -176,7 +188,6 @@ UNUSED = [
         "lambda:AssociateRuntimeAlias", "lambda:PassCapacityProvider", "lambda:PutFunctionRecursionConfig",
         "lambda:PutFunctionScalingConfig", "lambda:PutRuntimeManagementConfig",
     ]),
-    ("AWS's own key encrypts the logs.", "AWS::Logs::LogGroup *", ["logs:AssociateKmsKey", "logs:DisassociateKmsKey"]),
     ("The log groups have no data protection policy, and none is delivered to S3 or Firehose.", "AWS::Logs::LogGroup *", [
         "firehose:TagDeliveryStream", "logs:DeleteDataProtectionPolicy", "logs:PutDataProtectionPolicy", "s3:REST.PUT.OBJECT",
     ]),
@@ -269,8 +280,9 @@ def target(name, type_, parent, verb, action):
     reach = REACH[type_] | NAMED.get(name, {})
     reached = [kind for kind in reach if kind in known]
     if "Tags" in reached:
-        # API Gateway checks the tags of a resource at a path of their own.
-        reached = ["Tags"] if verb == "tagging" else [kind for kind in reached if kind != "Tags"]
+        # API Gateway checks the tags of a resource at a path of their own. Of a domain, PUT is for its tags only.
+        others = [kind for kind in reached if kind != "Tags"]
+        reached = ["Tags"] if verb == "tagging" or not others else others
     if not reached:
         return None
     return reach[reached[0]].replace("{parent}", parent).replace("{name}", name)

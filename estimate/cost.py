@@ -86,6 +86,7 @@ def bill(asked, given):
     units = asked.mints * updates + asked.refused
     of_function, of_code = metrics(quotas)
     watched = template.alarm_metrics(given)
+    own_key = int(given["KmsKeyArn"] != "")
     dashboards = int(template.CONDITIONS["HasDashboard"](given))
     lines = [
         Line("HTTP API", "http_api_requests", requests, f"{requests:,}"),
@@ -95,6 +96,9 @@ def bill(asked, given):
         Line("Data out", "bytes_out", requests * SENT_BYTES, f"{requests:,} × {SENT_BYTES:,} bytes"),
         Line("Secret", "secrets", 1, "1"),
         Line("Secret, reads", "secret_reads", reads, f"{reads:,}"),
+        # A key of the operator's: each read of the secret decrypts with it. Requests for the logs and the topic are not counted.
+        Line("Key in KMS", "kms_keys", own_key, f"{own_key}"),
+        Line("Key in KMS, requests", "kms_requests", own_key * reads, f"{reads:,}"),
         Line("Quotas", "write_units", units, f"{units:,} write units"),
         Line("Metrics", "metrics", of_function + asked.codes * of_code, f"({of_function} + {asked.codes} codes)"),
         Line("Alarms", "alarm_metrics", watched, f"{watched} metrics"),

@@ -61,6 +61,9 @@ def test_the_bill_follows_the_parameters(times):
     assert not {"Quotas", "Dashboard"} & set(none)
     assert (none["Alarms"].units, none["Metrics"].units) == (13, 10)
     assert "402 ms" in none["Lambda, time (x86_64)"].arithmetic, "without quotas there is no wait for the table"
+    own_key = bill("KmsKeyArn=arn:aws:kms:eu-west-1:123456789012:key/1a2b")
+    added = {name: line.units for name, line in own_key.items() if "KMS" in name}
+    assert added == {"Key in KMS": 1, "Key in KMS, requests": own_key["Secret, reads"].units}
     assert bill("KeyTtlSeconds=0")["Secret, reads"].units == 1_000_000, "never more reads than requests"
 
 

@@ -31,6 +31,7 @@ ELSEWHERE = {
     r'make (build|deploy|key)( PARAMETERS=".+")?': "tests/test_stack.py",
     r"make (status|doctor)": "tests/test_stack.py",
     r"make set DEPLOY_ROLE_ARN=\S+ PARAMETERS=.+": "tests/test_roles.py",
+    r"make deploy FLAGS='--tags .+'": "tests/test_options.py",
     r"make (invoke|local-api)": "tests/test_sam_local.py",
     r"make (cost|capacity)( [A-Z_]+=\d+){2}": "tests/test_cost.py",
     r"make set PARAMETERS=.RateLimit=\d+ BurstLimit=.+": "tests/test_cost.py",

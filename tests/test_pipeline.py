@@ -46,8 +46,9 @@ def listed(value):
 
 
 def statements(role):
-    """All statements of a role, in its own policies and in separate ones."""
-    policies = [policy["PolicyDocument"] for policy in resources()[role]["Properties"]["Policies"]]
+    """All statements of a role, in its own policies and in separate ones, those under a condition included."""
+    policies = [policy.get("Fn::If", [None, policy])[1] for policy in resources()[role]["Properties"]["Policies"]]
+    policies = [policy["PolicyDocument"] for policy in policies]
     policies += [
         resource["Properties"]["PolicyDocument"]
         for resource in resources().values()
@@ -143,10 +144,38 @@ def test_the_build_deploys_under_the_deployment_role_only():
     assert not actions("BuildRole") & {f"cloudformation:{verb}Stack" for verb in ("Create", "Update", "Delete")}
 
 
+def test_a_push_changes_the_records_of_its_own_domain_only():
+    """IAM's conditions on a record ("Using IAM policy conditions for fine-grained access control", Route 53)."""
+    [changing] = [one for one in statements("DeployRole") if "route53:ChangeResourceRecordSets" in listed(one["Action"])]
+    assert changing["Condition"] == {
+        "ForAllValues:StringEquals": {
+            "route53:ChangeResourceRecordSetsNormalizedRecordNames": [{"Ref": "DomainName"}],
+            "route53:ChangeResourceRecordSetsRecordTypes": ["A", "AAAA"],
+        }
+    }
+    # As IAM normalises a name: in lower case, without a dot at the end.
+    pattern = yaml_parse((ROOT / "template.yaml").read_text())["Parameters"]["DomainName"]["AllowedPattern"]
+    assert re.fullmatch(pattern, "tokens.example.com")
+    assert not [
+        name for name in ("Tokens.example.com", "tokens.example.com.", "*.example.com", "tokens") if re.fullmatch(pattern, name)
+    ]
+
+
+def test_the_optional_policies_belong_to_their_parameter():
+    conditional = [policy["Fn::If"] for policy in resources()["DeployRole"]["Properties"]["Policies"] if "Fn::If" in policy]
+    assert {condition: policy["PolicyName"] for condition, policy, _ in conditional} == {
+        "HasDomain": "change-the-domain",
+        "HasHostedZone": "change-the-records",
+    }
+    assert all(otherwise == {"Ref": "AWS::NoValue"} for *_, otherwise in conditional)
+
+
 @pytest.mark.parametrize("role", ROLES)
 def test_each_resource_belongs_to_the_stack(role):
     """Each belongs to the stack, to this template or to AWS, or is a bare star."""
-    ours = re.compile(r"\$\{(StackName|ApiId)\}|/aws-sam-cli-managed-default/|:aws:transform/|:CodeDeployDefault\.")
+    ours = re.compile(
+        r"\$\{(StackName|ApiId|DomainName|HostedZoneId)\}|:route53:::change/|/aws-sam-cli-managed-default/|:aws:transform/|:CodeDeployDefault\."
+    )
     for statement in statements(role):
         for resource in listed(statement["Resource"]):
             if isinstance(resource, str):
@@ -171,8 +200,10 @@ NAMES = {
 
 # Types that have an ID of AWS's choice in place of a name: the parts of the API.
 PARTS = {
+    "AWS::ApiGatewayV2::ApiMapping": "domainnames/{}.example.com/apimappings/1a2b3c",
     "AWS::ApiGatewayV2::Api": "apis/{}",
     "AWS::ApiGatewayV2::Authorizer": "apis/{}/authorizers/1a2b3c",
+    "AWS::ApiGatewayV2::DomainName": "domainnames/{}.example.com",
     "AWS::ApiGatewayV2::Integration": "apis/{}/integrations/1a2b3c",
     "AWS::ApiGatewayV2::Route": "apis/{}/routes/1a2b3c",
     "AWS::ApiGatewayV2::Stage": "apis/{}/stages/$default",
@@ -189,7 +220,8 @@ def may(action, arn, stack="token-mint"):
                     effects.add(statement["Effect"])
                     continue
                 pattern = resource["Fn::Sub"].replace("${AWS::Partition}", "aws").replace("${StackName}", stack)
-                pattern = pattern.replace("${ApiId}", "a1b2c3d4e5")
+                pattern = pattern.replace("${ApiId}", "a1b2c3d4e5").replace("${DomainName}", "a1b2c3d4e5.example.com")
+                pattern = pattern.replace("${HostedZoneId}", "Z1A2B")
                 pattern = pattern.replace("${AWS::Region}", "eu-west-1").replace("${AWS::AccountId}", "123456789012")
                 if fnmatch.fnmatchcase(arn, pattern):
                     effects.add(statement["Effect"])
@@ -218,6 +250,9 @@ def test_a_deployment_can_change_its_own_stack_and_no_other():
                 part = "arn:aws:apigateway:eu-west-1::/" + PARTS[resource["Type"]]
                 assert may(f"apigateway:{action}", part.format("a1b2c3d4e5")), name
                 assert not may(f"apigateway:{action}", part.format("f6a7b8c9d0")), name
+        elif resource["Type"] == "AWS::Route53::RecordSet":
+            assert may("route53:ChangeResourceRecordSets", "arn:aws:route53:::hostedzone/Z1A2B"), name
+            assert not may("route53:ChangeResourceRecordSets", "arn:aws:route53:::hostedzone/Z3C4D"), name
         elif resource["Type"] == "AWS::Logs::QueryDefinition":
             for action in ("DeleteQueryDefinition", "DescribeQueryDefinitions", "PutQueryDefinition"):
                 assert may(f"logs:{action}", "*")

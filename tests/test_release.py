@@ -618,6 +618,7 @@ def test_the_role_of_codedeploy_is_as_sam_would_create_it(monkeypatch):
     # A copy of the live version is released at once, which must not delete the role.
     assert translated()["CodeDeployServiceRole"] == own
     [policy] = own["Properties"]["ManagedPolicyArns"]
+    assert own["Properties"].pop("PermissionsBoundary")["Fn::If"][2] == {"Ref": "AWS::NoValue"}, "none by default"
     own["Properties"]["ManagedPolicyArns"] = [policy["Fn::Sub"].replace("${AWS::Partition}", "aws")]
     assert translated(document, DeploymentType=CANARY)["CodeDeployServiceRole"] == own
 

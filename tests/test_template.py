@@ -18,6 +18,7 @@ from samtranslator.parser.parser import Parser
 from samtranslator.sdk.parameter import SamParameterValues
 from samtranslator.translator.translator import Translator
 from samtranslator.yaml_helper import yaml_parse
+from test_pipeline import statements
 
 from estimate.description import CODES, VARIABLES
 
@@ -274,7 +275,7 @@ def test_saved_queries_belong_to_the_stack_and_messages_name_them_correctly():
     assert "saved query {stack.name}/one caller." in (ROOT / "operate/callers.py").read_text()
 
 
-def test_an_alarm_names_the_next_step_and_sends_an_email():
+def test_an_alarm_names_the_next_step_and_sends_it():
     targets = set(re.findall(r"^([a-z-]+):.*## ", (ROOT / "Makefile").read_text(), re.MULTILINE))
     alarms = {name: found["Properties"] for name, found in RESOURCES.items() if found["Type"] == "AWS::CloudWatch::Alarm"}
     assert len(alarms) == 12
@@ -282,9 +283,10 @@ def test_an_alarm_names_the_next_step_and_sends_an_email():
         text = alarm["AlarmDescription"]
         assert re.search(r"\b(run|raise|open|ask|make a new one|pay)\b", text, re.IGNORECASE), f"{name}: {text}"
         assert set(re.findall(r"\bmake ([a-z-]+)", text)) - {"a"} <= targets, name
-        email = [{"Fn::If": ["HasAlarmEmail", {"Ref": "AlarmTopic"}, {"Ref": "AWS::NoValue"}]}]
+        topics = [("HasAlarmEmail", "AlarmTopic"), ("HasAlarmTopic", "AlarmTopicArn")]
+        sent = [{"Fn::If": [condition, {"Ref": topic}, {"Ref": "AWS::NoValue"}]} for condition, topic in topics]
         on = "InsufficientDataActions" if name == "NoMintsAlarm" else "AlarmActions"
-        assert {action: alarm[action] for action in alarm if action.endswith("Actions")} == {on: email, "OKActions": email}
+        assert {action: alarm[action] for action in alarm if action.endswith("Actions")} == {on: sent, "OKActions": sent}
     shown = RESOURCES["DashboardStack"]["Properties"]["Parameters"]["AlarmArns"]["Fn::Join"][1]
     there = []
     for name, alarm in RESOURCES.items():
@@ -414,7 +416,9 @@ def test_no_edit_overwrites_the_key():
     secret = RESOURCES["Secret"]
     assert secret["Type"] == "AWS::SecretsManager::Secret"
     # A name would make a change of it a replacement, and a literal value would be in the template.
-    assert set(secret["Properties"]) == {"Description", "GenerateSecretString"}
+    assert set(secret["Properties"]) == {"Description", "GenerateSecretString", "KmsKeyId"}
+    # Without a key of the operator's the property is missing, as it always was.
+    assert secret["Properties"]["KmsKeyId"] == {"Fn::If": ["HasKey", {"Ref": "KmsKeyArn"}, {"Ref": "AWS::NoValue"}]}
     generated = json.dumps(secret["Properties"]["GenerateSecretString"], sort_keys=True)
     pinned = "f275fe717888bc11bb687de89848b13404f93bab9f0e6be2d8cb1d6032eda6ca"
     assert hashlib.sha256(generated.encode()).hexdigest() == pinned
@@ -459,14 +463,15 @@ def test_the_quota_table_exists_for_all_limits():
 
 def test_the_function_has_exactly_the_permissions_it_needs():
     role = RESOURCES["MintRole"]["Properties"]
-    assert set(role) == {"Description", "AssumeRolePolicyDocument", "Policies"}
+    assert set(role) == {"Description", "AssumeRolePolicyDocument", "PermissionsBoundary", "Policies"}
     always, sometimes = [], {}
     for conditional in role["Policies"]:
         condition, policy, otherwise = conditional.get("Fn::If", [None, conditional, {"Ref": "AWS::NoValue"}])
         assert otherwise == {"Ref": "AWS::NoValue"}
         granted = sometimes.setdefault(condition, []) if condition else always
         for statement in policy["PolicyDocument"]["Statement"]:
-            assert set(statement) == {"Effect", "Action", "Resource"} and statement["Effect"] == "Allow"
+            assert set(statement) - {"Condition"} == {"Effect", "Action", "Resource"} and statement["Effect"] == "Allow"
+            assert ("Condition" in statement) is (condition == "HasKey")
             actions = statement["Action"]
             granted += [(action, statement["Resource"]) for action in ([actions] if isinstance(actions, str) else actions)]
     assert always == [
@@ -476,9 +481,10 @@ def test_the_function_has_exactly_the_permissions_it_needs():
         ("dynamodb:UpdateItem", {"Fn::GetAtt": ["QuotaTable", "Arn"]}),
     ]
     assert sometimes == {
+        "HasKey": [("kms:Decrypt", {"Ref": "KmsKeyArn"})],
         "IsTraced": [("xray:PutTraceSegments", "*"), ("xray:PutTelemetryRecords", "*")],
     }
-    # There is no other role, and no separate policy that could give the function more.
+    # There is no other role for it, and no separate policy that could give the function more.
     assert [name for name, found in RESOURCES.items() if "::IAM::" in found["Type"]] == ["MintRole", "CodeDeployServiceRole"]
     assert RESOURCES["MintFunction"]["Properties"]["Role"] == {"Fn::GetAtt": ["MintRole", "Arn"]}
     assert "Policies" not in RESOURCES["MintFunction"]["Properties"]
@@ -509,10 +515,11 @@ def test_only_the_route_is_public(monkeypatch):
     deployed = transformed("Canary10Percent5Minutes")
     # All types of resources, those of AWS's own transform included. A new type may be a new way in: consider it, then add it.
     assert {found["Type"].removeprefix("AWS::") for found in deployed.values()} == {
-        "ApiGatewayV2::Api", "ApiGatewayV2::Authorizer", "ApiGatewayV2::Integration", "ApiGatewayV2::Route", "ApiGatewayV2::Stage",
+        "ApiGatewayV2::Api", "ApiGatewayV2::ApiMapping", "ApiGatewayV2::Authorizer", "ApiGatewayV2::DomainName",
+        "ApiGatewayV2::Integration", "ApiGatewayV2::Route", "ApiGatewayV2::Stage",
         "CloudWatch::Alarm", "CodeDeploy::Application", "CodeDeploy::DeploymentGroup", "DynamoDB::Table", "IAM::Role",
         "Lambda::Alias", "Lambda::Function", "Lambda::Permission", "Lambda::Version", "Logs::LogGroup", "Logs::QueryDefinition",
-        "SNS::Topic", "SecretsManager::Secret",
+        "Route53::RecordSet", "SNS::Topic", "SecretsManager::Secret",
     }  # fmt: skip
     nested = [yaml_parse(path.read_text())["Resources"] for path in sorted((ROOT / "infra").glob("*.yaml"))]
     for resources in [deployed, *nested]:
@@ -604,14 +611,7 @@ def test_the_dashboard_has_a_name_for_each_region_and_the_url_of_its_partition(p
     assert name == f"token-mint-{region}"
     url = value(TEMPLATE["Outputs"]["DashboardUrl"]["Value"])
     assert url == f"https://{region}.{console}/cloudwatch/home?region={region}#dashboards/dashboard/{name}"
-    allowed = [
-        statement["Resource"]["Fn::Sub"]
-        for policy in yaml_parse((ROOT / "infra/pipeline.yaml").read_text())["Resources"]["DeployRole"]["Properties"][
-            "Policies"
-        ]
-        for statement in policy["PolicyDocument"]["Statement"]
-        if "cloudwatch:PutDashboard" in statement["Action"]
-    ]
+    allowed = [one["Resource"]["Fn::Sub"] for one in statements("DeployRole") if "cloudwatch:PutDashboard" in one["Action"]]
     assert [resource.split(":dashboard/")[1] for resource in allowed] == ["${StackName}-${AWS::Region}"]
 
 

@@ -236,6 +236,14 @@ mod tests {
     }
 
     #[test]
+    fn on_a_custom_domain_without_a_mapping_key_the_path_is_the_route() {
+        let mut event: Value = serde_json::from_str(include_str!("../../events/http-api.json")).unwrap();
+        let context = &mut event["requestContext"];
+        (context["domainName"], context["domainPrefix"]) = ("tokens.example.com".into(), "tokens".into());
+        assert_eq!(request(&event).path.as_deref(), Some("/token"));
+    }
+
+    #[test]
     fn a_body_in_base64_is_decoded() {
         let event = json!({"httpMethod": "POST", "body": "e30=", "isBase64Encoded": true});
         assert_eq!(request(&event).body, b"{}");
