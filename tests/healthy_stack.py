@@ -20,6 +20,7 @@ import zipfile
 import boto3
 import botocore.validate
 from conftest import NO_AWS_ACCOUNT, ROOT, post
+from evaluated import Evaluated
 from samtranslator.yaml_helper import yaml_parse
 
 TEMPLATE = yaml_parse((ROOT / "template.yaml").read_text())
@@ -258,6 +259,10 @@ class HealthyStack:
         self.version = self.publish(description, **settings)
         self.client("lambda").update_alias(FunctionName=FUNCTION, Name="live", FunctionVersion=self.version)
 
+    @functools.cached_property
+    def evaluated(self):
+        return Evaluated(**{name: value for name, value in self.parameters.items() if name in TEMPLATE["Parameters"]})
+
     def make_alarms(self):
         sns = self.client("sns")
         self.ids["AlarmTopic"] = sns.create_topic(Name="token-mint-Topic")["TopicArn"]
@@ -281,7 +286,7 @@ class HealthyStack:
         self.client("cloudwatch").put_metric_data(Namespace=namespace, MetricData=data)
 
     def resolved(self, value):
-        """A value of the template; every condition of these parameters' alarms holds."""
+        """A value of the template for these parameters."""
         match value:
             case {"Ref": "AWS::NoValue"}:
                 return None
@@ -291,12 +296,13 @@ class HealthyStack:
                 return separator.join(self.parameters[name].split(","))
             case {"Fn::Sub": text}:
                 return re.sub(r"\$\{(\w+)\}", lambda found: self.resolved({"Ref": found[1]}), text)
-            case {"Fn::If": [_, then, _]}:
-                return self.resolved(then)
+            case {"Fn::If": [condition, then, otherwise]}:
+                return self.resolved(then if self.evaluated.holds(condition) else otherwise)
             case dict():
                 return {name: self.resolved(part) for name, part in value.items()}
             case list():
-                return [self.resolved(part) for part in value]
+                parts = [self.resolved(part) for part in value]
+                return [part for part in parts if part is not None]
         return value
 
     def answer(self):
