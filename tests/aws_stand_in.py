@@ -65,7 +65,9 @@ def create_version(logical_id, properties, stack_name):
     content = {key: function["config"].get(key) for key in CONTENT}
     latest = max(function["versions"], key=int, default=None)
     if latest and published.get((name, latest)) == content:
-        raise ValueError(f"A version for this Lambda function exists ( {latest} ). Modify the function to create a new version.")
+        raise ValueError(
+            f"A version for this Lambda function exists ( {latest} ). Modify the function to create a new version."
+        )
     arn, attributes = publish(logical_id, properties, stack_name)
     published[name, attributes["Version"]] = content
     return arn, attributes

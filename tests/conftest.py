@@ -183,8 +183,14 @@ def another_build(built):
     """Changes the built function: bytes after a program's end change its code, and not what it does."""
     bootstrap = built / "MintFunction/bootstrap"
     original = bootstrap.read_bytes()
-    yield lambda mark: bootstrap.write_bytes(original + mark.encode())
-    bootstrap.write_bytes(original)
+
+    def write(mark):
+        bootstrap.unlink()  # a running program cannot be written to
+        bootstrap.write_bytes(original + mark.encode())
+        bootstrap.chmod(0o755)
+
+    yield write
+    write("")
 
 
 @pytest.fixture

@@ -666,7 +666,7 @@ def test_doctor_and_status_agree_with_the_commands(with_nested_stacks, simulator
     assert set(doctor()[0]) == {"identity", "drift"}
 
     said = operator.make("status")
-    assert re.search(r"^live     version 1, published 20.* UTC$", said, re.MULTILINE)
+    assert re.search(r"^live     version 1, revision [0-9a-f]{12}, published 20.* UTC$", said, re.MULTILINE)
     assert re.search(r"^minting  on$", said, re.MULTILINE) and re.search(r"^key      set$", said, re.MULTILINE)
     assert re.search(r"^alarms   none of 12 is on$", said, re.MULTILINE)
     assert re.search(r"^today    1 of 5,000 tokens since midnight UTC$", said, re.MULTILINE)
