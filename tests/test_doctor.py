@@ -218,9 +218,7 @@ def an_alias_that_was_moved(healthy, monkeypatch):
     healthy.version = healthy.publish()
 
 
-@fault(
-    "live version", "with 10 % on version 2, but no deployment is in progress", "--routing-config AdditionalVersionWeights={}"
-)
+@fault("live version", "with 10 % on version 2, but no deployment is in progress", "To end the split, run `make rollback`")
 def a_split_that_was_left_over(healthy, monkeypatch):
     number = healthy.publish("other", Description="other")
     weights = {"AdditionalVersionWeights": {number: 0.1}}

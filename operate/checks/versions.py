@@ -3,7 +3,6 @@
 import re
 
 from operate.checks.check import check, ok, skip, wrong
-from operate.versions import ALIAS
 
 
 def described(configuration):
@@ -43,8 +42,7 @@ def live(deployed):
     elif shares and deployed.is_in_progress:
         yield ok(f"{name}, with {shares}: a gradual deployment is in progress")
     elif shares:
-        command = f"aws lambda update-alias --function-name {deployed.function} --name {ALIAS} --routing-config AdditionalVersionWeights={{}}"
-        yield wrong(f"{name}, with {shares}, but no deployment is in progress", f"To end the split, run `{command}`")
+        yield wrong(f"{name}, with {shares}, but no deployment is in progress", "To end the split, run `make rollback`")
     elif recorded == live["Version"]:
         yield ok(f"{name}, as the last deployment published it")
     elif code(deployed.version(recorded)) == live["CodeSha256"]:
@@ -57,11 +55,11 @@ def live(deployed):
 
 @check("unpublished code", "lambda:GetAlias", "lambda:GetFunction", "cloudformation:ListStackResources")
 def unpublished(deployed):
-    """The next version that is published has the code of $LATEST, also if only a parameter changes."""
+    """A version that is published in the console, or by `sam deploy` by itself, has the code of $LATEST."""
     if deployed.recorded_version != deployed.live["Configuration"]["Version"]:
         yield skip("the last deployment's version is not the live one: see live version")
     elif code(deployed.version("$LATEST")) == code(deployed.live):
         yield ok("none: $LATEST has the live version's code")
     else:
-        fault = "$LATEST has other code than the live version, and the next published version would have it"
+        fault = "$LATEST has other code than the live version, and `sam deploy` by itself or the console would publish it"
         yield wrong(fault, "Run `make build` and `make deploy`, so that it is the code that you built")
