@@ -203,7 +203,7 @@ versions: needs-python environment $(TOOLS) ## list the published versions, what
 update-code: needs-python environment $(TOOLS) ## publish the build and make it live, without CloudFormation
 	@$(OPERATE) update-code
 
-rollback: needs-python environment $(TOOLS) ## make the version live that the live one replaced, and stop a deployment in progress (TO=version)
+rollback: needs-python environment $(TOOLS) ## return to the replaced version, or to TO=version; stop a deployment in progress
 	@$(OPERATE) rollback
 
 pause: needs-python environment $(TOOLS) ## stop all minting within seconds
@@ -222,7 +222,7 @@ capacity: needs-python3 ## estimate how many requests of a peak load get a token
 		$(if $(filter yes,$(WRITE)),--write) $(FLAGS) $(PARAMETERS)
 
 # ASK_OPENAI and TOKEN_URL reach the command in its environment.
-doctor: needs-python environment $(TOOLS) ## check the deployed stack without changing it (ASK_OPENAI=yes: mint test tokens too; TOKEN_URL=… to ask)
+doctor: needs-python environment $(TOOLS) ## check the stack without changing it (ASK_OPENAI=yes: mint tokens too; TOKEN_URL=URL)
 	@$(OPERATE) doctor
 
 status: needs-python environment $(TOOLS) ## print the state of the stack: what is live, paused, blocked, in alarm, minted today

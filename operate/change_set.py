@@ -26,7 +26,7 @@ def require_idle(stack):
     if status in ("UPDATE_ROLLBACK_FAILED", "UPDATE_FAILED", "DELETE_FAILED"):
         raise CommandError(
             f"The stack is {status}, and CloudFormation does not update it. Continue the rollback in the AWS console, under "
-            "Stack actions. Nothing was changed."
+            "Stack actions, or after DELETE_FAILED run `make delete` again. Nothing was changed."
         )
 
 
@@ -123,5 +123,5 @@ def wait(stack):
         if event["ResourceStatus"].endswith("_FAILED") and event.get("ResourceStatusReason")
     ]
     # The newest event comes first, and the first failure causes the others.
-    reason = reasons[-1] if reasons else "the stack's events in the AWS console say why"
+    reason = reasons[-1] if reasons else "The stack's events in the AWS console say why."
     raise CommandError(f"The update failed, and the stack is {status}. {reason}")

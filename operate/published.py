@@ -62,7 +62,7 @@ class PublishedRelease:
         name = f"token-mint-{architecture}.zip"
         if architecture not in self.architectures:
             raise CommandError(
-                f"The release has no function for {architecture}, but for {' and '.join(self.architectures) or 'none'}. "
+                f"The release has no function for {architecture}, only for {' and '.join(self.architectures) or 'none'}. "
                 f"Give another Architecture in PARAMETERS. {UNCHANGED}"
             )
         bootstrap = self.unpacked(name, MOST_PACKED, "bootstrap", MOST_UNPACKED).get("bootstrap", b"")

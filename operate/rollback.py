@@ -16,7 +16,7 @@ UNFINISHED = ["Created", "Queued", "InProgress", "Baking", "Ready"]
 
 
 def rollback(stack, _):
-    """Make the version live that the live one replaced, and stop a deployment in progress (TO=version: another one)."""
+    """Return to the version that the live one replaced, or to TO=version, and stop a deployment in progress."""
     alias = Alias(stack)
     asked = chosen(alias)
     status = stack.status()
@@ -43,7 +43,7 @@ def rollback(stack, _):
         move(stack, alias, target)
         print(f"The stack is {stack.status()}, and version {target} is live.")
     elif target != alias.recorded:
-        print(f"The next make set or make deploy starts from it. To return: make rollback TO={alias.live}")
+        print(f"The next make set or make deploy starts from version {target}. To return: make rollback TO={alias.live}")
 
 
 def move(stack, alias, target):

@@ -55,7 +55,7 @@ def today(deployed):
     if limit:
         yield ok(f"{quota.minted_today(deployed):,} of {limit:,} tokens since midnight UTC")
     else:
-        yield ok("tokens are not counted: DailyMintLimit is 0")
+        yield ok("no total is counted: DailyMintLimit is 0")
 
 
 @check("URL")

@@ -22,7 +22,7 @@ def update_code(stack, _):
         raise CommandError(f"\nInterrupted. Version {base.alias.live} is still live.") from None
     base.alias.move(published)
     print(f"Version {published} with revision {revision} is live; before, it was {base.alias.live}. To return: make rollback.")
-    print("The next make set or make deploy starts from it.")
+    print(f"The next make set or make deploy starts from version {published}.")
 
 
 def publish(stack, base, build, revision):

@@ -773,7 +773,7 @@ def test_without_an_address_alarms_are_sent_to_nobody(healthy, run):
         healthy.set_alarm(name, AlarmActions=[], InsufficientDataActions=[])
     said = run("doctor")
     assert said.status == 0, said.text
-    assert dict(said.having("skip"))["alarm actions"] == "AlarmEmail is empty, so alarms send no e-mail"
+    assert dict(said.having("skip"))["alarm actions"] == "no alarm has a topic: set AlarmEmail or AlarmTopicArn to get messages"
 
 
 def test_without_traffic_no_metric_is_expected(healthy, run):
@@ -975,4 +975,4 @@ def test_status_of_a_stack_that_does_not_count(healthy, run):
     healthy.parameters["DailyMintLimit"] = "0"
     healthy.client("lambda").put_function_concurrency(FunctionName=FUNCTION, ReservedConcurrentExecutions=7)
     lines = dict(line.split(maxsplit=1) for line in run("status").text.splitlines())
-    assert lines["today"] == "tokens are not counted: DailyMintLimit is 0" and lines["minting"] == "on, up to 7 at once"
+    assert lines["today"] == "no total is counted: DailyMintLimit is 0" and lines["minting"] == "on, up to 7 at once"

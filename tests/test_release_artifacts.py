@@ -391,7 +391,7 @@ def test_a_zip_file_that_lists_a_file_twice_is_refused(dist, refused):
 
 def test_a_release_without_the_architecture_names_those_that_it_has(dist, refused, folders):
     write(contents({"x86_64": folders["x86_64"]}, EPOCH, "0" * 40), dist)
-    assert "has no function for arm64, but for x86_64. Give another Architecture in PARAMETERS." in refused(dist)
+    assert "has no function for arm64, only for x86_64. Give another Architecture in PARAMETERS." in refused(dist)
 
 
 @pytest.mark.parametrize(

@@ -55,7 +55,7 @@ def actions(deployed):
     of_alarms = {name: actions_of(alarm) for name, alarm in deployed.alarms.items()}
     used = set().union(*of_alarms.values())
     if not used and not deployed.parameter("AlarmEmail"):
-        yield skip("AlarmEmail is empty, so alarms send no e-mail")
+        yield skip("no alarm has a topic: set AlarmEmail or AlarmTopicArn to get messages")
         return
     faults, confirmed = [], []
     silent = [name for name, found in of_alarms.items() if not found]

@@ -205,7 +205,7 @@ def token(deployed):
     if signs_in(deployed):
         yield skip("AuthIssuer is set, and this check has no user's sign-in")
     elif not asks_openai():
-        yield skip(f"mints a token, which counts against your address's quota: `{ASK}`")
+        yield skip(f"only with `{ASK}`: it mints a token, which counts against your address's quota")
     else:
         page = next(iter(origins(deployed)), None)
         began = time.monotonic()

@@ -128,7 +128,7 @@ def openai(deployed):
     if not re.fullmatch("[!-~]+", key):
         yield skip("there is no key to prove: see OpenAI key")
     elif not asks_openai():
-        yield skip(f"asks OpenAI for a token of 10 s, which costs nothing: `{ASK}`")
+        yield skip(f"only with `{ASK}`: it mints a token of 10 s, which costs nothing")
     else:
         try:
             mint_test_token(key, deployed.parameter("OpenAIBaseUrl"), remedy="")
