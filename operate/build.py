@@ -11,6 +11,13 @@ FOLDER = pathlib.Path(".aws-sam/build")
 ARCHITECTURES = {0x3E: "x86_64", 0xB7: "arm64"}
 
 
+def machine_of(program):
+    """The e_machine field of an ELF program, of which the first 20 bytes are enough; None for another kind of file."""
+    if len(program) < 20 or not program.startswith(b"\x7fELF"):
+        return None
+    return int.from_bytes(program[18:20], "little")
+
+
 class Build:
     """Reads the built template and the function that belongs to it."""
 
@@ -25,10 +32,9 @@ class Build:
         if not bootstrap or not bootstrap.is_file():
             raise CommandError(f"The build in {folder} has no function. Run `make build` first. Nothing was changed.")
         self.bootstrap = bootstrap.read_bytes()
-        machine = int.from_bytes(self.bootstrap[18:20], "little")
-        if not self.bootstrap.startswith(b"\x7fELF") or machine not in ARCHITECTURES:
+        self.architecture = ARCHITECTURES.get(machine_of(self.bootstrap))
+        if not self.architecture:
             raise CommandError(f"{bootstrap} is not a program for arm64 or x86_64. Run `make build`. Nothing was changed.")
-        self.architecture = ARCHITECTURES[machine]
         self.time = datetime.datetime.fromtimestamp(bootstrap.stat().st_mtime)
 
     def require(self, architecture, target):

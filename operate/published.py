@@ -21,14 +21,13 @@ import zlib
 import yaml
 from samtranslator.yaml_helper import yaml_parse
 
+from operate.build import ARCHITECTURES, machine_of
 from operate.error import CommandError
 
 FOLDER = pathlib.Path(".aws-sam/release")
 SUMS = "SHA256SUMS"
 # The folder of the function's code, as SAM names it in the templates that it builds.
 FUNCTION = "MintFunction"
-# The e_machine field of an ELF header.
-MACHINES = {"x86_64": 0x3E, "arm64": 0xB7}
 # The largest sizes in bytes. Lambda takes 50 MB packed and 250 MB unpacked, CloudFormation takes templates of 1 MB.
 MOST_TEXT, MOST_TEMPLATE, MOST_PACKED, MOST_UNPACKED = 100_000, 1_000_000, 50_000_000, 250_000_000
 UNCHANGED = "Nothing was changed."
@@ -44,7 +43,7 @@ class PublishedRelease:
         try:
             about = json.loads(self.file("release.json", MOST_TEXT))
             self.version, self.commit = str(about["version"]), str(about["commit"])
-            self.architectures = [name for name in MACHINES if name in about["architectures"]]
+            self.architectures = [name for name in ARCHITECTURES.values() if name in about["architectures"]]
         except (ValueError, KeyError, TypeError):
             raise self.not_a_release("release.json does not describe one") from None
         self.templates = self.unpacked("token-mint-templates.zip", 10 * MOST_TEMPLATE, r"(\w+/)?template\.yaml", MOST_TEMPLATE)
@@ -66,7 +65,7 @@ class PublishedRelease:
                 f"Give another Architecture in PARAMETERS. {UNCHANGED}"
             )
         bootstrap = self.unpacked(name, MOST_PACKED, "bootstrap", MOST_UNPACKED).get("bootstrap", b"")
-        if not bootstrap.startswith(b"\x7fELF") or int.from_bytes(bootstrap[18:20], "little") != MACHINES[architecture]:
+        if ARCHITECTURES.get(machine_of(bootstrap)) != architecture:
             raise CommandError(f"{name} does not contain a program for {architecture}. {UNCHANGED}")
         unfinished = folder.with_name(f"{folder.name}.unfinished")
         shutil.rmtree(unfinished, ignore_errors=True)

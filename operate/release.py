@@ -23,9 +23,8 @@ class Base:
         self.template = deployed_template(stack)
         self.alias = Alias(stack)
         if self.alias.weights:
-            shares = ", ".join(f"{weight:.0%} of requests to version {number}" for number, weight in self.alias.weights.items())
             raise CommandError(
-                f"The alias sends {shares}, but no deployment is in progress. Run `make rollback` to send all requests to "
+                f"The alias sends {self.alias.shares}, but no deployment is in progress. Run `make rollback` to send all requests to "
                 f"version {self.alias.live}. Nothing was changed."
             )
         self.recorded = self.template.defaults() | stack.parameters

@@ -31,9 +31,9 @@ def rollback(stack, _):
     elif status == "UPDATE_IN_PROGRESS":
         cancel(stack)
     if alias.weights or target != alias.live:
-        shares = ", ".join(f"{weight:.0%} of requests to version {number}" for number, weight in alias.weights.items())
         move(stack, alias, target)
-        print(f"Version {target} is live; before, it was {alias.live}{f', with {shares}' if shares else ''}.", flush=True)
+        shares = f", with {alias.shares}" if alias.weights else ""
+        print(f"Version {target} is live; before, it was {alias.live}{shares}.", flush=True)
     else:
         print(f"Version {target} is still live.", flush=True)
     if stopped or updating:

@@ -45,7 +45,13 @@ class Alias:
         self.live = int(alias["FunctionVersion"])
         weights = alias.get("RoutingConfig", {}).get("AdditionalVersionWeights", {})
         self.weights = {int(number): weight for number, weight in weights.items()}
-        self.recorded = recorded_version(stack)
+        resources = stack.cloudformation.describe_stack_resources(StackName=stack.name)["StackResources"]
+        self.recorded = recorded_version(resources, stack.parameters)
+
+    @property
+    def shares(self):
+        """The requests that go to other versions than the main one, as a clause; empty if there are none."""
+        return ", ".join(f"{weight:.0%} of requests to version {number}" for number, weight in self.weights.items())
 
     @property
     def moved(self):
@@ -110,18 +116,17 @@ def parsed(found):
     )
 
 
-def recorded_version(stack):
-    """The version that CloudFormation made live last, as the stack's resource of that type records it."""
-    found = stack.cloudformation.describe_stack_resources(StackName=stack.name)["StackResources"]
+def recorded_version(resources, parameters):
+    """The version that CloudFormation made live last, as a resource of the stack records it. None if there is none."""
     numbers = {
         one["LogicalResourceId"]: int(one["PhysicalResourceId"].rpartition(":")[2])
-        for one in found
+        for one in resources
         if one["ResourceType"] == "AWS::Lambda::Version"
         and not one["ResourceStatus"].startswith("DELETE")
         and one.get("PhysicalResourceId", "").rpartition(":")[2].isdigit()
     }
     # While an update cleans up, the replaced resource is still there. SAM ends the names of these resources in 10 digits.
-    current = f"{FUNCTION}Version{stack.parameters.get(REVISION, '')[:10]}"
+    current = f"{FUNCTION}Version{parameters.get(REVISION, '')[:10]}"
     return numbers.get(current, max(numbers.values(), default=None))
 
 

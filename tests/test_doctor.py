@@ -776,6 +776,27 @@ def test_without_an_address_alarms_are_sent_to_nobody(healthy, run):
     assert dict(said.having("skip"))["alarm actions"] == "no alarm has a topic: set AlarmEmail or AlarmTopicArn to get messages"
 
 
+def test_with_a_topic_alone_alarms_without_actions_are_wrong(healthy, run):
+    healthy.parameters |= {"AlarmEmail": "", "AlarmTopicArn": "arn:aws:sns:eu-west-1:123456789012:own"}
+    for name in healthy.alarms:
+        healthy.set_alarm(name, AlarmActions=[], InsufficientDataActions=[])
+    said = run("doctor")
+    assert said.status == 1 and "ThrottlesAlarm" in dict(said.having("WRONG"))["alarm actions"], said.text
+
+
+def test_the_recorded_version_during_cleanup_is_the_one_with_the_current_revision(healthy, run, monkeypatch):
+    healthy.parameters["Revision"] = "0a1b2c3d4e5f"
+    resources = healthy.resources
+    [current] = [found for found in resources() if found["ResourceType"] == "AWS::Lambda::Version"]
+    former = current | {
+        "LogicalResourceId": "MintFunctionVersionffffffffff",
+        "PhysicalResourceId": f"{current['PhysicalResourceId'].rpartition(':')[0]}:999",
+    }
+    monkeypatch.setattr(healthy, "resources", lambda: [former, *resources()])
+    said = run("doctor")
+    assert said.status == 0, said.text
+
+
 def test_without_traffic_no_metric_is_expected(healthy, run):
     healthy.answered.answers["cloudwatch", "GetMetricStatistics"] = {"Datapoints": []}
     healthy.answered.answers["cloudwatch", "ListMetrics"] = {"Metrics": []}

@@ -54,7 +54,7 @@ def is_overdue(alarm):
 def actions(deployed):
     of_alarms = {name: actions_of(alarm) for name, alarm in deployed.alarms.items()}
     used = set().union(*of_alarms.values())
-    if not used and not deployed.parameter("AlarmEmail"):
+    if not used and not any(map(deployed.parameters.get, ("AlarmEmail", "AlarmTopicArn"))):
         yield skip("no alarm has a topic: set AlarmEmail or AlarmTopicArn to get messages")
         return
     faults, confirmed = [], []

@@ -10,7 +10,7 @@ import botocore.exceptions
 from operate import account, secret, stack
 from operate.checks.check import Missing, is_gone
 from operate.error import CommandError
-from operate.versions import ALIAS
+from operate.versions import ALIAS, recorded_version
 
 # No check waits longer than that for one answer of AWS.
 PATIENCE = botocore.client.Config(connect_timeout=5, read_timeout=20, retries={"mode": "standard", "total_max_attempts": 3})
@@ -121,10 +121,11 @@ class Deployed:
 
     @property
     def recorded_version(self):
-        """The number of the version that the stack's last deployment published."""
-        for found in self.of_type("AWS::Lambda::Version").values():
-            return found.rpartition(":")[2]
-        raise Missing("the stack has no published version")
+        """The number of the version that the stack's last deployment published, as text."""
+        found = recorded_version(self.resources.values(), self.parameters)
+        if found is None:
+            raise Missing("the stack has no published version")
+        return str(found)
 
     @functools.cached_property
     def reserved_concurrency(self):

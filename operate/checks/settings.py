@@ -1,14 +1,12 @@
 """The live version's settings against the stack's parameters: processor, variables, log level, concurrency."""
 
 import io
-import struct
 import urllib.request
 import zipfile
 
+from operate.build import ARCHITECTURES, machine_of
 from operate.checks.check import check, ok, skip, wrong
 
-# e_machine in the ELF header.
-MACHINES = {62: "x86_64", 183: "arm64"}
 # The program's name in the archive: the runtime provided.al2023 starts nothing else.
 PROGRAM = "bootstrap"
 # Lambda accepts no larger archive, in bytes.
@@ -50,10 +48,10 @@ def machine(location):
             header = program.read(20)
     except (zipfile.BadZipFile, KeyError):
         return f"missing: the archive has no {PROGRAM}"
-    if len(header) < 20 or header[:4] != b"\x7fELF":
+    number = machine_of(header)
+    if number is None:
         return "not an ELF program"
-    (number,) = struct.unpack("<H", header[18:20])
-    return MACHINES.get(number, f"for another processor (ELF machine {number})")
+    return ARCHITECTURES.get(number, f"for another processor (ELF machine {number})")
 
 
 @check(
