@@ -4,13 +4,12 @@ The limits come from template.yaml and prices.json, the function's own times fro
 option with a default, and the output lists all of them. load.py contains the simulation itself.
 """
 
-import argparse
 import collections
 import dataclasses
 import math
 
-from estimate import markdown, template
-from estimate.cost import limit, measured, positive
+from estimate import markdown, options, template
+from estimate.cost import limit, measured
 from estimate.load import UNLIMITED, Limits, Load, Run, binding
 
 # For each limit: the answer that the caller gets, and the name of the limit.
@@ -157,40 +156,25 @@ concurrent executions, and no other function uses them."""
 
 
 def arguments(words=None):
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = options.parser(__doc__, "docs/capacity.md")
     parser.add_argument(
         "--trainees",
-        type=positive,
+        type=options.positive,
         default=10_000,
         help="number of trainees; each sends one request and does not retry (default: %(default)s)",
     )
     parser.add_argument(
-        "--seconds", type=positive, default=60, help="seconds within which all requests arrive (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--upstream-ms", type=int, default=400, help="OpenAI's median time for a token, in milliseconds (default: %(default)s)"
+        "--seconds", type=options.positive, default=60, help="seconds within which all requests arrive (default: %(default)s)"
     )
     parser.add_argument(
         "--openai-per-minute",
-        type=positive,
+        type=options.positive,
         default=10_000,
         help="requests that OpenAI accepts in a minute (default: %(default)s)",
     )
     parser.add_argument(
-        "--quota-ms",
-        type=int,
-        default=10,
-        help="DynamoDB's time for the two updates of a mint, in milliseconds (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--start-ms",
-        type=int,
-        default=200,
-        help="time that a cold start waits for Lambda, TLS and the secret, in milliseconds (default: %(default)s)",
-    )
-    parser.add_argument(
         "--concurrency",
-        type=positive,
+        type=options.positive,
         default=limit("lambda_concurrency"),
         help="concurrent executions that the account may have (default: %(default)s)",
     )
@@ -200,8 +184,6 @@ def arguments(words=None):
         default=60,
         help="seconds within which a patient page waits at random before its request (default: %(default)s)",
     )
-    parser.add_argument("--write", action="store_true", help="write the tables into docs/capacity.md")
-    parser.add_argument("parameters", nargs="*", help="parameters of the template, as Name=value")
     return parser.parse_args(words)
 
 

@@ -4,11 +4,10 @@ prices.json contains every price with its date and source, bench/results.json th
 deployed resources. Each assumption is an option with a default, and the output lists all of them.
 """
 
-import argparse
 import json
 import math
 
-from estimate import markdown, template
+from estimate import markdown, options, template
 from estimate.description import METRICS
 from estimate.template import ROOT, Refused
 
@@ -162,33 +161,11 @@ seconds; requests end with {asked.codes} different codes.
 Assumptions: {opened} for each token, and {usd_per_minute():.2f} USD a minute."""
 
 
-def positive(text):
-    number = int(text)
-    if number < 1:
-        raise ValueError
-    return number
-
-
 def arguments(words=None):
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--mints", type=positive, default=1_000_000, help="tokens in a month (default: %(default)s)")
-    parser.add_argument(
-        "--upstream-ms", type=int, default=400, help="OpenAI's time for one token, in milliseconds (default: %(default)s)"
-    )
+    parser = options.parser(__doc__, "docs/cost.md")
+    parser.add_argument("--mints", type=options.positive, default=1_000_000, help="tokens in a month (default: %(default)s)")
     parser.add_argument(
         "--refused", type=int, default=0, help="requests in a month that exceed their caller's quota (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--quota-ms",
-        type=int,
-        default=10,
-        help="DynamoDB's time for the two updates of a mint, in milliseconds (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--start-ms",
-        type=int,
-        default=200,
-        help="time that a cold start waits for Lambda, TLS and the secret, in milliseconds (default: %(default)s)",
     )
     parser.add_argument(
         "--cold-percent", type=float, default=1, help="percentage of requests that are cold starts (default: %(default)s)"
@@ -200,8 +177,6 @@ def arguments(words=None):
     parser.add_argument(
         "--sessions", type=int, default=1, help="sessions that the holder of a token opens with it (default: %(default)s)"
     )
-    parser.add_argument("--write", action="store_true", help="write the tables into docs/cost.md")
-    parser.add_argument("parameters", nargs="*", help="parameters of the template, as Name=value")
     return parser.parse_args(words)
 
 
