@@ -5,6 +5,7 @@ AWS's service authorization reference says which kind of resource an action is c
 resources there are.
 """
 
+import copy
 import dataclasses
 import fnmatch
 import functools
@@ -228,9 +229,9 @@ def read(path):
     return yaml_parse((ROOT / path).read_text())
 
 
-def transformed(**parameters):
-    """The resources of template.yaml after SAM's transform, those under a condition included."""
-    template = read("template.yaml")
+def transformed(template=None, **parameters):
+    """The resources of template.yaml, or of a changed copy of it, after SAM's transform, those under a condition included."""
+    template = copy.deepcopy(template) if template else read("template.yaml")
     for name in NESTED:
         # SAM's transform would look for the nested template. It becomes a stack of CloudFormation's.
         template["Resources"][name]["Type"] = "AWS::CloudFormation::Stack"

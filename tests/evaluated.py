@@ -19,14 +19,16 @@ NO_VALUE = object()
 
 
 class Evaluated:
-    def __init__(self, path="template.yaml", **parameters):
+    def __init__(self, path="template.yaml", pseudo=None, **parameters):
         self.template = yaml_parse((ROOT / path).read_text())
         declared = self.template["Parameters"]
         assert set(parameters) <= set(declared), parameters
         defaults = {name: given["Default"] for name, given in declared.items() if "Default" in given}
         texts = {name: str(value) for name, value in (defaults | parameters).items()}
         lists = {name for name, given in declared.items() if given["Type"] == "CommaDelimitedList"}
-        self.values = PSEUDO | {name: value.split(",") if name in lists else value for name, value in texts.items()}
+        self.values = (
+            PSEUDO | (pseudo or {}) | {name: value.split(",") if name in lists else value for name, value in texts.items()}
+        )
 
     @property
     def refusals(self):

@@ -4,6 +4,7 @@ aws_stand_in.py adds to ministack what these commands depend on: the values of p
 version, and gradual deployments. CodeDeploy's own API is replaced by a small server here."""
 
 import contextlib
+import copy
 import hashlib
 import http.server
 import json
@@ -22,9 +23,9 @@ from botocore.exceptions import ClientError
 from botocore.stub import ANY, Stubber
 from conftest import NO_AWS_ACCOUNT, ROOT, TOOLCHAIN
 from samcli.cli.types import CfnParameterOverridesType
-from samtranslator.translator.transform import transform
 from test_stack import Operator, stand_in, with_nested_stacks  # noqa: F401
 
+from docs import permissions
 from operate import change_set, parameters
 from operate.error import CommandError
 from operate.template import Template
@@ -574,21 +575,11 @@ def test_values_reach_sam_unchanged(tmp_path):
     assert CfnParameterOverridesType().convert((f"file://{file}",), None, None) == values
 
 
-def translated(document=TEMPLATE.document, **values):
-    """The template as AWS transforms it."""
-    document = json.loads(json.dumps(document, default=str))
-    document["Resources"]["MintFunction"]["Properties"]["CodeUri"] = "s3://bucket/code"
-    # Nested templates would have to be uploaded.
-    resources = document["Resources"].items()
-    document["Resources"] = {name: one for name, one in resources if one["Type"] != "AWS::Serverless::Application"}
-    return transform(document, TEMPLATE.defaults() | values, None)["Resources"]
-
-
 def test_sam_publishes_a_version_for_each_revision(monkeypatch):
     monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-west-1")
 
     def version(**values):
-        made = translated(**values)
+        made = permissions.transformed(**values)
         [name] = [name for name, one in made.items() if one["Type"] == "AWS::Lambda::Version"]
         return name, made
 
@@ -611,16 +602,16 @@ def test_sam_publishes_a_version_for_each_revision(monkeypatch):
 def test_the_role_of_codedeploy_is_as_sam_would_create_it(monkeypatch):
     """So a stack that has SAM's own keeps it unchanged."""
     monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-west-1")
-    own = translated(DeploymentType=CANARY)["CodeDeployServiceRole"]
-    document = json.loads(json.dumps(TEMPLATE.document, default=str))
+    own = permissions.transformed(DeploymentType=CANARY)["CodeDeployServiceRole"]
+    document = copy.deepcopy(TEMPLATE.document)
     del document["Resources"]["CodeDeployServiceRole"]
     del document["Resources"]["MintFunction"]["Properties"]["DeploymentPreference"]["Role"]
     # A copy of the live version is released at once, which must not delete the role.
-    assert translated()["CodeDeployServiceRole"] == own
+    assert permissions.transformed()["CodeDeployServiceRole"] == own
     [policy] = own["Properties"]["ManagedPolicyArns"]
     assert own["Properties"].pop("PermissionsBoundary")["Fn::If"][2] == {"Ref": "AWS::NoValue"}, "none by default"
     own["Properties"]["ManagedPolicyArns"] = [policy["Fn::Sub"].replace("${AWS::Partition}", "aws")]
-    assert translated(document, DeploymentType=CANARY)["CodeDeployServiceRole"] == own
+    assert permissions.transformed(document, DeploymentType=CANARY)["CodeDeployServiceRole"] == own
 
 
 def test_a_revision_names_the_content_of_a_version():

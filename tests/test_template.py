@@ -14,12 +14,11 @@ import cfnlint
 import pytest
 from alarms import Alarm
 from conftest import NO_AWS_ACCOUNT, ROOT, TOOLCHAIN, post
-from samtranslator.parser.parser import Parser
-from samtranslator.sdk.parameter import SamParameterValues
-from samtranslator.translator.translator import Translator
+from evaluated import Evaluated
 from samtranslator.yaml_helper import yaml_parse
 from test_pipeline import statements
 
+from docs import permissions
 from estimate.description import CODES, VARIABLES
 
 TEMPLATE = yaml_parse((ROOT / "template.yaml").read_text())
@@ -592,24 +591,10 @@ def test_the_access_log_needs_no_room_in_the_resource_policy():
 )
 def test_the_dashboard_has_a_name_for_each_region_and_the_url_of_its_partition(partition, region, console):
     """Dashboards are global to an account, and each partition has its own console."""
-    values = {"AWS::Partition": partition, "AWS::Region": region, "AWS::StackName": "token-mint"}
-
-    def value(node):
-        if not isinstance(node, dict):
-            return node
-        [(function, given)] = node.items()
-        if function == "Ref":
-            return values[given]
-        if function == "Fn::If":
-            left, right = TEMPLATE["Conditions"][given[0]]["Fn::Equals"]
-            return value(given[1] if value(left) == value(right) else given[2])
-        text, more = given if isinstance(given, list) else (given, {})
-        known = values | {name: value(found) for name, found in more.items()}
-        return re.sub(r"\${([\w:]+)}", lambda found: known[found[1]], text)
-
-    name = value(RESOURCES["DashboardStack"]["Properties"]["Parameters"]["DashboardName"])
+    found = Evaluated(pseudo={"AWS::Partition": partition, "AWS::Region": region})
+    name = found.resources["DashboardStack"]["Properties"]["Parameters"]["DashboardName"]
     assert name == f"token-mint-{region}"
-    url = value(TEMPLATE["Outputs"]["DashboardUrl"]["Value"])
+    url = found.outputs["DashboardUrl"]
     assert url == f"https://{region}.{console}/cloudwatch/home?region={region}#dashboards/dashboard/{name}"
     allowed = [one["Resource"]["Fn::Sub"] for one in statements("DeployRole") if "cloudwatch:PutDashboard" in one["Action"]]
     assert [resource.split(":dashboard/")[1] for resource in allowed] == ["${StackName}-${AWS::Region}"]
@@ -622,16 +607,9 @@ def test_resources_with_data_have_a_deletion_policy():
 
 
 def transformed(deployment_type):
-    """The resources of the template after AWS's own transform."""
-    defaults = {name: parameter["Default"] for name, parameter in TEMPLATE["Parameters"].items()}
-    template = yaml_parse(SOURCE)
-    for nested in [name for name, found in template["Resources"].items() if found["Type"] == "AWS::Serverless::Application"]:
-        del template["Resources"][nested]
-    template["Resources"]["MintFunction"]["Properties"]["CodeUri"] = "s3://bucket/key"
-    parameters = SamParameterValues(defaults | {"DeploymentType": deployment_type})
-    parameters.add_default_parameter_values(template)
-    translator = Translator({}, Parser())
-    return translator.translate(template, parameters.parameter_values)["Resources"]
+    """The resources of the template after AWS's own transform, without the nested stacks."""
+    found = permissions.transformed(DeploymentType=deployment_type)
+    return {name: one for name, one in found.items() if one["Type"] != "AWS::CloudFormation::Stack"}
 
 
 def test_gradual_deployments_roll_back_on_alarms_and_others_need_no_codedeploy(monkeypatch):
