@@ -73,7 +73,7 @@ first = [ -e $(1) ] || echo '$(2)'
 # macOS has no `timeout` command.
 MINUTE := $(if $(shell command -v timeout),timeout 60)
 
-.PHONY: help environment demo check test begin supply-chain lint-briefly lint rust-tests fuzz fuzz-briefly bench bench-guard python-tests lock toolchain invoke local-api build deploy set release release-check key caller block unblock logs versions update-code rollback pause resume doctor status delete cost capacity
+.PHONY: help environment demo check test begin supply-chain lint-briefly lint rust-tests fuzz fuzz-briefly bench bench-guard python-tools python-tests lock toolchain invoke local-api build deploy set release release-check key caller block unblock logs versions update-code rollback pause resume doctor status delete cost capacity
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -140,7 +140,9 @@ bench: needs-rust,python $(TOOLS) ## measure cold start, CPU and memory beside t
 bench-guard: needs-rust
 	bench/run --guard
 
-python-tests: needs-rust,python,curl,git $(TOOLS) .venv/ministack/ready .venv/checkov/ready .venv/lock/ready $(NODE_MODULES) ## test the release binary in Lambda's emulator, the stack, OpenAI's SDKs, the demo in a browser, the JavaScript, and the docs
+python-tools: needs-python $(TOOLS) .venv/ministack/ready .venv/checkov/ready .venv/lock/ready $(NODE_MODULES) ## install what the Python tests need, to run one of them
+
+python-tests: needs-rust,python,curl,git python-tools ## test the release binary in Lambda's emulator, the stack, OpenAI's SDKs, the demo in a browser, the JavaScript, and the docs
 	cargo build --locked --release --package token-mint
 	cargo build --locked --package openai-simulator
 	cargo build --locked --package token-mint --example demo --features calls

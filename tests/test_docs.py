@@ -38,7 +38,7 @@ ELSEWHERE = {
     r"make set PARAMETERS=.DomainName=\S+ CertificateArn=.+": "tests/test_options.py",
     r"sudo apt-get install .+|curl .* \| sh .+|git clone .+|cd token-mint": ".ci/first-page",
     r"cargo test .+ --lib config|\.venv/tools/bin/pytest -q tests/test_pins\.py": ".ci/first-page",
-    r"make check": ".ci/first-page",
+    r"make (check|python-tools)": ".ci/first-page",
     r"make deploy FROM=https://\S+ PARAMETERS=.AllowedOrigins=\S+": "tests/test_stack.py",
     r"sha256sum --check --strict SHA256SUMS": "tests/test_release_artifacts.py",
     # Only after a release at GitHub.
