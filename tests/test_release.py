@@ -15,6 +15,7 @@ import signal
 import subprocess
 import threading
 import time
+import types
 import urllib.request
 
 import boto3
@@ -26,8 +27,9 @@ from samcli.cli.types import CfnParameterOverridesType
 from test_stack import Operator, stand_in, with_nested_stacks  # noqa: F401
 
 from docs import permissions
-from operate import change_set, parameters
+from operate import change_set, deploy, parameters, sam
 from operate.error import CommandError
+from operate.release import Base
 from operate.template import Template
 from operate.versions import Alias, bootstrap_of
 
@@ -564,6 +566,22 @@ def test_an_alias_that_another_command_changed_is_left_alone():
     )  # fmt: skip
     with pytest.raises(CommandError, match="changed the live version at the same time"):
         alias.move(3)
+
+
+def test_a_stack_of_an_earlier_release_is_refused_before_anything_changes(monkeypatch):
+    document = copy.deepcopy(TEMPLATE.document)
+    del document["Parameters"]["Revision"]
+    earlier, values = Template(document), TEMPLATE.defaults()
+    alias = types.SimpleNamespace(live=4, moved=True)
+    base = types.SimpleNamespace(template=earlier, alias=alias, recorded=values, values=values, explain=lambda: None)
+    monkeypatch.setattr(deploy, "Base", lambda stack: base)
+    monkeypatch.setattr(change_set, "require_idle", lambda stack: None)
+    monkeypatch.setattr(sam, "check_length", lambda name, connection: None)
+    monkeypatch.setenv("PARAMETERS", "TokenTtlSeconds=60")
+    with pytest.raises(CommandError, match=r"which make set cannot change\. .*Nothing was changed"):
+        deploy.set_parameters(types.SimpleNamespace(name="token-mint"), None)
+    with pytest.raises(CommandError, match=r"from version 4\. Run `make deploy` once with PARAMETERS=DeploymentType=AllAtOnce"):
+        Base.record_live_version(base)
 
 
 def test_values_reach_sam_unchanged(tmp_path):
