@@ -27,6 +27,7 @@ from healthy_stack import (
     program,
 )
 
+from estimate import options
 from estimate.cost import limit
 from operate import __main__ as operate
 from operate import environment
@@ -949,10 +950,8 @@ def test_a_connection_that_fails_is_a_line_too(healthy, run, monkeypatch):
 
 
 def test_the_seconds_of_a_mint_are_those_of_the_capacity_model():
-    source = (ROOT / "estimate/capacity.py").read_text()
-    found = re.findall(r'"--(\w+)-ms",\s*type=int,\s*default=(\d+)', source)
-    assumed = {name: int(default) for name, default in found}
-    assert (assumed["upstream"] + assumed["quota"]) / 1000 == settings.MINT_SECONDS
+    assumed = options.parser("", "").parse_args([])
+    assert (assumed.upstream_ms + assumed.quota_ms) / 1000 == settings.MINT_SECONDS
     assert limit("lambda_concurrency") == settings.ASSUMED_CONCURRENCY
 
 
