@@ -10,6 +10,7 @@ mod frozen;
 mod function;
 mod keys;
 mod logs;
+mod other_servers;
 mod profiles;
 mod quotas;
 mod refusals;
