@@ -44,7 +44,7 @@ def browser(speech):
     with sync_playwright() as driver:
         microphone = ["--use-fake-device-for-media-stream", f"--use-file-for-fake-audio-capture={speech}%noloop"]
         # Chromium's sandbox does not work as root, and a machine may have no network other than loopback.
-        flags = ["--no-sandbox", "--allow-loopback-in-peer-connection", "--host-resolver-rules=MAP mint.example 127.0.0.1"]
+        flags = ["--no-sandbox", "--allow-loopback-in-peer-connection", "--host-resolver-rules=MAP mint.example 127.0.0.1, MAP mint.localhost 127.0.0.1"]
         chromium = driver.chromium.launch(executable_path=found[0], args=[*flags, *microphone])
         yield chromium
         chromium.close()
@@ -127,6 +127,29 @@ def expect(locator):
 def get_token(page):
     page.get_by_role("button", name="Get a token").click()
     expect(page.locator("#time-left")).to_have_text(re.compile(r"\d+:\d\d"))
+
+
+# Keeps the microphone's stream, to check that it is stopped.
+KEEP_MICROPHONE = """() => {
+  const { mediaDevices } = navigator, open = mediaDevices.getUserMedia.bind(mediaDevices);
+  mediaDevices.getUserMedia = async constraints => (window.microphone = await open(constraints));
+}"""
+MICROPHONE_STOPPED = "window.microphone?.getTracks().every(track => track.readyState === 'ended')"
+
+# Opens the session of a token, as another program that has the token does.
+OPEN_SESSION = """async ({ callsUrl, value }) => {
+  const peer = new RTCPeerConnection();
+  peer.addTransceiver('audio');
+  await peer.setLocalDescription();
+  const headers = { Authorization: `Bearer ${value}`, 'Content-Type': 'application/sdp' };
+  const answer = await fetch(callsUrl, { method: 'POST', headers, body: peer.localDescription.sdp });
+  if (answer.status !== 201) throw new Error(await answer.text());
+}"""
+
+
+def minted_sessions(address):
+    seen = json.loads(post(f"{address}/simulator/requests", None, method="GET")[2])
+    return [request["body"]["session"] for request in seen if request["path"].endswith("/client_secrets")]
 
 
 def wait_until(page, expression):
@@ -313,7 +336,8 @@ def test_the_demo_page_works_in_addition_to_the_allowed_origins(start_demo, visi
 
 def test_a_page_from_another_origin_shows_that_it_is_not_allowed(start_demo, visit):
     address, _ = start_demo(ALLOWED_ORIGINS="https://app.example.com")
-    page = visit(address.replace("127.0.0.1", "mint.example"))
+    # Browsers give the microphone to pages of such a host, too.
+    page = visit(address.replace("127.0.0.1", "mint.localhost"))
     page.get_by_role("button", name="Get a token").click()
     expect(page.locator("#refusal")).to_contain_text("This page may not request tokens")
 
@@ -452,10 +476,36 @@ def test_a_translation_uses_its_own_url_and_has_no_turns(start_demo, visit):
 # Calls that fail or end
 
 
-def test_a_denied_microphone_shows_a_message_and_keeps_the_token(start_demo, visit):
+def test_a_denied_microphone_shows_a_message_and_costs_no_token(start_demo, visit):
     address, _ = start_demo()
     page = visit(address, permissions=())
+    page.get_by_role("button", name="Get a token").click()
+    expect(page.locator("#refusal")).to_contain_text("The microphone is not allowed")
+    expect(page.locator("#refusal")).to_contain_text("This cost no token")
+    expect(page.get_by_role("button", name="Connect")).to_be_disabled()
+    assert minted_sessions(address) == []
+    page.context.grant_permissions(["microphone"])
+    connect(page)
+    expect(page.locator("#refusal")).to_be_empty()
+    assert len(minted_sessions(address)) == 1
+
+
+def test_the_microphone_is_off_between_the_token_and_the_call(start_demo, visit):
+    address, _ = start_demo()
+    page = visit(address)
+    page.evaluate(KEEP_MICROPHONE)
     get_token(page)
+    assert page.evaluate(MICROPHONE_STOPPED)
+    page.get_by_role("button", name="Connect").click()
+    expect(page.get_by_role("status")).to_have_text("Connected. Say something.")
+    assert not page.evaluate(MICROPHONE_STOPPED)
+
+
+def test_a_microphone_that_is_denied_after_the_token_keeps_the_token(start_demo, visit):
+    address, _ = start_demo()
+    page = visit(address)
+    get_token(page)
+    page.context.clear_permissions()
     page.get_by_role("button", name="Connect").click()
     expect(page.locator("#failure")).to_contain_text("The microphone is not allowed")
     page.context.grant_permissions(["microphone"])
@@ -464,11 +514,37 @@ def test_a_denied_microphone_shows_a_message_and_keeps_the_token(start_demo, vis
     expect(page.locator("#failure")).to_be_empty()
 
 
+def test_a_token_that_was_used_elsewhere_shows_a_message_and_the_next_one_connects(start_demo, visit):
+    address, _ = start_demo()
+    page = visit(address)
+    with page.expect_response("**/token") as answered:
+        get_token(page)
+    page.evaluate(OPEN_SESSION, answered.value.json())
+    page.get_by_role("button", name="Connect").click()
+    expect(page.locator("#failure")).to_contain_text("The token was used before")
+    expect(page.locator("#failure")).to_contain_text("ephemeral_token_already_used")
+    expect(page.locator("#time-left")).to_have_text("used")
+    expect(page.get_by_role("button", name="Connect")).to_be_disabled()
+    connect(page)
+    assert len(minted_sessions(address)) == 2
+
+
+def test_every_connection_has_a_token_of_its_own(start_demo, visit):
+    address, _ = start_demo()
+    page = visit(address)
+    for times in (1, 2, 3):
+        connect(page)
+        page.get_by_role("button", name="Hang up").click()
+        expect(page.locator("#time-left")).to_have_text("used")
+        expect(page.get_by_role("button", name="Connect")).to_be_disabled()
+        assert len(minted_sessions(address)) == times
+
+
 def test_hanging_up_before_the_offer_is_sent_keeps_the_token_valid(start_demo, visit):
     address, _ = start_demo()
     page = visit(address)
-    page.evaluate("() => { navigator.mediaDevices.getUserMedia = () => new Promise(() => {}); }")
     get_token(page)
+    page.evaluate("() => { navigator.mediaDevices.getUserMedia = () => new Promise(() => {}); }")
     page.get_by_role("button", name="Connect").click()
     expect(page.get_by_role("status")).to_have_text("Waiting for the microphone…")
     page.get_by_role("button", name="Hang up").click()
@@ -479,9 +555,9 @@ def test_hanging_up_before_the_offer_is_sent_keeps_the_token_valid(start_demo, v
 def test_a_token_that_expires_during_the_microphone_prompt_ends_the_call(start_demo, visit):
     address, _ = start_demo(TOKEN_TTL_SECONDS="60")
     page = visit(address)
-    page.evaluate("() => { navigator.mediaDevices.getUserMedia = () => new Promise(() => {}); }")
     page.clock.install()
     get_token(page)
+    page.evaluate("() => { navigator.mediaDevices.getUserMedia = () => new Promise(() => {}); }")
     page.get_by_role("button", name="Connect").click()
     expect(page.get_by_role("status")).to_have_text("Waiting for the microphone…")
     page.clock.fast_forward(61_000)
@@ -551,20 +627,23 @@ def test_a_failing_microphone_shows_a_message(start_demo, visit, error, title):
     address, _ = start_demo()
     page = visit(address)
     fail = "name => navigator.mediaDevices.getUserMedia = async () => { throw new DOMException('No.', name); }"
-    page.evaluate(fail, error)
     get_token(page)
+    page.evaluate(fail, error)
     page.get_by_role("button", name="Connect").click()
     expect(page.locator("#failure")).to_contain_text(title)
     expect(page.get_by_role("button", name="Connect")).to_be_enabled()
+    page.get_by_role("button", name="Get a token").click()
+    expect(page.locator("#refusal")).to_contain_text(title)
+    assert len(minted_sessions(address)) == 1
 
 
 def test_an_insecure_page_explains_the_missing_microphone(start_demo, visit):
     address, _ = start_demo()
     page = visit(address.replace("127.0.0.1", "mint.example"))
-    get_token(page)
-    page.get_by_role("button", name="Connect").click()
-    expect(page.locator("#failure")).to_contain_text("The browser gives this page no microphone")
-    expect(page.locator("#failure")).to_contain_text("http://127.0.0.1")
+    page.get_by_role("button", name="Get a token").click()
+    expect(page.locator("#refusal")).to_contain_text("The browser gives this page no microphone")
+    expect(page.locator("#refusal")).to_contain_text("http://127.0.0.1")
+    assert minted_sessions(address) == []
 
 
 def test_a_network_failure_shows_a_message_and_keeps_the_token(start_demo, visit):
@@ -834,14 +913,6 @@ def documented_scripts():
     return [*own, *with_sdk]
 
 
-# Keeps the microphone's stream, to check that the script stops it.
-KEEP_MICROPHONE = """() => {
-  const { mediaDevices } = navigator, open = mediaDevices.getUserMedia.bind(mediaDevices);
-  mediaDevices.getUserMedia = async constraints => (window.microphone = await open(constraints));
-}"""
-MICROPHONE_STOPPED = "window.microphone?.getTracks().every(track => track.readyState === 'ended')"
-
-
 @pytest.fixture
 def script_page(start_demo, visit, origin, tmp_path):
     """Runs documented scripts in a page with an origin of its own: the page, the demo's address, its log, and its errors."""
@@ -907,11 +978,6 @@ def require_sdk():
         skip("the test of OpenAI's SDK needs npm")
     version = json.loads((ROOT / "tests/node/package.json").read_text())["dependencies"]["@openai/agents-realtime"]
     assert f"here version {version}:" in (ROOT / "docs/api.md").read_text()
-
-
-def minted_sessions(address):
-    seen = json.loads(post(f"{address}/simulator/requests", None, method="GET")[2])
-    return [request["body"]["session"] for request in seen if request["path"].endswith("/client_secrets")]
 
 
 def assert_kept(minted, session):

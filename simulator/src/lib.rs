@@ -27,6 +27,7 @@ mod id;
 mod listener;
 mod models;
 mod offer;
+mod project;
 mod refusal;
 mod request;
 mod routes;

@@ -116,10 +116,10 @@ impl Simulator {
         self.state.memory().limit_sessions(limit);
     }
 
-    /// Makes a token open only one call, as the service has done since August 2026. By default a token opens several,
-    /// as OpenAI's reference says.
-    pub fn take_tokens_once(&self) {
-        self.state.memory().tokens_serve_once = true;
+    /// Lets a token open several sessions until it expires, as OpenAI's reference says. By default a token opens one,
+    /// as the service has enforced since about 2026-08-25.
+    pub fn reuse_tokens(&self) {
+        self.state.memory().tokens_are_reusable = true;
     }
 
     /// The number of running calls.

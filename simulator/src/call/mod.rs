@@ -73,11 +73,13 @@ impl Call {
         limit: Duration,
         fault: Option<CallFault>,
     ) -> Result<(Self, String), Refusal> {
+        // A client or a broker that trims an offer changes it: OpenAI takes it byte for byte.
+        if !offer.ends_with('\n') {
+            return Err(Refusal::invalid_offer());
+        }
         let unreachable = matches!(fault, Some(CallFault::NeverConnects));
         let (mut peer, answer) = Peer::answer(offer, ip, unreachable).await.map_err(|fault| match fault {
-            OfferError::Invalid(fault) => {
-                Refusal::new(400, format!("Failed to parse the offer: {fault}"), None, "invalid_offer")
-            }
+            OfferError::Invalid => Refusal::invalid_offer(),
             OfferError::Socket(fault) => Refusal::new(500, format!("No socket: {fault}"), None, "server_error"),
         })?;
         peer.discards_channel_data = matches!(fault, Some(CallFault::NoEvents));

@@ -145,6 +145,16 @@ export class Call {
   }
 }
 
+/** Asks for the microphone and releases it again. Returns the reason if it cannot be used, as for the end of a call. */
+export async function findMicrophoneFault() {
+  try {
+    const microphone = await openMicrophone();
+    for (const track of microphone.getTracks()) track.stop();
+  } catch (error) {
+    return error;
+  }
+}
+
 async function openMicrophone() {
   const callEnd = (code, details) => new CallEnd(code, details, { spent: false });
   if (!window.isSecureContext || !navigator.mediaDevices) throw callEnd('insecure_page');
@@ -182,6 +192,7 @@ async function postOffer(url, secret, sdp, signal) {
 /** The code for a refused call. */
 function endCode(status, error) {
   if (status === 429 && error?.code === 'insufficient_quota') return 'calls_out_of_quota';
+  if (status === 401 && error?.code === 'ephemeral_token_already_used') return 'token_used';
   if ([400, 401, 403, 404, 429].includes(status)) return `calls_${status}`;
   return status >= 500 ? 'calls_5xx' : 'calls_other';
 }
