@@ -145,14 +145,26 @@ export class Call {
   }
 }
 
-/** Asks for the microphone and releases it again. Returns the reason if it cannot be used, as for the end of a call. */
+/**
+ * Asks for the microphone, unless it opens without a prompt, and releases it again. Returns the reason if it cannot be used,
+ * as for the end of a call.
+ */
 export async function findMicrophoneFault() {
+  // An insecure page cannot ask. A call from it explains this.
+  if (!navigator.mediaDevices || (await opensWithoutPrompt())) return;
   try {
     const microphone = await openMicrophone();
     for (const track of microphone.getTracks()) track.stop();
   } catch (error) {
     return error;
   }
+}
+
+/** Whether the microphone is allowed and there is one. A browser that does not say so is asked. */
+async function opensWithoutPrompt() {
+  const permission = await navigator.permissions.query({ name: 'microphone' }).catch(() => undefined);
+  const devices = await navigator.mediaDevices.enumerateDevices();
+  return permission?.state === 'granted' && devices.some(({ kind }) => kind === 'audioinput');
 }
 
 async function openMicrophone() {
