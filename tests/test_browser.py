@@ -388,6 +388,38 @@ def test_a_used_up_quota_counts_down_to_the_next_attempt(start_demo, visit, quot
     expect(page.locator("#get-token")).to_have_text(re.compile(r"Try again in [\d:]+"))
 
 
+# Opens the WebSocket of an answer as the Vercel AI SDK does (`getWebSocketConfig` of @ai-sdk/openai 4), and returns the first
+# event and what happened to the socket.
+OPEN_SOCKET = """({ token, url }) => new Promise(resolve => {
+  const socket = new WebSocket(url, ['realtime', `openai-insecure-api-key.${token}`]);
+  let opened = false, first;
+  socket.onopen = () => { opened = true; };
+  socket.onclose = () => resolve({ opened, closed: true, ...first });
+  socket.onmessage = ({ data }) => {
+    first ??= JSON.parse(data);
+    if (first.type !== 'error') resolve({ opened, protocol: socket.protocol, ...first });
+  };
+})"""
+
+
+def test_the_answer_opens_a_websocket_once(start_demo, visit, origin, tmp_path):
+    allowed = origin(tmp_path)
+    address, openai = start_demo(ALLOWED_ORIGINS=allowed)
+    page = visit(allowed)
+    # The AI SDK's request for its `api.token`.
+    answer = page.evaluate(REQUEST_TOKEN, [address, "{}"])
+    assert answer["url"] == f"{openai.replace('http', 'ws')}/v1/realtime?model=gpt-realtime-2.1"
+    assert answer["token"] == answer["value"]
+    first = page.evaluate(OPEN_SOCKET, answer)
+    assert (first["type"], first["protocol"], first["session"]["model"]) == ("session.created", "realtime", "gpt-realtime-2.1")
+    second = page.evaluate(OPEN_SOCKET, answer)
+    assert (second["opened"], second["type"], second["closed"]) == (True, "error", True)
+    assert second["error"]["code"] == "ephemeral_token_already_used"
+    refused = page.evaluate(REQUEST_TOKEN, [address, '{"sessionConfig": {"instructions": "Be brief."}}'])
+    assert (refused["status"], refused["code"]) == (400, "invalid_request")
+    assert "a profile on the server defines the session" in refused["details"]
+
+
 # The call
 
 

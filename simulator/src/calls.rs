@@ -30,7 +30,7 @@ use crate::{
 };
 
 /// The limit of calls at once: more than a test needs, and few enough for a small machine.
-const MAX_CALLS: usize = 64;
+pub(crate) const MAX_CALLS: usize = 64;
 
 /// Answers an offer, or fails in the way that was planned.
 pub(crate) async fn create(
@@ -117,8 +117,12 @@ impl Credential {
     }
 }
 
-/// The session of a new call: the token's, overlaid with the requested fields, or for an API key the requested session.
-fn call_session(bound: Option<Value>, asked: Option<&Value>, is_translation: bool) -> Result<Value, Refusal> {
+/// The session of a new call or WebSocket: the token's, overlaid with the requested fields, or for an API key the requested session.
+pub(crate) fn call_session(
+    bound: Option<Value>,
+    asked: Option<&Value>,
+    is_translation: bool,
+) -> Result<Value, Refusal> {
     let request = json!({"session": asked});
     let session = match (bound, asked) {
         (None, None) => {

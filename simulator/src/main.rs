@@ -14,7 +14,7 @@ const USAGE: &str = "\
 usage: openai-simulator [options]
   --host ADDRESS           address to listen on, for calls too (127.0.0.1); may be repeated
   --port PORT              port to listen on (8081)
-  --session-limit SECONDS  longest duration of a call (3600)
+  --session-limit SECONDS  longest duration of a session (3600)
   --reusable-tokens        let a token open several sessions, as OpenAI did until August 2026
   --help                   print this help";
 

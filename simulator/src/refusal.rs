@@ -42,7 +42,13 @@ impl Refusal {
         Self::new(401, "Ephemeral token has already been used.", None, "ephemeral_token_already_used")
     }
 
+    #[cfg(feature = "calls")]
+    pub(crate) fn is_used_token(&self) -> bool {
+        self.code == Self::used_token().code
+    }
+
     /// The refusal of an offer, with OpenAI's message (measured 2026-09-15 with a trimmed offer).
+    #[cfg(feature = "calls")]
     pub(crate) fn invalid_offer() -> Self {
         let message = "Invalid SDP offer. Please try again with a WHIP-compliant offer.";
         Self::new(400, message, None, "invalid_offer")

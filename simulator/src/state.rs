@@ -42,6 +42,8 @@ pub(crate) struct Memory {
     pub(crate) tokens_are_reusable: bool,
     /// The running calls by id.
     pub(crate) calls: HashMap<String, RunningCall>,
+    /// The open WebSockets. Dropping a sender closes its socket.
+    pub(crate) sockets: Vec<oneshot::Sender<()>>,
     pub(crate) session_limit: Duration,
     /// Whether the simulator has stopped and accepts no more calls.
     pub(crate) stopped: bool,
@@ -79,6 +81,7 @@ impl Default for Memory {
             tokens: HashMap::new(),
             tokens_are_reusable: false,
             calls: HashMap::new(),
+            sockets: Vec::new(),
             // The maximum by OpenAI's guide to Realtime conversations.
             session_limit: Duration::from_secs(60 * 60),
             stopped: false,

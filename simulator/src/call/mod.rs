@@ -1,15 +1,17 @@
-//! A call: one WebRTC connection and the session that runs over it.
+//! A call: one WebRTC connection and the session that runs over it. Or the same session over a WebSocket.
 
 mod audio;
 mod client_event;
 mod conversation;
 mod encryption;
 mod item;
+mod pcm;
 mod peer;
 mod playback;
 mod response;
 mod server_event;
 mod session;
+pub(crate) mod socket;
 mod srtp;
 mod tone;
 mod turn_detection;
