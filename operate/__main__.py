@@ -1,4 +1,4 @@
-"""Commands for a deployed stack: its OpenAI key, its callers, its versions, and pauses. `make help` lists them.
+"""Commands for a deployed stack: its OpenAI key, its callers, its proxy, its versions, and pauses. `make help` lists them.
 
 All commands use the AWS SDK with the operator's own credentials. ENV selects the stack in samconfig.toml, or STACK names it.
 SUBJECT, ADDRESS or CALLER names a caller.
@@ -15,11 +15,12 @@ from operate.callers import block, caller, unblock
 from operate.error import CommandError
 from operate.key import key
 from operate.pause import pause, resume
+from operate.proxy import proxy_secret
 from operate.sam import sam
 from operate.stack import Stack
 from operate.versions import publish_if_changed, rollback, update_code
 
-COMMANDS = [sam, key, caller, block, unblock, publish_if_changed, update_code, rollback, pause, resume]
+COMMANDS = [sam, key, caller, block, unblock, proxy_secret, publish_if_changed, update_code, rollback, pause, resume]
 
 
 def arguments(words=None):

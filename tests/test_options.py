@@ -4,6 +4,7 @@ ministack enforces no permissions, gives roles no boundary and topics no key, an
 """
 
 import fnmatch
+import hmac
 import io
 import json
 import re
@@ -16,6 +17,7 @@ from conftest import ROOT, TARGET, TOOLCHAIN, post
 from evaluated import Evaluated
 
 from docs import permissions
+from operate import proxy
 
 ALLOWED = {"AllowedOrigins": "https://app.example.com"}
 CERTIFICATE = "arn:aws:acm:eu-west-1:123456789012:certificate/1a2b"
@@ -319,3 +321,36 @@ def test_the_stand_in_encrypts_with_the_key_and_keeps_the_secret(stand_in):
     assert secrets.get_secret_value(SecretId=stand_in.physical("Secret"))["SecretString"] == before["SecretString"]
     groups = {one["logGroupName"]: one.get("kmsKeyId") for one in stand_in.client("logs").describe_log_groups()["logGroups"]}
     assert {groups[stand_in.physical(name)] for name in ("FunctionLogs", "AccessLogs")} == {key}
+
+
+# --- a proxy in front -------------------------------------------------------------------------------------------------
+
+
+def test_the_header_of_a_proxy_reaches_the_function_and_its_secret_does_not():
+    for given in ({}, {"ProxyAddressHeader": "CloudFront-Viewer-Address"}):
+        function = evaluated(**given).resources["MintFunction"]["Properties"]
+        variables = function["Environment"]["Variables"]
+        assert variables["PROXY_ADDRESS_HEADER"] == given.get("ProxyAddressHeader", "")
+        assert not [name for name in variables if "PROXY_SECRET" in name]
+    source = (ROOT / "template.yaml").read_text()
+    assert "PROXY_SECRET" not in source and "NoEcho" not in source, "no parameter is a secret"
+
+
+def test_the_stand_in_answers_through_the_proxy_only(stand_in, simulator):
+    stand_in.deploy(OpenAIBaseUrl=f"{simulator}/v1", ProxyAddressHeader="CloudFront-Viewer-Address", KeyTtlSeconds="0")
+    secrets, where = stand_in.client("secretsmanager"), stand_in.physical("Secret")
+    fields = json.loads(secrets.get_secret_value(SecretId=where)["SecretString"])
+    fields = proxy.with_proxy_secret(fields | {"OPENAI_API_KEY": "sk-proj-0123456789-of-the-tests"}, "0a" * 32)
+    secrets.put_secret_value(SecretId=where, SecretString=json.dumps(fields))
+    host = stand_in.outputs()["TokenUrl"].split("/")[2].split(".")[0] + ".execute-api.localhost"
+
+    def ask(**headers):
+        sent = {"Host": host, "CloudFront-Viewer-Address": "2001:db8:1:2::3:443"}
+        status, _, text = post(f"{stand_in.endpoint}/token", b"{}", sent | headers)
+        return status, json.loads(text).get("code")
+
+    assert ask() == ask(**{"X-Proxy-Secret": "0b" * 32}) == (403, "proxy_required")
+    assert ask(**{"X-Proxy-Secret": "0a" * 32}) == (200, None)
+    [request] = json.loads(post(f"{simulator}/simulator/requests", None, method="GET")[2])
+    caller = hmac.new(fields["SAFETY_IDENTIFIER_KEY"].encode(), b"address:2001:db8:1:2::", "sha256").hexdigest()
+    assert request["safety_identifier"] == caller, "what `make caller ADDRESS=…` prints"
