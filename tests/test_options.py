@@ -7,11 +7,13 @@ import fnmatch
 import hmac
 import io
 import json
+import pathlib
 import re
 import shlex
 import subprocess
 import zipfile
 
+import cfnlint
 import pytest
 from conftest import ROOT, TARGET, TOOLCHAIN, post
 from evaluated import Evaluated
@@ -354,3 +356,48 @@ def test_the_stand_in_answers_through_the_proxy_only(stand_in, simulator):
     [request] = json.loads(post(f"{simulator}/simulator/requests", None, method="GET")[2])
     caller = hmac.new(fields["SAFETY_IDENTIFIER_KEY"].encode(), b"address:2001:db8:1:2::", "sha256").hexdigest()
     assert request["safety_identifier"] == caller, "what `make caller ADDRESS=…` prints"
+
+
+# --- a budget ---------------------------------------------------------------------------------------------------------
+
+
+def budget(**parameters):
+    """The budget of a deployment, or None."""
+    outer = evaluated(**parameters).resources.get("BudgetStack")
+    if outer is None:
+        return None
+    given = outer["Properties"]["Parameters"]
+    assert len(given["BudgetName"]) <= permissions.read("infra/budget.yaml")["Parameters"]["BudgetName"]["MaxLength"]
+    return Evaluated("infra/budget.yaml", **given).resources["Budget"]["Properties"]
+
+
+def test_a_budget_sends_a_message_at_80_and_at_100_percent():
+    assert budget(AlarmEmail=EMAIL) is None
+    by_mail, by_topic = {"SubscriptionType": "EMAIL", "Address": EMAIL}, {"SubscriptionType": "SNS", "Address": TOPIC}
+    for given, receivers, name in [
+        ({"AlarmEmail": EMAIL}, [by_mail], f"token-mint-eu-west-1-{EMAIL}"),
+        ({"AlarmTopicArn": TOPIC}, [by_topic], "token-mint-eu-west-1-on-call"),
+        ({"AlarmEmail": EMAIL, "AlarmTopicArn": TOPIC}, [by_mail, by_topic], f"token-mint-eu-west-1-{EMAIL}-on-call"),
+    ]:
+        found = budget(MonthlyBudgetUsd="25", **given)
+        limit = {"Amount": "25", "Unit": "USD"}
+        assert found["Budget"] == {
+            "BudgetName": name, "BudgetType": "COST", "TimeUnit": "MONTHLY", "BudgetLimit": limit,
+        }  # fmt: skip
+        sent = found["NotificationsWithSubscribers"]
+        assert [one["Notification"]["Threshold"] for one in sent] == [80, 100]
+        assert [one["Subscribers"] for one in sent] == [receivers, receivers]
+    assert "give AlarmEmail or AlarmTopicArn" in refusals(MonthlyBudgetUsd="25")
+
+
+def test_a_budget_of_the_stack_counts_its_tag_only():
+    of_stack = budget(MonthlyBudgetUsd="25", AlarmEmail=EMAIL, BudgetScope="stack")
+    assert of_stack["Budget"]["CostFilters"] == {"TagKeyValue": ["aws:cloudformation:stack-name$token-mint"]}
+
+
+def test_the_page_names_the_regions_without_budgets():
+    section = (ROOT / "docs/operating.md").read_text().split("## A budget\n")[1].split("\n## ")[0]
+    providers = pathlib.Path(cfnlint.__file__).parent / "data/schemas/providers"
+    schemas = {file.stem: json.loads(file.read_text()) for file in providers.glob("*-*-*.json")}
+    lacking = {region for region, types in schemas.items() if "AWS::Budgets::Budget" not in types}
+    assert set(re.findall(r"`([a-z]+(?:-[a-z]+)+-\d)`", section)) == lacking and len(lacking) > 10
