@@ -355,7 +355,7 @@ def test_the_stand_in_answers_through_the_proxy_only(stand_in, simulator):
     assert ask(**{"X-Proxy-Secret": "0a" * 32}) == (200, None)
     [request] = json.loads(post(f"{simulator}/simulator/requests", None, method="GET")[2])
     caller = hmac.new(fields["SAFETY_IDENTIFIER_KEY"].encode(), b"address:2001:db8:1:2::", "sha256").hexdigest()
-    assert request["safety_identifier"] == caller, "what `make caller ADDRESS=…` prints"
+    assert request["safety_identifier"] == caller, "as `make caller ADDRESS=…` prints it"
 
 
 # --- a budget ---------------------------------------------------------------------------------------------------------

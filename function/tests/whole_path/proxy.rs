@@ -31,7 +31,7 @@ async fn ask(function: &Function, headers: Value) -> Reply {
     function.invoke(&http_api(&json!({"headers": headers}))).await
 }
 
-/// What OpenAI is told of the caller of a request that is answered.
+/// The caller's safety identifier at OpenAI, for a request that is answered.
 async fn caller(openai: &Simulator, function: &Function, event: &Value) -> String {
     let reply = function.invoke(event).await;
     assert_eq!(reply.status, 200, "{}", reply.body);
