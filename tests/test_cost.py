@@ -46,10 +46,10 @@ def test_the_bill_of_a_month_equals_the_one_computed_by_hand(times):
         "Secret, reads": 0.2228,
         "Quotas": 1.25,
         "Metrics": 3.3,
-        "Alarms": 1.3,
+        "Alarms": 1.4,
         "Dashboard": 3.0,
     }
-    assert round(lines["Alarms"].usd_beyond_free(), 4) == 0.3 and lines["Logs"].usd_beyond_free() == 0
+    assert round(lines["Alarms"].usd_beyond_free(), 4) == 0.4 and lines["Logs"].usd_beyond_free() == 0
 
 
 def test_the_bill_follows_the_parameters(times):
@@ -59,7 +59,7 @@ def test_the_bill_follows_the_parameters(times):
         assert bill(*off)["Quotas"].units == 1_000_000
     none = bill("QuotaPerDay=0", "QuotaPerMinute=0", "DailyMintLimit=0", "Dashboard=", "Architecture=x86_64")
     assert not {"Quotas", "Dashboard"} & set(none)
-    assert (none["Alarms"].units, none["Metrics"].units) == (13, 10)
+    assert (none["Alarms"].units, none["Metrics"].units) == (14, 10)
     assert "402 ms" in none["Lambda, time (x86_64)"].arithmetic, "without quotas there is no wait for the table"
     own_key = bill("KmsKeyArn=arn:aws:kms:eu-west-1:123456789012:key/1a2b")
     added = {name: line.units for name, line in own_key.items() if "KMS" in name}
