@@ -239,6 +239,31 @@ def test_each_limit_admits_its_number():
     assert sum(busy.writes.values()) >= 2 * 3000 + busy.ended["partition_writes"], "a throttled write is tried once more"
 
 
+def test_a_total_outage_of_openai_takes_less_than_half_of_the_default_concurrency():
+    asked, given = capacity.arguments([]), template.parameters()
+    runs = {name: capacity.outage(asked, given, fails) for name, fails in capacity.OUTAGES.items()}
+    hangs, refuses, waits, waits_long = runs.values()
+    for run in runs.values():
+        assert 0 < run.peak < asked.concurrency / 2 and run.busy == 0 and "token" not in run.ended
+        assert run.ended["rate"] > 1000, "more requests arrive than the API admits"
+    assert hangs.peak > 100 + 6 * 50, "until the first mints end, each request holds an instance"
+    assert hangs.ended["mint_time"] > 1000 and refuses.ended["mint_time"] > 1000
+    assert waits.ended["openai"] == sum(waits.tries.values()) / 3, "three tries each"
+    assert waits_long.ended["openai"] == sum(waits_long.tries.values()), "a long wait is the caller's"
+
+
+def test_an_instance_is_brief_after_a_silence_and_full_again_after_two_brief_mints_an_answer_or_a_while():
+    instance, limits = load.Instance(read=0), []
+    for _ in range(5):
+        limits.append(instance.limit(0, 7))
+        instance.not_answered(0, limits[-1])
+    assert limits == [7, 2, 2, 7, 2]
+    assert (instance.limit(29, 7), instance.limit(31, 7)) == (2, 7)
+    slow = dataclasses.replace(EVENLY, upstream=100)
+    run = load.Run(slow, dataclasses.replace(ROOMY, mint_time=7))
+    assert run.ended == {"mint_time": 3000} and run.waits == []
+
+
 def test_the_limit_that_refuses_most_binds_first():
     tight = dataclasses.replace(ROOMY, rate=100, burst=100, daily=1500)
     (first, many), (second, rest) = load.binding(EVENLY, tight)

@@ -2,9 +2,12 @@
 
 use std::time::Duration;
 
-use http::StatusCode;
+use http::{HeaderMap, StatusCode};
 
-use super::{error_code::ErrorCode, refused::Refused};
+use super::{
+    error_code::ErrorCode,
+    refused::{self, Body, Reason, Refused},
+};
 use crate::net::retry::{self, Retryable};
 
 /// The pause before the second try; see [`retry::backoff`].
@@ -52,6 +55,22 @@ pub enum OpenAiError {
 }
 
 impl OpenAiError {
+    /// The error in a response that is not a success.
+    pub(super) fn from_response(status: StatusCode, headers: &HeaderMap, body: &Body) -> Self {
+        if status.as_u16() < 400 {
+            return Self::InvalidAnswer("it is a redirect, which is not followed");
+        }
+        let (reason, refused) = refused::read(status, headers, body);
+        match reason {
+            Reason::RejectedKey => Self::RejectedKey(refused),
+            Reason::Forbidden => Self::Forbidden(refused),
+            Reason::RejectedSession => Self::RejectedSession(refused),
+            Reason::OutOfQuota => Self::OutOfQuota(refused),
+            Reason::Busy => Self::Busy(refused),
+            Reason::Unavailable => Self::Unavailable(refused),
+        }
+    }
+
     /// The response, if it is one that names a reason.
     #[must_use]
     pub fn refused(&self) -> Option<&Refused> {
@@ -116,14 +135,11 @@ impl Retryable for OpenAiError {
 
 #[cfg(test)]
 mod tests {
-    use http::{HeaderMap, StatusCode};
-
     use super::*;
-    use crate::openai::refused::{Body, from_response};
 
     fn with(status: u16, name: &'static str, value: &str) -> OpenAiError {
         let headers = HeaderMap::from_iter([(name.parse().unwrap(), value.parse().unwrap())]);
-        from_response(StatusCode::from_u16(status).unwrap(), &headers, &Body::Whole(b"{}".into()))
+        OpenAiError::from_response(StatusCode::from_u16(status).unwrap(), &headers, &Body::Whole(b"{}".into()))
     }
 
     #[test]

@@ -21,7 +21,7 @@ pub use self::{client_secret::Token, endpoint::Endpoint, error::OpenAiError, err
 use self::{
     endpoint::Urls,
     patience::{BRIEF, Patience},
-    refused::{Body, from_response},
+    refused::Body,
 };
 use crate::net::{
     clock::millis,
@@ -189,7 +189,7 @@ impl OpenAi {
         }
         log_response(attempt, &response, began);
         if !status.is_success() {
-            return Err(from_response(status, response.headers(), &body));
+            return Err(OpenAiError::from_response(status, response.headers(), &body));
         }
         match body.fault() {
             Some(fault) => Err(OpenAiError::InvalidAnswer(fault)),

@@ -6,7 +6,6 @@ use http::{HeaderMap, StatusCode};
 use serde_json::Value;
 
 use super::{
-    OpenAiError,
     error_code::{ErrorCode, name},
     wait,
 };
@@ -42,6 +41,17 @@ impl fmt::Display for Refused {
             None => write!(formatter, "{status}, {code}"),
         }
     }
+}
+
+/// The kinds of refusals, each a variant of [`super::OpenAiError`].
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Reason {
+    RejectedKey,
+    Forbidden,
+    RejectedSession,
+    OutOfQuota,
+    Busy,
+    Unavailable,
 }
 
 /// The body of a response, as far as it was read.
@@ -111,15 +121,13 @@ const WRONG_PLACE: [&str; 9] = [
 /// Of a 403 alone: the words of a firewall.
 const FIREWALL: [&str; 2] = ["requestforbidden", "accessdenied"];
 
-/// The reason why a response is not a success.
-pub(super) fn from_response(status: StatusCode, headers: &HeaderMap, body: &Body) -> OpenAiError {
+/// Reads a response with a status from 400.
+pub(super) fn read(status: StatusCode, headers: &HeaderMap, body: &Body) -> (Reason, Refused) {
     let document = serde_json::from_slice::<Value>(body.bytes()).ok();
     let fault = if document.is_some() { None } else { body.fault().or(Some("its body is not JSON")) };
     let details = document.as_ref().map(details);
     let of = |field: &str| details.and_then(|details| details.get(field)).unwrap_or(&Value::Null);
     let (code, kind) = (of("code"), of("type"));
-    let reasons = [code, kind].map(|text| text.as_str().map(squeezed).unwrap_or_default());
-    let names_one_of = |known: &[&str]| reasons.iter().any(|reason| known.iter().any(|known| reason.contains(known)));
     let should_retry = match headers.get("x-should-retry").map(|value| value.as_bytes().trim_ascii()) {
         Some(b"true") => Some(true),
         Some(b"false") => Some(false),
@@ -132,24 +140,28 @@ pub(super) fn from_response(status: StatusCode, headers: &HeaderMap, body: &Body
         should_retry,
         fault,
     };
-    let billing = reasons.iter().any(|reason| reason.starts_with("billing"));
+    let names = [code, kind].map(|text| text.as_str().map(squeezed).unwrap_or_default());
+    (reason(status, &names, headers.contains_key("cf-mitigated")), refused)
+}
+
+/// The reason for a status, with the squeezed code and type, and whether Cloudflare answered in OpenAI's place.
+fn reason(status: StatusCode, names: &[String; 2], cloudflare: bool) -> Reason {
+    let one_has = |known: &[&str]| names.iter().any(|name| known.iter().any(|known| name.contains(known)));
+    let billing = names.iter().any(|name| name.starts_with("billing"));
     // OpenAI names at least a type. A gateway before it answers with another kind of document, or with a number as the code.
-    let unnamed = reasons.iter().all(|reason| reason.bytes().all(|byte| byte.is_ascii_digit()));
-    let firewall = unnamed
-        || headers.contains_key("cf-mitigated")
-        || reasons.iter().any(|reason| FIREWALL.contains(&reason.as_str()));
+    let unnamed = names.iter().all(|name| name.bytes().all(|byte| byte.is_ascii_digit()));
+    let firewall = cloudflare || unnamed || names.iter().any(|name| FIREWALL.contains(&name.as_str()));
     match status.as_u16() {
-        ..=399 => OpenAiError::InvalidAnswer("it is a redirect, which is not followed"),
-        402 => OpenAiError::OutOfQuota(refused),
-        _ if billing || names_one_of(&OUT_OF_QUOTA) => OpenAiError::OutOfQuota(refused),
-        407 | 451 => OpenAiError::Forbidden(refused),
-        401 | 403 if names_one_of(&WRONG_PLACE) => OpenAiError::Forbidden(refused),
-        403 if firewall => OpenAiError::Forbidden(refused),
-        401 | 403 => OpenAiError::RejectedKey(refused),
-        429 => OpenAiError::Busy(refused),
+        402 => Reason::OutOfQuota,
+        _ if billing || one_has(&OUT_OF_QUOTA) => Reason::OutOfQuota,
+        407 | 451 => Reason::Forbidden,
+        401 | 403 if one_has(&WRONG_PLACE) => Reason::Forbidden,
+        403 if firewall => Reason::Forbidden,
+        401 | 403 => Reason::RejectedKey,
+        429 => Reason::Busy,
         // 409 is a lock conflict, which OpenAI's SDKs retry.
-        408 | 409 | 500.. => OpenAiError::Unavailable(refused),
-        _ => OpenAiError::RejectedSession(refused),
+        408 | 409 | 500.. => Reason::Unavailable,
+        _ => Reason::RejectedSession,
     }
 }
 
@@ -170,21 +182,13 @@ fn squeezed(name: &str) -> String {
 mod tests {
     use super::*;
 
-    fn read(status: u16, headers: &[(&str, &str)], body: &str) -> OpenAiError {
+    fn answered(status: u16, headers: &[(&str, &str)], body: &str) -> (Reason, Refused) {
         let headers = headers.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()));
-        from_response(StatusCode::from_u16(status).unwrap(), &headers.collect(), &Body::Whole(body.into()))
+        read(StatusCode::from_u16(status).unwrap(), &headers.collect(), &Body::Whole(body.into()))
     }
 
-    fn reason(status: u16, body: &str) -> &'static str {
-        match read(status, &[], body) {
-            OpenAiError::RejectedKey(_) => "key",
-            OpenAiError::Forbidden(_) => "forbidden",
-            OpenAiError::RejectedSession(_) => "session",
-            OpenAiError::OutOfQuota(_) => "quota",
-            OpenAiError::Busy(_) => "busy",
-            OpenAiError::Unavailable(_) => "unavailable",
-            _ => "none",
-        }
+    fn reason(status: u16, body: &str) -> Reason {
+        answered(status, &[], body).0
     }
 
     #[test]
@@ -202,13 +206,13 @@ mod tests {
             for status in [400, 401, 403, 429, 503] {
                 for (code, kind) in [(format!("{name:?}"), "null"), ("null".into(), &*format!("{name:?}"))] {
                     let body = format!(r#"{{"error": {{"message": "m", "type": {kind}, "code": {code}}}}}"#);
-                    assert_eq!(reason(status, &body), "quota", "{status} {body}");
+                    assert_eq!(reason(status, &body), Reason::OutOfQuota, "{status} {body}");
                 }
             }
         }
-        assert_eq!(reason(402, ""), "quota");
+        assert_eq!(reason(402, ""), Reason::OutOfQuota);
         for name in ["rate_limit_exceeded", "requests", "tokens", "quota_limit"] {
-            assert_eq!(reason(429, &format!(r#"{{"error": {{"type": "{name}", "code": null}}}}"#)), "busy");
+            assert_eq!(reason(429, &format!(r#"{{"error": {{"type": "{name}", "code": null}}}}"#)), Reason::Busy);
         }
     }
 
@@ -220,8 +224,8 @@ mod tests {
             r#"{"error": {"code": "403", "type": "key_model_access_denied"}}"#,
             r#"{"error": {"code": "PermissionDenied"}}"#,
         ] {
-            assert_eq!(reason(403, body), "key", "{body}");
-            assert_eq!(reason(401, body), "key", "{body}");
+            assert_eq!(reason(403, body), Reason::RejectedKey, "{body}");
+            assert_eq!(reason(401, body), Reason::RejectedKey, "{body}");
         }
         for body in [
             r#"{"error": {"code": "unsupported_country_region_territory", "type": "request_forbidden"}}"#,
@@ -238,26 +242,29 @@ mod tests {
             "error code: 1020",
             "",
         ] {
-            assert_eq!(reason(403, body), "forbidden", "{body}");
+            assert_eq!(reason(403, body), Reason::Forbidden, "{body}");
         }
         let of_the_key = r#"{"error": {"code": "model_not_found", "type": "invalid_request_error"}}"#;
-        assert!(matches!(read(403, &[("cf-mitigated", "challenge")], of_the_key), OpenAiError::Forbidden(_)));
-        assert_eq!(reason(401, r#"{"error": {"code": "ip_not_authorized", "type": "x"}}"#), "forbidden");
-        assert_eq!(reason(401, "<html>"), "key", "a 401 is always about credentials");
-        assert_eq!(reason(451, ""), "forbidden");
+        assert_eq!(answered(403, &[("cf-mitigated", "challenge")], of_the_key).0, Reason::Forbidden);
+        assert_eq!(reason(401, r#"{"error": {"code": "ip_not_authorized", "type": "x"}}"#), Reason::Forbidden);
+        assert_eq!(reason(401, "<html>"), Reason::RejectedKey, "a 401 is always about credentials");
+        assert_eq!(reason(451, ""), Reason::Forbidden);
     }
 
     #[test]
     fn a_conflict_is_retried_like_a_server_error() {
-        let statuses = [400, 404, 405, 408, 409, 413, 422, 429, 500, 529].map(|status| reason(status, "{}"));
-        let session = ["session"; 3];
-        let rest = ["unavailable", "unavailable", "session", "session", "busy", "unavailable", "unavailable"];
-        assert_eq!(statuses.to_vec(), [&session[..], &rest].concat());
+        for status in [408, 409, 500, 529] {
+            assert_eq!(reason(status, "{}"), Reason::Unavailable, "{status}");
+        }
+        for status in [400, 404, 405, 413, 422] {
+            assert_eq!(reason(status, "{}"), Reason::RejectedSession, "{status}");
+        }
+        assert_eq!(reason(429, "{}"), Reason::Busy);
     }
 
     #[test]
     fn codes_of_other_servers_are_read_wherever_they_are() {
-        let code = |body: &str| read(404, &[], body).refused().unwrap().code.clone();
+        let code = |body: &str| answered(404, &[], body).1.code;
         let named = |code: &str, param: Option<&str>| ErrorCode {
             code: Some(code.to_owned()),
             param: param.map(str::to_owned),
@@ -294,8 +301,7 @@ mod tests {
             (Body::Incomplete, "502 Bad Gateway, its body did not arrive completely"),
             (Body::Whole(b"{}".into()), "502 Bad Gateway, code none, param none"),
         ] {
-            let error = from_response(StatusCode::BAD_GATEWAY, &headers, &body);
-            assert_eq!(error.refused().unwrap().to_string(), described);
+            assert_eq!(read(StatusCode::BAD_GATEWAY, &headers, &body).1.to_string(), described);
         }
     }
 }
