@@ -100,6 +100,13 @@ impl Refusal {
                 "The body is larger than 16 KiB",
                 "Send a smaller body, or none",
             ),
+            Self::Admission(AdmissionError::NotThroughProxy(_)) => row(
+                StatusCode::FORBIDDEN,
+                "proxy_required",
+                "Proxy required",
+                "Requests must come through the proxy of this service",
+                "Open the application at its own address, or tell the operator of this service",
+            ),
             Self::Admission(AdmissionError::CallerBlocked) => row(
                 StatusCode::FORBIDDEN,
                 "caller_blocked",
@@ -259,7 +266,10 @@ fn quota_sentence(status: &QuotaStatus) -> String {
 #[cfg(test)]
 pub(crate) fn describe() -> serde_json::Value {
     use crate::{
-        admission::quota::QuotaError::{DailyLimit, Exceeded, Unavailable as TableUnavailable},
+        admission::{
+            proxy::ProxyError,
+            quota::QuotaError::{DailyLimit, Exceeded, Unavailable as TableUnavailable},
+        },
         aws::dynamodb::TableError,
         openai::OpenAiError as OpenAi,
         profile::InvalidRequest,
@@ -272,6 +282,7 @@ pub(crate) fn describe() -> serde_json::Value {
             AdmissionError::InvalidRequest(_)
             | AdmissionError::OriginNotAllowed
             | AdmissionError::BodyTooLarge
+            | AdmissionError::NotThroughProxy(_)
             | AdmissionError::CallerBlocked
             | AdmissionError::Secret(_)
             | AdmissionError::SecretTooLate
@@ -296,6 +307,7 @@ pub(crate) fn describe() -> serde_json::Value {
         AdmissionError::InvalidRequest(InvalidRequest::NotJson),
         AdmissionError::OriginNotAllowed,
         AdmissionError::BodyTooLarge,
+        AdmissionError::NotThroughProxy(ProxyError::NotProved),
         AdmissionError::CallerBlocked,
         AdmissionError::Quota(Exceeded(QuotaStatus::default())),
         AdmissionError::Quota(DailyLimit { retry_after }),

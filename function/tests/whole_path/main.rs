@@ -11,6 +11,7 @@ mod function;
 mod keys;
 mod logs;
 mod profiles;
+mod proxy;
 mod quotas;
 mod raw_openai;
 mod reasons;
