@@ -8,6 +8,7 @@ mod answers;
 mod any_event;
 mod frozen;
 mod function;
+mod invocations;
 mod keys;
 mod logs;
 mod profiles;
