@@ -6,6 +6,8 @@
 
 mod answers;
 mod any_event;
+mod callers;
+mod events;
 mod frozen;
 mod function;
 mod invocations;
