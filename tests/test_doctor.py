@@ -134,6 +134,18 @@ def test_with_consent_it_also_asks_openai_and_mints(healthy, run, monkeypatch):
     assert KEY not in said.text and "ek_" not in said.text
 
 
+@pytest.mark.parametrize(
+    "prefix, value, state",
+    [("vcst_", "vcst_1", "ok"), ("", "gAAAAAB==", "ok"), ("vcst_", "ek_1", "WRONG"), ("", "", "WRONG"), ("", KEY, "WRONG")],
+)
+def test_the_test_token_has_the_prefix_that_the_stack_accepts(healthy, run, monkeypatch, prefix, value, state):
+    monkeypatch.setenv("ASK_OPENAI", "yes")
+    healthy.parameters["TokenPrefix"] = prefix
+    healthy.go_live(Environment={"Variables": healthy.variables | {"TOKEN_PREFIX": prefix}})
+    healthy.outside.openai = (200, {"value": value})
+    assert "OpenAI" in dict(run("doctor").having(state))
+
+
 FAULTS = []
 
 
