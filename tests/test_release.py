@@ -28,6 +28,7 @@ from test_stack import Operator, stand_in, with_nested_stacks  # noqa: F401
 
 from docs import permissions
 from operate import change_set, deploy, parameters, sam
+from operate.build import Build
 from operate.error import CommandError
 from operate.release import Base
 from operate.template import Template
@@ -213,6 +214,7 @@ def test_a_build_sets_the_architecture_and_production_stays_gradual(releases, an
     another_build("second")
     releases.make("deploy", "ENV=prod", "PARAMETERS=TokenTtlSeconds=60")
     assert values()["DeploymentType"] == CANARY and values()["TokenTtlSeconds"] == "60"
+    assert values()["Architecture"] == architecture, "samconfig.toml names arm64"
     assert values()["AllowedOrigins"] == "https://app.example.com"
     assert releases.deployments() == [CANARY]
 
@@ -232,6 +234,10 @@ def test_rollbacks_and_changes_after_them_start_from_the_live_version(releases, 
     listed = releases.make("versions")
     assert "The stack records version 2: version 1 was made live without CloudFormation." in listed
     assert re.search(r"^ +1 .* none .* live$", listed, re.MULTILINE) and re.search(r"^ +2 .* 1  ", listed, re.MULTILINE)
+    for number, replaced in ((1, "none"), (2, "1")):
+        found = releases.version(number)
+        columns = [str(number), *found["LastModified"][:16].split("T"), found["Description"].split()[1].rstrip(","), replaced]
+        assert columns in [row.split()[:5] for row in listed.splitlines()], listed
 
     # Another parameter, by itself, touches no version.
     releases.set(RateLimit="60")
@@ -364,8 +370,11 @@ def test_weights_that_were_set_by_hand_are_named_and_ended(releases):
 def test_each_release_goes_live(releases, another_build):
     releases.deploy(DeploymentType=CANARY)
     assert releases.version(1)["TracingConfig"]["Mode"] == "PassThrough"
-    # A setting that is neither code nor a variable.
+    # A setting that is neither code nor a variable. Another build on this disk is not released with it.
+    another_build("not deployed")
     said = releases.set(Tracing="Active")
+    assert releases.program(2) == releases.program(1)
+    another_build("")
     assert "Tracing: (empty) → Active" in said and "Version 2 with revision" in said
     assert releases.version(2)["TracingConfig"]["Mode"] == "Active" and releases.alias() == (2, {})
     # The same again, and the same build, change nothing.
@@ -582,6 +591,86 @@ def test_a_stack_of_an_earlier_release_is_refused_before_anything_changes(monkey
         deploy.set_parameters(types.SimpleNamespace(name="token-mint"), None)
     with pytest.raises(CommandError, match=r"from version 4\. Run `make deploy` once with PARAMETERS=DeploymentType=AllAtOnce"):
         Base.record_live_version(base)
+
+
+class Planned:
+    """`make deploy` of a build that is a program for x86_64, up to SAM, whose words and values are recorded in place of a run."""
+
+    def __init__(self, folder, monkeypatch):
+        (folder / TEMPLATE.function["CodeUri"]).mkdir(parents=True)
+        shutil.copy(ROOT / "template.yaml", folder)
+        (folder / TEMPLATE.function["CodeUri"] / "bootstrap").write_bytes(b"\x7fELF" + bytes(14) + b"\x3e\x00")
+        monkeypatch.chdir(ROOT)
+        self.ran, self.given = [], {}
+        monkeypatch.setattr(deploy, "Build", lambda: Build(folder))
+        monkeypatch.setattr(deploy, "require_live", lambda stack, revision: None)
+        monkeypatch.setattr(deploy.subprocess, "run", self.run)
+        monkeypatch.setattr(sam.account, "session", lambda environment: types.SimpleNamespace(region_name="eu-west-1"))
+        for name in ("CI", "DEPLOY_ROLE_ARN", "FROM", "PARAMETERS"):
+            monkeypatch.delenv(name, raising=False)
+
+    def run(self, words, env):
+        file = words[words.index("--parameter-overrides") + 1]
+        self.given = CfnParameterOverridesType().convert((file,), None, None)
+        self.ran.append(words)
+        return types.SimpleNamespace(returncode=0)
+
+    def deploy(self, name="token-mint", **parameters):
+        """Deploys a stack that does not exist yet, or one with these parameters."""
+        chosen = types.SimpleNamespace(name="default", stack=name, profile=None, parameters="Architecture=arm64")
+        outputs = {"FunctionName": "function"} if parameters else {}
+        deploy.deploy(
+            types.SimpleNamespace(name=name, environment=chosen, outputs=outputs, parameters=parameters),
+            types.SimpleNamespace(options=[]),
+        )
+
+
+@pytest.fixture
+def planned(tmp_path, monkeypatch):
+    return Planned(tmp_path / "build", monkeypatch)
+
+
+def test_a_deployment_names_the_role_of_cloudformation_and_asks_unless_ci_is_set(planned, monkeypatch):
+    """Without the role, the pipeline's own role may create no change set."""
+    planned.deploy()
+    role = "arn:aws:iam::123456789012:role/token-mint-deploy"
+    monkeypatch.setenv("DEPLOY_ROLE_ARN", role)
+    monkeypatch.setenv("CI", "true")
+    planned.deploy()
+    by_hand, by_pipeline = planned.ran
+    assert not {"--role-arn", "--no-confirm-changeset"} & set(by_hand)
+    assert by_pipeline[by_pipeline.index("--role-arn") + 1] == role and "--no-confirm-changeset" in by_pipeline
+
+
+def test_a_name_too_long_for_a_pipeline_is_refused_by_both_commands(planned, monkeypatch):
+    too_long, connection = "x" * 29, "ConnectionArn=arn:aws:codeconnections:eu-west-1:123456789012:connection/1"
+    monkeypatch.setenv("PARAMETERS", f"{connection} Repository=https://git.example.com/mint")
+    with pytest.raises(CommandError, match=r"has 29 characters.* Nothing was changed"):
+        planned.deploy(too_long)
+    values = TEMPLATE.defaults()
+    base = types.SimpleNamespace(template=TEMPLATE, recorded=values, values=values)
+    monkeypatch.setattr(deploy, "Base", lambda stack: base)
+    monkeypatch.setattr(change_set, "require_idle", lambda stack: None)
+    with pytest.raises(CommandError, match=r"has 29 characters.* Nothing was changed"):
+        deploy.set_parameters(types.SimpleNamespace(name=too_long), None)
+    assert not planned.ran
+    planned.deploy("x" * 28)
+    assert len(planned.ran) == 1
+
+
+def test_the_architecture_of_the_build_replaces_that_of_the_stack_and_of_samconfig(planned, monkeypatch):
+    planned.deploy()
+    assert planned.given["Architecture"] == "x86_64"
+    values = TEMPLATE.defaults() | {"Architecture": "arm64"}
+    alias = types.SimpleNamespace(revision="", moved=False)
+    base = types.SimpleNamespace(
+        template=TEMPLATE, values=values, alias=alias, code_differs=False, explain=lambda: None, needs_step=lambda values: False
+    )
+    monkeypatch.setattr(deploy, "Base", lambda stack: base)
+    monkeypatch.setattr(deploy, "marks", lambda *_: {"Revision": "0123456789ab", "ReplacedVersion": "1"})
+    monkeypatch.setattr(change_set, "require_idle", lambda stack: None)
+    planned.deploy(**values)
+    assert planned.given["Architecture"] == "x86_64"
 
 
 def test_values_reach_sam_unchanged(tmp_path):
