@@ -269,6 +269,20 @@ def test_rollbacks_and_changes_after_them_start_from_the_live_version(releases, 
     assert f"Version {number} with revision {releases.values()['Revision']} is live." in said
 
 
+def test_a_first_deployment_that_was_declined_is_explained_and_can_be_confirmed(releases):
+    first = " ".join(f"{name}={value}" for name, value in releases.parameters.items())
+    said = releases.make("deploy", f"PARAMETERS={first}", stdin="n\n", fails=True, CI="")
+    assert "Deploy this changeset? [y/N]" in said, "SAM asks"
+    explained = "was not created, because its change set was not confirmed. Run `make deploy` and confirm it."
+    assert f"The stack token-mint {explained}" in said
+    for command in (["versions"], ["set", "PARAMETERS=RateLimit=60"], ["key"]):
+        assert explained in releases.make(*command, stdin="sk-proj-0123456789-of-the-tests\n", fails=True)
+    assert "nothing was deployed: its first change set was not executed" in releases.make("doctor", fails=True)
+    assert "token-mint in eu-west-1, REVIEW_IN_PROGRESS" in releases.make("status")
+    said = releases.make("deploy", f"PARAMETERS={first}", stdin="y\n", CI="")
+    assert "Version 1 with revision" in said
+
+
 def test_a_rollback_returns_to_the_version_that_was_replaced(releases, another_build):
     releases.deploy()
     for build in ("good", "good again", "bad"):
@@ -328,31 +342,46 @@ def test_a_rollback_stops_a_gradual_deployment(releases, another_build, codedepl
     (releases.folder / "fail").unlink()
     releases.deployments()
     assert "is live." in releases.plain_deploy()
-    assert releases.alias()[0] > 3 and releases.replaced(releases.alias()[0]) == "2"
+    good = releases.alias()[0]
+    assert good > 3 and releases.replaced(good) == "2"
     assert releases.deployments() == [CANARY]
+
+    # To another version than the one before, to which CodeDeploy returns the alias.
+    another_build("fourth")
+    hold.touch()
+    with in_background(releases, "deploy"):
+        until(lambda: releases.alias()[1])
+        said = releases.make("rollback", "TO=1")
+    assert f"Version 1 is live; before, it was {good}, with 10% of requests to version {good + 1}." in said
+    assert "The stack is UPDATE_ROLLBACK_COMPLETE, and version 1 is live." in said
+    assert releases.alias() == (1, {})
 
 
 def test_a_rollback_cancels_an_update_at_once(releases, another_build):
     releases.deploy()
     another_build("second")
     releases.deploy()
-    for moment, live in (("hold-after", 3), ("hold-before", 2)):
-        another_build(moment)
+    # With TO, it ends at another version than the one before, to which CloudFormation returns the alias.
+    for moment, live, to, target in (
+        ("hold-after", 3, [], 2), ("hold-before", 2, [], 2), ("hold-before", 2, ["TO=1"], 1),
+    ):  # fmt: skip
+        another_build(f"{moment} {to}")
         (releases.folder / moment).touch()
         with in_background(releases, "deploy") as deployment:
             until((releases.folder / "waits").exists)
             assert releases.alias() == (live, {})
-            with in_background(releases, "rollback") as rollback:
+            with in_background(releases, "rollback", *to) as rollback:
                 said = ""
                 while "live" not in said:
                     said += rollback.stdout.readline()
-                assert releases.alias() == (2, {}), said
+                assert releases.alias() == (target, {}), said
                 # The update ends when ministack comes to its next resource.
                 (releases.folder / moment).unlink()
         assert "Cancelled the update of the stack that was in progress." in said
-        assert ("Version 2 is live; before, it was 3." if live == 3 else "Version 2 is still live.") in said
-        assert "and version 2 is live." in rollback.said
-        assert deployment.returncode != 0 and releases.alias() == (2, {})
+        before = f"Version {target} is live; before, it was {live}."
+        assert (before if live != target else f"Version {target} is still live.") in said
+        assert f"and version {target} is live." in rollback.said
+        assert deployment.returncode != 0 and releases.alias() == (target, {})
 
 
 def test_weights_that_were_set_by_hand_are_named_and_ended(releases):
@@ -432,6 +461,27 @@ def test_updated_code_is_neither_lost_nor_released_by_surprise(releases, another
     assert releases.live()[1:] == (fixed, variables | {"TOKEN_TTL_SECONDS": "1500"})
 
 
+def test_a_gradual_release_starts_from_updated_code_and_from_a_version_of_the_console(releases, another_build):
+    """CodeDeploy knows neither, so each release first records the live version, at once."""
+    releases.deploy(DeploymentType=CANARY)
+    another_build("fix")
+    releases.make("update-code")
+    _, fixed, variables = releases.live()
+    said = releases.set(LogLevel="DEBUG")
+    assert "Step 1 of 2" in said and releases.deployments() == ["AllAtOnce", CANARY]
+    number, now, changed = releases.live()
+    assert (now, changed) == (fixed, variables | {"LOG_LEVEL": "DEBUG"})
+
+    # In the console, the alias was moved back to the first version.
+    releases.client("lambda").update_alias(FunctionName=releases.function, Name="live", FunctionVersion="1")
+    another_build("next")
+    said = releases.plain_deploy()
+    assert f"the stack records version {number}" in said and "This command starts from version 1." in said
+    assert releases.deployments() == ["AllAtOnce", CANARY]
+    latest, program, now = releases.live()
+    assert latest > number and program not in (fixed, releases.program(1)) and now == variables
+
+
 def test_code_for_another_processor_is_not_published(releases, built, architecture):
     releases.deploy()
     other = {"arm64": "x86_64", "x86_64": "arm64"}[architecture]
@@ -474,7 +524,8 @@ def test_values_in_samconfig_do_not_undo_a_change_of_the_stack(releases, tmp_pat
 
 def test_make_set_checks_names_and_values_first(releases):
     assert "There is no stack token-mint" in releases.set(RateLimit="60", fails=True)
-    releases.deploy()
+    first = " ".join(f"{name}={value}" for name, value in releases.parameters.items())
+    releases.make("deploy", f"PARAMETERS={first}", "FLAGS=--tags cost-center=training team=voice")
     before = releases.stack()
     for sentence, words in [
         ('Write make set PARAMETERS="Name=value …"', ""),
@@ -499,7 +550,9 @@ def test_make_set_checks_names_and_values_first(releases):
     assert "version 1 stays live" in said
     values = releases.values()
     assert (values["RateLimit"], values["AlarmEmail"], values["AllowedOrigins"]) == ("60", "", "https://app.example.com")
-    assert [one["Key"] for one in releases.stack()["Tags"]] == [one["Key"] for one in before["Tags"]]
+    assert {one["Key"]: one["Value"] for one in releases.stack()["Tags"]} == {"cost-center": "training", "team": "voice"}
+    role = releases.client("iam").list_roles()["Roles"][0]["RoleName"]
+    assert {"Key": "team", "Value": "voice"} in releases.client("iam").list_role_tags(RoleName=role)["Tags"]
 
 
 def test_an_interrupted_command_says_what_goes_on(releases):
