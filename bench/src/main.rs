@@ -10,6 +10,7 @@ mod candidate;
 mod cgroup;
 mod chart;
 mod counts;
+mod figures;
 mod relay;
 mod report;
 mod run;

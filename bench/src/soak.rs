@@ -1,7 +1,7 @@
 //! A soak: one process under mixed load, with every fault of OpenAI, the table and the callers in between. Its memory, files
 //! and threads must stay flat, every request must leave one record, and the log must contain no secret.
 
-use std::{collections::BTreeMap, fs, io, path::Path, time::Duration};
+use std::{collections::BTreeMap, fs, path::Path, time::Duration};
 
 use openai_simulator::Fault;
 use serde_json::{Value, json};
@@ -14,6 +14,7 @@ use tokio::{
 use crate::{
     aws::{IDENTIFIER_KEY, TableFault},
     candidate::Candidate,
+    figures::Figures,
     relay::Relay,
     run::{Failure, Process, StandIns, Start},
 };
@@ -22,9 +23,6 @@ use crate::{
 const MINTS: usize = 300;
 /// The rounds of the shortest soak.
 const LEAST_ROUNDS: usize = 3;
-/// The figures of the process between two requests, and the growth of each that is tolerated. In the shortest soak, 512 KiB
-/// are 500 bytes for each request.
-const FIGURES: [(&str, u64); 3] = [("KiB of memory", 512), ("open files", 1), ("threads", 0)];
 /// The number of problems after which a soak ends.
 const ENOUGH: usize = 10;
 /// The time for a request, and for one that OpenAI does not answer.
@@ -97,7 +95,7 @@ pub async fn soak(candidate: &Candidate, root: &Path, minutes: f64) -> Result<bo
                 soak.problems.push(format!("request {} failed without a reason: {answer}", soak.sent));
             }
         }
-        rounds.push(figures(soak.process.id())?);
+        rounds.push(Figures::of(soak.process.id())?);
     }
     soak.finish(minutes, &rounds).await
 }
@@ -244,7 +242,7 @@ impl Soak {
         }
     }
 
-    async fn finish(mut self, minutes: f64, rounds: &[[u64; 3]]) -> Result<bool, Failure> {
+    async fn finish(mut self, minutes: f64, rounds: &[Figures]) -> Result<bool, Failure> {
         // The records of the last request, if it has more than one.
         sleep(Duration::from_millis(200)).await;
         while let Ok(line) = self.log.try_recv() {
@@ -255,12 +253,9 @@ impl Soak {
         for (code, count) in &self.codes {
             println!("{count:>9} {code}");
         }
-        for (figure, grew) in growth(rounds) {
-            if grew {
-                self.problems.push(figure);
-            } else {
-                println!("{figure}");
-            }
+        for (figure, grew) in Figures::compare(rounds) {
+            println!("{figure}");
+            self.problems.extend(grew.then_some(figure));
         }
         for problem in &self.problems {
             println!("FAILED {problem}");
@@ -280,26 +275,4 @@ async fn read_log(output: impl AsyncRead + Unpin, read: mpsc::UnboundedSender<Re
             let _ = read.send(Ok(line["requestId"].as_str().unwrap_or_default().to_owned()));
         }
     }
-}
-
-/// The figures of a process.
-fn figures(process: u32) -> io::Result<[u64; 3]> {
-    let status = fs::read_to_string(format!("/proc/{process}/status"))?;
-    let number = |name: &str| {
-        let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default();
-        line.trim().trim_end_matches(" kB").parse().map_err(io::Error::other)
-    };
-    let files = fs::read_dir(format!("/proc/{process}/fd"))?.count();
-    Ok([number("VmRSS:")?, u64::try_from(files).unwrap_or(u64::MAX), number("Threads:")?])
-}
-
-/// Each figure in the first tenth of the rounds and in the last, as a sentence, and whether it grew.
-fn growth(rounds: &[[u64; 3]]) -> [(String, bool); 3] {
-    let tenth = rounds.len().div_ceil(10);
-    [0, 1, 2].map(|at| {
-        let ((name, tolerated), figure) = (FIGURES[at], |round: &[u64; 3]| round[at]);
-        let before = rounds.iter().take(tenth).map(figure).max().unwrap_or_default();
-        let after = rounds.iter().rev().take(tenth).map(figure).min().unwrap_or_default();
-        (format!("{name}: {before} at first, {after} at the end"), after > before.saturating_add(tolerated))
-    })
 }
