@@ -10,7 +10,7 @@ use crate::{
     EVERY_MINT,
     candidate::Candidate,
     relay::Relay,
-    run::{Failure, Process, StandIns, Start},
+    run::{Failure, Process, StandIns, Start, median},
 };
 
 /// The times of OpenAI's answers, in milliseconds, at which requests are counted.
@@ -19,8 +19,10 @@ const ANSWERS_AFTER: [u64; 4] = [300, 1_100, 2_000, 5_000];
 /// The instances that ask at each of these times.
 const INSTANCES: u32 = 3;
 
-/// Warm mints with quotas.
-const MINTS: u32 = 20;
+/// Mints with quotas, before and while the requests to the table are counted. An instance may need some to learn how many of
+/// the day's tokens to take at a time.
+const WARM_UP: u32 = 20;
+const MINTS: u32 = 40;
 
 /// The results of the function.
 #[derive(Debug, Default, Serialize)]
@@ -28,7 +30,10 @@ pub struct Counts {
     /// Requests to OpenAI for each token, by the milliseconds that OpenAI takes. Infinite if there was no token, which JSON
     /// writes as null.
     pub openai_requests_per_mint_after_ms: BTreeMap<u64, f64>,
-    /// Requests to DynamoDB for each token of a warm instance, with all quotas on.
+    /// Requests to DynamoDB in a mint of a warm instance, with all quotas on: the median, since one request may take several
+    /// of the day's tokens.
+    pub table_requests_in_a_mint: f64,
+    /// The same, as the mean.
     pub table_requests_per_mint: f64,
     /// Failed mints of a process that is frozen while OpenAI closes all connections.
     pub failed_when_closed: u32,
@@ -42,9 +47,11 @@ impl Counts {
         let stand_ins = StandIns::start(None).await?;
         let after = |ms| async move { Ok::<_, Failure>((ms, requests_per_mint(mint, event, ms).await?)) };
         let openai_requests = try_join_all(ANSWERS_AFTER.map(after)).await?;
+        let table_requests = table_requests(with_quotas, &stand_ins, event).await?;
         Ok(Self {
             openai_requests_per_mint_after_ms: openai_requests.into_iter().collect(),
-            table_requests_per_mint: table_requests_per_mint(with_quotas, &stand_ins, event).await?,
+            table_requests_in_a_mint: median(&table_requests),
+            table_requests_per_mint: table_requests.iter().sum::<f64>() / f64::from(MINTS),
             failed_when_closed: closed_while_frozen(mint, &stand_ins, event, cycles).await?,
             silent_peer_ms: silent_peer(mint, &stand_ins, event).await?,
         })
@@ -68,22 +75,27 @@ async fn requests_per_mint(mint: &Candidate, event: &str, ms: u64) -> Result<f64
         Ok::<_, Failure>(u32::from(minted))
     });
     let minted: u32 = try_join_all(mints).await?.iter().sum();
-    Ok(ratio(stand_ins.openai.requests().len().saturating_sub(before), minted))
+    Ok(difference(stand_ins.openai.requests().len(), before) / f64::from(minted))
 }
 
-async fn table_requests_per_mint(with_quotas: &Candidate, stand_ins: &StandIns, event: &str) -> Result<f64, Failure> {
+/// The requests to DynamoDB in each mint.
+async fn table_requests(with_quotas: &Candidate, stand_ins: &StandIns, event: &str) -> Result<Vec<f64>, Failure> {
     let mut process = Process::start(with_quotas, stand_ins, event).await?;
-    process.invoke().await?;
-    let before = stand_ins.aws.table_requests();
-    for _ in 0..MINTS {
+    for _ in 0..WARM_UP {
         process.invoke().await?;
     }
+    let mut requests = Vec::new();
+    for _ in 0..MINTS {
+        let before = stand_ins.aws.table_requests();
+        process.invoke().await?;
+        requests.push(difference(stand_ins.aws.table_requests(), before));
+    }
     process.stop().await?;
-    Ok(ratio(stand_ins.aws.table_requests().saturating_sub(before), MINTS))
+    Ok(requests)
 }
 
-fn ratio(requests: usize, mints: u32) -> f64 {
-    f64::from(u32::try_from(requests).unwrap_or(u32::MAX)) / f64::from(mints)
+fn difference(after: usize, before: usize) -> f64 {
+    f64::from(u32::try_from(after.saturating_sub(before)).unwrap_or(u32::MAX))
 }
 
 async fn closed_while_frozen(mint: &Candidate, stand_ins: &StandIns, event: &str, cycles: u32) -> Result<u32, Failure> {

@@ -171,7 +171,7 @@ pub fn count_goals(counts: &Counts) -> Vec<Goal> {
         Goal::at_most(&format!("requests to OpenAI per mint, answered after {ms} ms"), *requests, 1.0)
     });
     let others = [
-        Goal::at_most("quotas: requests to DynamoDB per mint", counts.table_requests_per_mint, 1.0),
+        Goal::at_most("quotas: requests to DynamoDB in a warm mint (median)", counts.table_requests_in_a_mint, 1.0),
         Goal::at_most(
             "mints that fail when OpenAI closes on a frozen process",
             f64::from(counts.failed_when_closed),
