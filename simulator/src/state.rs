@@ -173,4 +173,18 @@ mod tests {
         assert_eq!(memory.tokens.len(), MAX_REMEMBERED / 2 + 1);
         assert!(memory.tokens.contains_key("1") && !memory.tokens.contains_key("2"));
     }
+
+    /// Two calls at once with one token both pass the first check.
+    #[test]
+    fn a_token_can_be_used_once_unless_tokens_are_reusable() {
+        let mut memory = Memory::default();
+        memory.remember_token(
+            "ek_1",
+            Token { session: Value::Null, project: String::new(), expires_at: u64::MAX, used: false },
+        );
+        assert_eq!([memory.use_token("ek_1"), memory.use_token("ek_1")], [true, false]);
+        assert!(memory.use_token("sk-1"), "an API key is not a token");
+        memory.tokens_are_reusable = true;
+        assert!(memory.use_token("ek_1"));
+    }
 }

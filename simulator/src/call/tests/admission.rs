@@ -41,21 +41,6 @@ async fn invalid_expired_and_used_tokens_are_refused() {
 }
 
 #[tokio::test]
-async fn of_two_calls_at_once_with_one_token_one_is_refused() {
-    let simulator = start().await;
-    let (_, _, sdp) = Peer::offer().await;
-    for _ in 0..8 {
-        let token = mint(&simulator, realtime()).await["value"].as_str().unwrap().to_owned();
-        let place = || offer(&simulator, CALLS, &token, &sdp);
-        let (first, second) = tokio::join!(place(), place());
-        let mut statuses = [first.status, second.status];
-        statuses.sort_unstable();
-        assert_eq!(statuses, [201, 401]);
-    }
-    assert_eq!(simulator.calls(), 8);
-}
-
-#[tokio::test]
 async fn an_offer_is_taken_byte_for_byte() {
     let simulator = start().await;
     simulator.reuse_tokens();
