@@ -39,7 +39,7 @@ impl TokenRoute {
             origins: &request.origins,
             headers: &request.headers,
             body: &request.body,
-            subject: request.subject.as_deref(),
+            sign_in: &request.sign_in,
             source: request.source.as_deref(),
         };
         let admitted = admission.admit(&application, deadline, summary).await?;

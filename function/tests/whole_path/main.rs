@@ -6,8 +6,11 @@
 
 mod answers;
 mod any_event;
+mod callers;
+mod events;
 mod frozen;
 mod function;
+mod invocations;
 mod keys;
 mod logs;
 mod other_servers;

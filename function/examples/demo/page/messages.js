@@ -9,6 +9,10 @@ const REFUSALS = {
     'Choose other values. function/profiles.json lists the allowed ones.',
   ],
   origin_not_allowed: ['This page may not request tokens', 'Add this page’s origin to ALLOWED_ORIGINS.'],
+  no_subject: [
+    'Your sign-in does not say who you are',
+    'Add the claim sub to the issuer’s tokens (in Keycloak, the client scope basic), or set AUTH_SUBJECT_CLAIM.',
+  ],
   proxy_required: ['Tokens are issued through a proxy only', 'Open the page at the address of the service.'],
   caller_blocked: ['You are blocked', 'Only the operator can unblock you, with make unblock.'],
   not_found: ['There is no token service at this address', 'Check the token URL: its path ends in /token.'],
