@@ -432,6 +432,7 @@ def sam_words(guided, monkeypatch):
     monkeypatch.setattr(
         sam.account, "session", lambda chosen: types.SimpleNamespace(region_name=chosen.region or "of-the-profile")
     )
+    monkeypatch.setattr(sam, "uploads", lambda chosen: ["--s3-prefix", chosen.stack])
 
     def sam_words(*words, **variables):
         sam.sam(environment.resolve(variables), types.SimpleNamespace(command=words[0], options=list(words[1:])))
@@ -459,6 +460,8 @@ def test_sam_works_on_the_stack_of_the_other_commands(sam_words):
         "token-mint",
         "--region",
         "us-east-1",
+        "--s3-prefix",
+        "token-mint",
         "--no-prompts",
     ]
     words, _ = sam_words("build", "--debug")

@@ -17,6 +17,7 @@ use url::{Host, Url};
 
 use crate::{
     admission::{origin::Origins, quota::Limits, sign_in::DEFAULT_CLAIM},
+    openai,
     profile::Voice,
     secret::Source,
 };
@@ -40,6 +41,9 @@ variables! {
     OPENAI_API_KEY;
     /// Base URL of OpenAI's API, or of another server with the same API. `http:` on loopback hosts only.
     OPENAI_BASE_URL;
+    /// The start of every accepted token: up to 32 letters, digits and `_-.`. OpenAI's tokens start with `ek_`. Empty
+    /// accepts the tokens of other servers, in any form; unset does not. An API key is never accepted as a token.
+    TOKEN_PREFIX;
     /// Replaces the default profile's model. Up to 128 letters, digits and `-_.:/`.
     MODEL;
     /// Replaces the default profile's voice.
@@ -106,6 +110,8 @@ pub struct Config {
     pub key_source: Source,
     /// `OPENAI_BASE_URL`, without a slash at its end. Default `https://api.openai.com/v1`.
     pub base_url: Url,
+    /// `TOKEN_PREFIX`: the start of every accepted token, default `ek_`. Empty accepts every plausible token.
+    pub token_prefix: String,
     /// `MODEL`: replaces the model of the `default` profile.
     pub model: Option<String>,
     /// `VOICE`: replaces the voice of the `default` profile.
@@ -162,7 +168,7 @@ impl Config {
         Self::from_lookup(|name| env::var_os(name).map(|value| value.to_string_lossy().into_owned()))
     }
 
-    /// Reads variables through `lookup`. One that is empty counts as unset.
+    /// Reads variables through `lookup`. One that is empty counts as unset, except `TOKEN_PREFIX`.
     ///
     /// # Errors
     /// If the value of a variable is outside its range.
@@ -171,6 +177,7 @@ impl Config {
         Ok(Self {
             key_source: key_source(read(OPENAI_SECRET_ARN), read(OPENAI_API_KEY))?,
             base_url: base_url(read(OPENAI_BASE_URL))?,
+            token_prefix: token_prefix(lookup(TOKEN_PREFIX).as_deref())?,
             model: read(MODEL).map(model).transpose()?,
             voice: read(VOICE).as_deref().map(voice).transpose()?,
             token_ttl: Duration::from_secs(TOKEN_TTL.parse(read(TOKEN_TTL.name))?),
@@ -298,6 +305,15 @@ fn claim_name(value: Option<String>) -> Result<String, ConfigError> {
         Some(value) if is_plain_name(&value) => Ok(value),
         Some(value) => Err(invalid(AUTH_SUBJECT_CLAIM, quoted_fault(&value), CLAIM_NAME)),
     }
+}
+
+fn token_prefix(value: Option<&str>) -> Result<String, ConfigError> {
+    let prefix = value.map_or(openai::TOKEN_PREFIX, str::trim);
+    let known_characters = prefix.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte));
+    if known_characters && prefix.len() <= 32 {
+        return Ok(prefix.to_owned());
+    }
+    Err(invalid(TOKEN_PREFIX, quoted_fault(prefix), "up to 32 letters, digits and _-., or nothing for any token"))
 }
 
 fn model(value: String) -> Result<String, ConfigError> {
@@ -451,6 +467,7 @@ pub(crate) fn describe() -> serde_json::Value {
         number(&ALL_CALLERS_PER_DAY),
         (OPENAI_BASE_URL, json!({"range": null, "default": DEFAULT_BASE_URL})),
         (AUTH_SUBJECT_CLAIM, json!({"range": null, "default": DEFAULT_CLAIM})),
+        (TOKEN_PREFIX, json!({"range": null, "default": openai::TOKEN_PREFIX})),
         (LOG_LEVEL, json!({"range": null, "default": DEFAULT_LEVEL.as_str()})),
     ]);
     let described = COMMENTS.iter().map(|(name, lines)| {
@@ -505,6 +522,18 @@ mod tests {
         assert_eq!(limits(&[("QUOTA_PER_DAY", "7")]), None);
         let off = [("QUOTA_PER_MINUTE", "0"), ("QUOTA_PER_DAY", "0"), ("DAILY_MINT_LIMIT", "0")];
         assert_eq!(limits(&[off[0], off[1], off[2], ("QUOTA_TABLE", "t")]), None);
+    }
+
+    #[test]
+    fn an_empty_prefix_accepts_any_token_and_an_unset_one_does_not() {
+        let prefix = |variables: &[(&str, &str)]| config(variables).unwrap().token_prefix;
+        assert_eq!(prefix(&[]), "ek_");
+        for (value, expected) in [("", ""), (" ", ""), ("vcst_", "vcst_"), (" ek_ ", "ek_"), ("a.b-C_9", "a.b-C_9")] {
+            assert_eq!(prefix(&[("TOKEN_PREFIX", value)]), expected, "{value:?}");
+        }
+        for refused in ["ek_*", "e k", "\u{e9}k_", &"x".repeat(33)] {
+            assert!(sentence("TOKEN_PREFIX", refused).contains("up to 32 letters, digits and _-."), "{refused}");
+        }
     }
 
     #[test]

@@ -81,7 +81,7 @@ impl Handler {
         };
         let profiles = Profiles::load(config.model.as_deref(), config.voice, config.token_ttl)?;
         let secret = Arc::new(SecretStore::new(config.key_source, aws.as_ref(), config.key_ttl));
-        let openai = OpenAi::new(&config.base_url, tls)?;
+        let openai = OpenAi::new(&config.base_url, tls)?.with_token_prefix(config.token_prefix);
         let proxy = config.proxy_address_header.map(|address_header| Proxy { address_header });
         Ok(Self {
             admission: Admission {

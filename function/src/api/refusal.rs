@@ -96,8 +96,8 @@ impl Refusal {
                 StatusCode::METHOD_NOT_ALLOWED,
                 "method_not_allowed",
                 "Method not allowed",
-                "Only POST is allowed here",
-                "Send the request with POST",
+                "Tokens are requested with POST only",
+                "Send the request again, and use POST",
             ),
             Self::Admission(AdmissionError::BodyTooLarge) => row(
                 StatusCode::PAYLOAD_TOO_LARGE,

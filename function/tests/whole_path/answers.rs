@@ -31,6 +31,8 @@ fn assert_token(reply: &Reply, voice: &str) {
             "model",
             "sessionId",
             "success",
+            "token",
+            "url",
             "value",
             "voice"
         ]
@@ -41,6 +43,7 @@ fn assert_token(reply: &Reply, voice: &str) {
     assert!(body["value"].as_str().unwrap().starts_with("ek_"));
     assert!(body["sessionId"].as_str().unwrap().starts_with("sess_"));
     assert_eq!((&body["value"], &body["expires_at"]), (&body["ephemeralToken"], &body["expiresAt"]));
+    assert_eq!(body["token"], body["value"]);
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
     let left = body["expiresAt"].as_u64().unwrap() - now;
     assert!((3590..=3600).contains(&left), "one hour by default, not {left} s");
@@ -107,12 +110,15 @@ async fn a_token_is_served_below_any_stage_or_base_path() {
 }
 
 #[tokio::test]
-async fn the_url_for_calls_is_below_the_configured_base_url() {
+async fn the_urls_for_calls_and_websockets_are_below_the_configured_base_url() {
     let openai = Simulator::start().await.unwrap();
     for slash in ["", "/"] {
         let base_url = format!("{}{slash}", openai.base_url());
         let function = Function::start(&[("OPENAI_BASE_URL", &base_url), ("OPENAI_API_KEY", API_KEY)]).await;
-        assert_eq!(function.mint().await.body["callsUrl"], format!("{}/realtime/calls", openai.base_url()));
+        let body = function.mint().await.body;
+        assert_eq!(body["callsUrl"], format!("{}/realtime/calls", openai.base_url()));
+        let socket = openai.base_url().replace("http://", "ws://");
+        assert_eq!(body["url"], format!("{socket}/realtime?model=gpt-realtime-2.1"));
     }
 }
 

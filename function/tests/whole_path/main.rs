@@ -13,6 +13,7 @@ mod function;
 mod invocations;
 mod keys;
 mod logs;
+mod other_servers;
 mod profiles;
 mod proxy;
 mod quotas;
