@@ -6,8 +6,12 @@ import re
 import shlex
 import sys
 
+import botocore.exceptions
+
 from operate import account
 from operate.error import CommandError
+from operate.release import deployed_template
+from operate.stack import Stack
 
 # These would make SAM and the other commands work on different stacks.
 OTHER_TARGETS = {"--config-env": "ENV", "--stack-name": "STACK", "--region": "AWS_REGION", "--profile": "AWS_PROFILE"}
@@ -16,7 +20,8 @@ PIPELINE = "infra/pipeline.yaml"
 
 def sam(environment, asked):
     """Run a command of the SAM CLI for the stack."""
-    words, variables = prepared(environment, asked.command, asked.options)
+    uploaded = uploads(environment) if asked.command == "delete" else []
+    words, variables = prepared(environment, asked.command, [*uploaded, *asked.options])
     os.execve(words[0], words, variables)
 
 
@@ -44,6 +49,23 @@ def target(environment, session):
     """SAM's options for the stack. They take precedence over samconfig.toml."""
     profile = ["--profile", environment.profile] if environment.profile else []
     return ["--stack-name", environment.stack, "--region", session.region_name, *profile]
+
+
+def uploads(environment):
+    """The options that make `sam delete` delete all files uploaded for the stack, if there is one.
+
+    Without them, SAM deletes only the folder of the last deployment's code, and `make deploy` gives the code a folder of its own
+    after update-code.
+    """
+    try:
+        bucket = deployed_template(Stack(environment, may_be_missing=True)).uploaded_to()
+    except KeyError:  # a stack without this function
+        return []
+    except botocore.exceptions.ClientError as error:
+        if error.response["Error"]["Code"] != "ValidationError":
+            raise
+        return []
+    return ["--s3-bucket", bucket, "--s3-prefix", environment.stack]
 
 
 def check_length(name, connection):

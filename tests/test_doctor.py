@@ -136,6 +136,18 @@ def test_with_consent_it_also_asks_openai_and_mints(healthy, run, monkeypatch):
     assert KEY not in said.text and "ek_" not in said.text
 
 
+@pytest.mark.parametrize(
+    "prefix, value, state",
+    [("vcst_", "vcst_1", "ok"), ("", "gAAAAAB==", "ok"), ("vcst_", "ek_1", "WRONG"), ("", "", "WRONG"), ("", KEY, "WRONG")],
+)
+def test_the_test_token_has_the_prefix_that_the_stack_accepts(healthy, run, monkeypatch, prefix, value, state):
+    monkeypatch.setenv("ASK_OPENAI", "yes")
+    healthy.parameters["TokenPrefix"] = prefix
+    healthy.go_live(Environment={"Variables": healthy.variables | {"TOKEN_PREFIX": prefix}})
+    healthy.outside.openai = (200, {"value": value})
+    assert "OpenAI" in dict(run("doctor").having(state))
+
+
 FAULTS = []
 
 
@@ -1152,7 +1164,7 @@ def test_status_is_one_screen(healthy, run):
     assert lines["stack"].startswith("token-mint in eu-west-1, UPDATE_COMPLETE since 20")
     assert re.fullmatch(r"version 1, revision 0a1b2c3d4e5f, published 20\d\d-\d\d-\d\d \d\d:\d\d UTC", lines["live"])
     assert lines["minting"] == "on" and lines["key"] == "set" and lines["blocked"] == "1 caller"
-    assert lines["alarms"] == "none of 12 is on" and lines["today"] == "1,234 of 5,000 tokens since midnight UTC"
+    assert lines["alarms"] == "none of 13 is on" and lines["today"] == "1,234 of 5,000 tokens since midnight UTC"
     assert lines["URL"] == f"{healthy.outside.url}/token"
     assert not healthy.outside.asked and KEY not in said.text
 

@@ -6,15 +6,23 @@
 
 mod answers;
 mod any_event;
+mod callers;
+mod events;
 mod frozen;
 mod function;
+mod invocations;
 mod keys;
 mod logs;
+mod other_servers;
 mod profiles;
 mod proxy;
 mod quotas;
+mod raw_openai;
+mod reasons;
 mod refusals;
 mod secrets;
+mod slow_openai;
 mod starts;
 mod table;
 mod upstream;
+mod waits;
