@@ -726,6 +726,34 @@ def test_the_architecture_of_the_build_replaces_that_of_the_stack_and_of_samconf
     assert planned.given["Architecture"] == "x86_64"
 
 
+def changed_secret(**properties):
+    document = copy.deepcopy(TEMPLATE.document)
+    document["Resources"]["Secret"]["Properties"] |= properties
+    return Template(document)
+
+
+def test_a_build_that_would_overwrite_the_key_is_refused(planned, monkeypatch):
+    generated = TEMPLATE.document["Resources"]["Secret"]["Properties"]["GenerateSecretString"]
+    monkeypatch.setattr(change_set, "require_idle", lambda stack: None)
+    renamed = copy.deepcopy(TEMPLATE.document)
+    renamed["Resources"]["OtherSecret"] = renamed["Resources"].pop("Secret")
+    for deployed, named in [
+        (changed_secret(Description="another"), "Description"),
+        (changed_secret(GenerateSecretString=generated | {"PasswordLength": 32}), "GenerateSecretString"),
+        (changed_secret(Name="token-mint", Description="another"), "Description, Name"),
+        (Template(renamed), "Secret"),
+    ]:
+        base = types.SimpleNamespace(template=deployed, values=TEMPLATE.defaults())
+        monkeypatch.setattr(deploy, "Base", lambda stack, base=base: base)
+        with pytest.raises(CommandError, match=rf"changes the resource Secret \({named}\).* Nothing was changed\."):
+            planned.deploy(**TEMPLATE.defaults())
+    assert not planned.ran
+    # KmsKeyArn and tags, and properties of the resource that CloudFormation does not send to Secrets Manager.
+    kept = changed_secret(KmsKeyId="arn:aws:kms:eu-west-1:123456789012:key/1a2b", Tags=[{"Key": "team", "Value": "voice"}])
+    kept.document["Resources"]["Secret"] |= {"DeletionPolicy": "Retain", "Metadata": {}}
+    assert TEMPLATE.secret_changes(kept) == TEMPLATE.secret_changes(TEMPLATE) == set()
+
+
 def test_values_reach_sam_unchanged(tmp_path):
     values = {
         "Spaces": "a b", "Quotes": 'say "x" and \'y\'', "Commas": "a=b,c", "Empty": "", "Wrapped": '"w"', "Backslash": "\\ \\\" \\n\\",
