@@ -34,9 +34,11 @@ impl BlockList {
             };
             let separates = |letter: char| letter.is_whitespace() || ",;\"'[]".contains(letter);
             for identifier in text.split(separates).filter(|identifier| !identifier.is_empty()) {
-                readable &=
-                    identifier.len() == IDENTIFIER_LENGTH && identifier.bytes().all(|byte| byte.is_ascii_hexdigit());
-                callers.insert(identifier.to_ascii_lowercase());
+                if identifier.len() == IDENTIFIER_LENGTH && identifier.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+                    callers.insert(identifier.to_ascii_lowercase());
+                } else {
+                    readable = false;
+                }
             }
         }
         if readable { Ok(Self(callers)) } else { Err(Self(callers)) }
