@@ -1020,7 +1020,7 @@ def test_status_is_one_screen(healthy, run):
     assert lines["stack"].startswith("token-mint in eu-west-1, UPDATE_COMPLETE since 20")
     assert re.fullmatch(r"version 1, revision 0a1b2c3d4e5f, published 20\d\d-\d\d-\d\d \d\d:\d\d UTC", lines["live"])
     assert lines["minting"] == "on" and lines["key"] == "set" and lines["blocked"] == "1 caller"
-    assert lines["alarms"] == "none of 12 is on" and lines["today"] == "1,234 of 5,000 tokens since midnight UTC"
+    assert lines["alarms"] == "none of 13 is on" and lines["today"] == "1,234 of 5,000 tokens since midnight UTC"
     assert lines["URL"] == f"{healthy.outside.url}/token"
     assert not healthy.outside.asked and KEY not in said.text
 

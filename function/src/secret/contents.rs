@@ -85,8 +85,9 @@ pub fn parse(secret: &SecretString, arn: &str, before: Option<&Secret>) -> Resul
         return Ok(Secret::new(key::parse(text)?, derived(arn)));
     }
     // serde's messages may quote the secret, so they are left out.
-    let fields: Map<String, Value> = serde_json::from_str(text)
-        .map_err(|_| Unusable("it begins with {, but is not a JSON object: correct it in the Secrets Manager console"))?;
+    let fields: Map<String, Value> = serde_json::from_str(text).map_err(|_| {
+        Unusable("it begins with {, but is not a JSON object: correct it in the Secrets Manager console")
+    })?;
     from_fields(&fields, arn, before)
 }
 

@@ -120,7 +120,7 @@ async fn no_level_logs_a_secret_a_token_a_prompt_or_an_address() {
                 "quota_unavailable",
                 "request_too_large",
             ],
-            "every refusal"
+            "every refusal that the simulator can cause"
         );
         let log = function.stop().await;
         assert!(log.contains("\"level\":\"DEBUG\""), "{log}");

@@ -25,6 +25,10 @@ const REFUSALS = {
   ],
   quota_unavailable: ['Quota check failed', `${TRY_AGAIN} If it still fails, check the quota table.`],
   openai_rejected_key: ['OpenAI rejected the API key', 'Set a valid key that may use this model.'],
+  openai_forbidden: [
+    'OpenAI is not available from here',
+    'A new key does not help. Check the country, the firewall or proxy, and OPENAI_BASE_URL.',
+  ],
   openai_rejected_session: ['OpenAI rejected this session', 'Check the profile’s model: it may be retired.'],
   openai_out_of_quota: [
     'The OpenAI account is out of credit',
