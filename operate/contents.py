@@ -120,7 +120,9 @@ def is_line(text):
     What follows the first equals sign of a key in base64 is nothing, or one more.
     """
     assignment = re.fullmatch(
-        rf"(?:(?:export|set|setx|env)[{WHITE_SPACE}]+)?(?:\$env:)?[A-Za-z_][A-Za-z0-9_]*[{WHITE_SPACE}]*=(.*)", text, re.DOTALL
+        rf"(?:(?:export|set|setx|env)[{WHITE_SPACE}]+)?+(?:\$env:)?+[A-Za-z_][A-Za-z0-9_]*[{WHITE_SPACE}]*=(.*)",
+        text,
+        re.DOTALL,
     )
     return bool(assignment and assignment[1].strip("=")) or KEY_FIELD in text
 

@@ -20,7 +20,7 @@ def key(stack, asked):
     if base_url == OPENAI and not new.startswith("sk-"):
         raise CommandError("Not an OpenAI key: OpenAI's keys begin with sk-. Nothing was changed.")
     if not asked.unchecked:
-        mint_test_token(new, base_url)
+        mint_test_token(new, base_url, token_prefix(stack.parameters))
         print("OpenAI issued a test token with this key.")
 
     before, _ = secret.change(stack, lambda fields: fields | {contents.KEY_FIELD: new})
@@ -50,7 +50,12 @@ def entered():
     return new
 
 
-def mint_test_token(new, base_url, remedy=UNPROVEN):
+def token_prefix(parameters):
+    """The start of the tokens that the function accepts. A stack of an earlier release has no such parameter."""
+    return parameters.get("TokenPrefix", "ek_")
+
+
+def mint_test_token(new, base_url, prefix, remedy=UNPROVEN):
     """Mints one short-lived token and discards it. This costs nothing. An error ends with the remedy."""
     body = {"expires_after": {"anchor": "created_at", "seconds": 10}, "session": {"type": "realtime"}}
     request = urllib.request.Request(
@@ -67,7 +72,7 @@ def mint_test_token(new, base_url, remedy=UNPROVEN):
         raise CommandError(f"OpenAI answered {error.code} to this key. {remedy}") from None
     except (OSError, ValueError, KeyError, TypeError):
         raise CommandError(f"OpenAI could not be reached at {base_url}. {remedy}") from None
-    if not str(token).startswith("ek_"):
+    if not isinstance(token, str) or not token.removeprefix(prefix) or not token.startswith(prefix) or new in token:
         raise CommandError(f"The answer of {base_url} did not contain a valid token. {remedy}")
 
 

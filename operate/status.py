@@ -46,7 +46,9 @@ def blocked(deployed):
 @check("alarms", *ALARMS, "cloudwatch:GetMetricStatistics")
 def alarms(deployed):
     on = [name for name, alarm in deployed.alarms.items() if is_on(deployed, alarm)]
-    yield ok(f"on: {', '.join(on)}" if on else f"none of {len(deployed.alarms)} is on")
+    gone = len(deployed.alarm_names) - len(deployed.alarms)
+    said = f"on: {', '.join(on)}" if on else f"none of {len(deployed.alarms)} is on"
+    yield ok(said + (f", {gone} deleted: run `make doctor`" if gone else ""))
 
 
 @check("today", "cloudformation:ListStackResources", "dynamodb:GetItem")

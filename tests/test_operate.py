@@ -1,6 +1,7 @@
 """The operator's commands, without a deployment: against a small stack in ministack, or without AWS."""
 
 import concurrent.futures
+import hmac
 import json
 import os
 import random
@@ -95,6 +96,32 @@ def machines(tmp_path):
         return folders
 
     return machines
+
+
+def test_a_subject_is_the_value_of_the_claim_that_the_stack_names(operator):
+    def hashed(identity):
+        return hmac.new(b"random", identity, "sha256").hexdigest()
+
+    subject = {"SUBJECT": "a@example.com"}
+    cloudformation = operator.client("cloudformation")
+    for parameters, claim, identity in [
+        ({}, "sub", b"subject:a@example.com"),
+        ({"AuthSubjectClaim": "sub"}, "sub", b"subject:a@example.com"),
+        ({"AuthSubjectClaim": ""}, "sub", b"subject:a@example.com"),
+        ({"AuthSubjectClaim": "email"}, "email", b"claim:email a@example.com"),
+    ]:
+        template = json.loads(json.dumps(TEMPLATE))
+        template["Parameters"] |= {name: {"Type": "String", "Default": value} for name, value in parameters.items()}
+        # Something has to change, or there is no update.
+        template["Parameters"]["AuthIssuer"]["Default"] = f"https://login.example/{len(parameters)}{claim}{parameters}"
+        cloudformation.update_stack(StackName="token-mint", TemplateBody=json.dumps(template))
+        cloudformation.get_waiter("stack_update_complete").wait(StackName="token-mint", WaiterConfig={"Delay": 1})
+        ran = operator.run("caller", **subject)
+        assert ran.stdout.splitlines()[0] == hashed(identity), (parameters, ran)
+        assert f"by the claim {claim} of their sign-in" in operator.run("caller", ADDRESS="203.0.113.9").stdout
+        assert operator.run("block", **subject).returncode == 0
+        assert operator.secret()["BLOCKED_CALLERS"] == [hashed(identity)]
+        assert operator.run("unblock", **subject).returncode == 0
 
 
 def test_concurrent_blocks_from_different_machines_are_all_stored(operator, machines):

@@ -20,6 +20,8 @@ ARN = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:token-mint-AbCdEf"
 SAMPLES = json.loads((ROOT / "function/tests/secrets.json").read_text())
 USABLE = [sample for sample in SAMPLES if sample["key"]]
 OTHER = "0c" * 32
+# A stack without AuthIssuer.
+SIGNED_OUT = types.SimpleNamespace(parameters={})
 
 
 def name(sample):
@@ -76,7 +78,7 @@ def test_the_commands_keep_the_blocked_callers_and_store_a_list(sample, monkeypa
     assert before[contents.KEY_FIELD] == sample["key"]
     listed = before.get(contents.BLOCKED_FIELD)
     try:
-        after = callers.with_block(before)
+        after = callers.with_block(SIGNED_OUT, before)
     except CommandError as refused:
         assert "is not a list of identifiers" in str(refused) and sample["faults"]
         return
@@ -86,7 +88,7 @@ def test_the_commands_keep_the_blocked_callers_and_store_a_list(sample, monkeypa
     if isinstance(listed, list) and "faults" in sample:
         assert blocked[:-1] == listed, "entries that match no caller stay"
     monkeypatch.setenv("CALLER", OTHER)
-    again = callers.without_block(after)
+    again = callers.without_block(SIGNED_OUT, after)
     assert sorted(contents.blocked(again)[0]) == sample.get("blocked", [])
 
 
@@ -146,6 +148,7 @@ def test_a_new_key_destroys_no_block_list(monkeypatch, capsys, listed, stored):
 
 def test_an_identifier_without_a_key_of_its_own_survives_a_new_openai_key(monkeypatch):
     monkeypatch.setenv("ADDRESS", "203.0.113.9")
-    identifiers = {callers.chosen_identifier(secret.read(stack(text)), "ADDRESS") for text in ("sk-a", "sk-b", "not set yet")}
+    stored = [secret.read(stack(text)) for text in ("sk-a", "sk-b", "not set yet")]
+    identifiers = {callers.chosen_identifier(SIGNED_OUT, fields, "ADDRESS") for fields in stored}
     derived = hmac.digest(ARN.encode(), b"token-mint safety identifier", "sha256")
     assert identifiers == {hmac.new(derived, b"address:203.0.113.9", "sha256").hexdigest()}

@@ -41,6 +41,8 @@ pub struct RequestSummary {
     /// The number of requests to OpenAI that were sent, at least in part.
     pub attempts: u32,
     pub openai_time: Duration,
+    /// The time by which the token outlives the requested one, if that is far more.
+    pub expiry_excess: Option<Duration>,
 }
 
 /// How a request ended.
@@ -120,6 +122,7 @@ impl Recorder {
             attempts: (summary.attempts > 0).then_some(summary.attempts),
             quota_time: summary.quota_time.map(millis),
             key_age: summary.key_age.map(|age| age.as_secs()),
+            expiry_excess_seconds: summary.expiry_excess.map(|excess| excess.as_secs()),
         }
     }
 }
@@ -149,6 +152,8 @@ struct Record<'a> {
     openai_param: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     secret_fault: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expiry_excess_seconds: Option<u64>,
     #[serde(rename = "FunctionName")]
     function_name: &'a str,
     #[serde(rename = "Code")]

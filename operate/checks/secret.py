@@ -8,7 +8,7 @@ import botocore.exceptions
 from operate import contents, secret
 from operate.checks.check import check, ok, skip, wrong
 from operate.error import CommandError
-from operate.key import OPENAI, mint_test_token
+from operate.key import OPENAI, mint_test_token, token_prefix
 
 # As long as a key of HMAC-SHA256 should be at least (RFC 2104: not shorter than the hash). The template makes 64.
 LEAST_IDENTIFIER_KEY = 32
@@ -155,7 +155,7 @@ def openai(deployed):
         yield skip(f"only with `{ASK}`: it mints a token of 10 s, which costs nothing")
     else:
         try:
-            mint_test_token(key, deployed.parameter("OpenAIBaseUrl"), remedy="")
+            mint_test_token(key, deployed.parameter("OpenAIBaseUrl"), token_prefix(deployed.parameters), remedy="")
         except CommandError as error:
             status = re.search(r"answered (\d{3})", str(error))
             yield wrong(error, REMEDIES.get(int(status[1]), OTHER_REMEDY) if status else OTHER_REMEDY)

@@ -5,6 +5,7 @@ mod counter;
 pub mod origin;
 pub(crate) mod proxy;
 pub mod quota;
+pub(crate) mod sign_in;
 
 use std::{
     sync::Arc,
@@ -20,6 +21,7 @@ use self::{
     origin::Origins,
     proxy::{HeaderValues, Proxy, ProxyError},
     quota::{Quota, QuotaError, QuotaStatus},
+    sign_in::{NoSubject, SignIn},
 };
 use crate::{
     aws::dynamodb::TableError,
@@ -37,6 +39,8 @@ pub(crate) struct Admission {
     pub origins: Origins,
     pub profiles: Profiles,
     pub secret: Arc<SecretStore>,
+    /// The claim of a sign-in that names the caller.
+    pub subject_claim: String,
     /// `None`: callers reach the gateway themselves.
     pub proxy: Option<Proxy>,
     /// `None`: tokens are not counted.
@@ -50,9 +54,8 @@ pub(crate) struct Application<'a> {
     pub origins: &'a [String],
     pub headers: &'a dyn HeaderValues,
     pub body: &'a [u8],
-    /// The subject of the token that the gateway's authorizer has checked.
-    pub subject: Option<&'a str>,
-    /// The address that the gateway saw.
+    pub sign_in: &'a SignIn,
+    /// The address that the gateway or the load balancer saw.
     pub source: Option<&'a str>,
 }
 
@@ -76,6 +79,8 @@ pub(crate) enum AdmissionError {
     BodyTooLarge,
     #[error("the body is not a valid request")]
     InvalidRequest(InvalidRequest),
+    #[error("the sign-in names no caller")]
+    NoSubject(#[source] NoSubject),
     #[error("there is no API key")]
     Secret(#[source] SecretError),
     #[error("the secret was not read in time")]
@@ -115,6 +120,7 @@ impl Admission {
         summary: &mut RequestSummary,
     ) -> Result<Admitted, AdmissionError> {
         let session = self.session(application)?;
+        let signed_in = application.sign_in.caller(&self.subject_claim).map_err(AdmissionError::NoSubject)?;
         summary.profile = Some(session.profile.clone());
         summary.model.clone_from(&session.model);
         debug!(
@@ -129,7 +135,8 @@ impl Admission {
         let age = *summary.key_age.insert(secret.read.elapsed());
         debug!(ageSeconds = age.as_secs(), "the key is available");
 
-        let known = self.caller(application, &secret, deadline).await.map_err(AdmissionError::NotThroughProxy)?;
+        let known = self.caller(application, signed_in, &secret, deadline).await;
+        let known = known.map_err(AdmissionError::NotThroughProxy)?;
         let caller = known.safety_identifier(secret.identifier_key.expose_secret());
         summary.caller = Some(caller.clone());
         debug!(caller, knownBy = known.known_by(), "the caller is identified");
@@ -170,10 +177,10 @@ impl Admission {
     async fn caller(
         &self,
         application: &Application<'_>,
+        signed_in: Option<Caller>,
         secret: &Secret,
         deadline: Instant,
     ) -> Result<Caller, ProxyError> {
-        let signed_in = Caller::signed_in(application.subject);
         let Some(proxy) = &self.proxy else {
             return Ok(signed_in.unwrap_or_else(|| Caller::from_source(application.source)));
         };

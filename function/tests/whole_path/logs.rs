@@ -53,6 +53,9 @@ async fn no_level_logs_a_secret_a_token_a_prompt_or_an_address() {
             json!({"httpMethod": "GET", "body": PROMPT, "requestContext": {"identity": {"sourceIp": ADDRESS}}}),
             json!({"instructions": PROMPT, "sourceIp": ADDRESS}),
             http_api(&json!({"rawPath": format!("/{PROMPT}")})),
+            http_api(&json!({"requestContext": {"http": {"method": "POST", "sourceIp": ADDRESS},
+                "authorizer": {"jwt": {"claims": {"email": subject}}}}})),
+            http_api(&json!({"isBase64Encoded": PROMPT})),
         ] {
             codes.push(function.invoke(&event).await);
         }
@@ -107,6 +110,7 @@ async fn no_level_logs_a_secret_a_token_a_prompt_or_an_address() {
                 "invalid_request",
                 "key_unavailable",
                 "method_not_allowed",
+                "no_subject",
                 "not_found",
                 "openai_answer_invalid",
                 "openai_busy",
@@ -124,7 +128,7 @@ async fn no_level_logs_a_secret_a_token_a_prompt_or_an_address() {
         );
         let log = function.stop().await;
         assert!(log.contains("\"level\":\"DEBUG\""), "{log}");
-        assert_eq!(records(&log).len(), 35);
+        assert_eq!(records(&log).len(), 37);
         for secret in secrets_seen {
             assert!(!log.contains(&secret), "{secret} is in the log:\n{log}");
         }

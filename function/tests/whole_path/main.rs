@@ -6,10 +6,14 @@
 
 mod answers;
 mod any_event;
+mod callers;
+mod events;
 mod frozen;
 mod function;
+mod invocations;
 mod keys;
 mod logs;
+mod other_servers;
 mod profiles;
 mod proxy;
 mod quotas;
