@@ -6,7 +6,7 @@ import ipaddress
 import os
 import re
 
-from operate import secret
+from operate import contents, secret
 from operate.error import CommandError
 
 # The variables that name a caller, of which `make block` and `make unblock` require exactly one.
@@ -34,8 +34,8 @@ def caller(stack, _):
 
 def block(stack, _):
     """Block a caller, from the next time that instances read the secret. Tokens already issued stay valid."""
-    _, fields = secret.change(stack, functools.partial(with_block, stack))
-    identifier, until = chosen_identifier(stack, fields, *NAMES), secret.read_again_at(stack)
+    before, _ = secret.change(stack, functools.partial(with_block, stack))
+    identifier, until = chosen_identifier(stack, before, *NAMES), secret.read_again_at(stack)
     print(f"Blocked {identifier}. New instances refuse this caller immediately,")
     print(
         f"running instances from their first request after {until:%H:%M:%S}. Tokens already issued stay valid until they expire."
@@ -45,8 +45,8 @@ def block(stack, _):
 
 def unblock(stack, _):
     """Unblock a caller."""
-    _, fields = secret.change(stack, functools.partial(without_block, stack))
-    identifier, until = chosen_identifier(stack, fields, *NAMES), secret.read_again_at(stack)
+    before, _ = secret.change(stack, functools.partial(without_block, stack))
+    identifier, until = chosen_identifier(stack, before, *NAMES), secret.read_again_at(stack)
     print(f"Unblocked {identifier}. New instances serve this caller immediately. Running")
     print(f"instances read the change at their first request after {until:%H:%M:%S} and serve the caller from the next one on.")
 
@@ -56,7 +56,7 @@ def with_block(stack, fields):
     identifier, blocked = chosen_identifier(stack, fields, *NAMES), secret.block_list(fields)
     if identifier in blocked:
         raise CommandError(f"{identifier} is already blocked. Nothing was changed.")
-    return fields | {secret.BLOCKED_FIELD: [*blocked, identifier]}
+    return fields | {contents.BLOCKED_FIELD: [*blocked, identifier]}
 
 
 def without_block(stack, fields):
@@ -64,7 +64,7 @@ def without_block(stack, fields):
     identifier, blocked = chosen_identifier(stack, fields, *NAMES), secret.block_list(fields)
     if identifier not in blocked:
         raise CommandError(f"{identifier} is not blocked. Nothing was changed.")
-    return fields | {secret.BLOCKED_FIELD: [other for other in blocked if other != identifier]}
+    return fields | {contents.BLOCKED_FIELD: [other for other in blocked if other != identifier]}
 
 
 def claim(stack):
@@ -95,15 +95,9 @@ def chosen_identifier(stack, fields, *variables):
 
 def safety_identifier(fields, identity):
     """The hash of a caller's identity, as function/src/admission/caller.rs and secret/contents.rs compute it."""
-    key = secret.identifier_key(fields)
-    if not key:
-        api_key = str(fields.get(secret.KEY_FIELD, "")).strip()
-        if not re.fullmatch("[!-~]+", api_key):
-            raise CommandError(
-                "The secret has no OpenAI key yet, and without one there are no identifiers. Run `make key` first."
-            )
-        key = hmac.digest(api_key.encode(), b"token-mint safety identifier", "sha256")
-    return hmac.new(key, identity, "sha256").hexdigest()
+    if contents.text_of(fields, contents.IDENTIFIER_KEY_FIELD) is None:
+        raise CommandError(f"{contents.IDENTIFIER_KEY_FIELD} in the secret is not text. Fix it in the AWS console.")
+    return hmac.new(contents.identifier_key(fields, fields.arn), identity, "sha256").hexdigest()
 
 
 def canonical_address(text):

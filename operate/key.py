@@ -6,7 +6,7 @@ import sys
 import urllib.error
 import urllib.request
 
-from operate import secret
+from operate import contents, secret
 from operate.error import CommandError
 
 OPENAI = "https://api.openai.com/v1"
@@ -23,21 +23,12 @@ def key(stack, asked):
         mint_test_token(new, base_url, token_prefix(stack.parameters))
         print("OpenAI issued a test token with this key.")
 
-    before, _ = secret.change(stack, lambda fields: with_key(fields, new))
+    before, _ = secret.change(stack, lambda fields: fields | {contents.KEY_FIELD: new})
     until = secret.read_again_at(stack)
     print("The key is stored. New instances use it immediately. Running instances read it in the background at their first")
     print(f"request after {until:%H:%M:%S} and use it from the next request on, or as soon as OpenAI rejects the old key.")
-    blocked = secret.block_list(before)
-    if blocked and not secret.identifier_key(before) and before.get(secret.KEY_FIELD) != new:
-        print(f"The secret has no {secret.IDENTIFIER_KEY_FIELD}, so callers' identifiers are derived from the OpenAI key and")
-        print(f"have changed with it. The {len(blocked)} entries of {secret.BLOCKED_FIELD} no longer match any caller. Block")
-        print("these callers again with SUBJECT or ADDRESS.")
-
-
-def with_key(fields, new):
-    """The secret's fields with this key. A block list that the function cannot read is refused first."""
-    secret.block_list(fields)
-    return fields | {secret.KEY_FIELD: new}
+    for fault in contents.faults(before):
+        print(f"However, {fault}. It was not changed: `make doctor` says what to do.")
 
 
 def entered():
@@ -46,10 +37,13 @@ def entered():
         typed = getpass.getpass("OpenAI API key (not shown): ") if sys.stdin.isatty() else sys.stdin.readline()
     except (KeyboardInterrupt, EOFError):
         raise CommandError("\nNo key was given. Nothing was changed.") from None
-    new = typed.strip()
-    if not new:
+    if not typed.strip():
         raise CommandError("No key was given. Nothing was changed.")
-    if not all("!" <= letter <= "~" for letter in new) or len(new) < 20:
+    try:
+        new = contents.key_in(typed)
+    except contents.Unusable as fault:
+        raise CommandError(f"Not a valid key: {str(fault).partition(': ')[0]}. Nothing was changed.") from None
+    if len(new) < 20:
         raise CommandError(
             "Not a valid key: a key has at least 20 letters, digits and signs, and no spaces. Nothing was changed."
         )

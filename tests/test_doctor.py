@@ -370,8 +370,8 @@ def a_secret_that_is_not_json(healthy, monkeypatch):
     healthy.set_secret_text('{"OPENAI_API_KEY')
 
 
-@fault("secret", "a key in it is not text, so the function cannot read it", "Correct it")
-def a_key_that_is_a_number(healthy, monkeypatch):
+@fault("identifier key", "SAFETY_IDENTIFIER_KEY is not text", "Correct it")
+def an_identifier_key_that_is_a_number(healthy, monkeypatch):
     healthy.set_secret(SAFETY_IDENTIFIER_KEY=5, note=1)
 
 
@@ -392,7 +392,17 @@ def a_key_of_something_else(healthy, monkeypatch):
     healthy.set_secret(OPENAI_API_KEY="0123456789-0123456789")
 
 
-@fault("identifier key", "there is none, so callers' identifiers change with the OpenAI key", "Store 64 random letters")
+@fault("OpenAI key", "OPENAI_API_KEY is not text", "Run `make key`")
+def a_key_that_is_a_number(healthy, monkeypatch):
+    healthy.set_secret(OPENAI_API_KEY=5)
+
+
+@fault("OpenAI key", "the key is a line such as NAME=value", "Run `make key`")
+def a_key_with_its_name(healthy, monkeypatch):
+    healthy.set_secret(OPENAI_API_KEY=f"OPENAI_API_KEY={KEY}")
+
+
+@fault("identifier key", "there is none, so callers' identifiers are derived from the secret's ARN", "Store 64 random letters")
 def a_secret_that_is_just_the_key(healthy, monkeypatch):
     healthy.set_secret_text(KEY)
 
@@ -407,9 +417,14 @@ def a_blocked_caller_that_is_an_address(healthy, monkeypatch):
     healthy.set_secret(BLOCKED_CALLERS=["0A" * 32, "203.0.113.9"])
 
 
-@fault("blocked callers", "BLOCKED_CALLERS is not a list of strings", "Correct or remove it")
-def a_block_list_that_is_no_list(healthy, monkeypatch):
-    healthy.set_secret(BLOCKED_CALLERS="0a" * 32)
+@fault("blocked callers", "BLOCKED_CALLERS is not a list of identifiers", "Correct or remove it")
+def a_block_list_that_is_another_text(healthy, monkeypatch):
+    healthy.set_secret(BLOCKED_CALLERS="everyone")
+
+
+@fault("proxy secret", "PREVIOUS_PROXY_SECRET is not text", "Run `make proxy-secret`")
+def a_proxy_secret_that_is_a_number(healthy, monkeypatch):
+    healthy.set_secret(PREVIOUS_PROXY_SECRET=5)
 
 
 @fault("secret size", "with room for 9 more blocked callers", "Remove callers with `make unblock`")

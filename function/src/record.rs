@@ -34,6 +34,8 @@ pub struct RequestSummary {
     /// The caller's safety identifier, a keyed hash.
     pub caller: Option<String>,
     pub key_age: Option<Duration>,
+    /// The faults of the secret, although its key serves. They never quote it.
+    pub secret_fault: Option<String>,
     /// `None` if the request was not counted.
     pub quota_time: Option<Duration>,
     /// The number of requests to OpenAI that were sent, at least in part.
@@ -109,6 +111,7 @@ impl Recorder {
             openai_status,
             openai_code,
             openai_param,
+            secret_fault: summary.secret_fault.as_deref(),
             requests: 1,
             mints: u8::from(minted),
             cold_starts: u8::from(cold),
@@ -147,6 +150,8 @@ struct Record<'a> {
     openai_code: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     openai_param: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    secret_fault: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     expiry_excess_seconds: Option<u64>,
     #[serde(rename = "FunctionName")]

@@ -173,14 +173,11 @@ class Deployed:
 
     @functools.cached_property
     def secret_fields(self):
-        """The fields of a secret that the function can read."""
+        """The fields of the secret."""
         try:
-            fields = secret.parse(self.secret_text)
+            return secret.parse(self.secret_text)
         except (botocore.exceptions.ClientError, CommandError):
             raise Missing(UNREADABLE) from None
-        if not secret.are_keys_text(fields):
-            raise Missing(UNREADABLE)
-        return fields
 
     @functools.cached_property
     def secret_description(self):

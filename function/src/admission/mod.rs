@@ -33,9 +33,6 @@ use crate::{
 /// The largest body that is parsed, in bytes.
 const MAX_BODY: usize = 16 * 1024;
 
-/// The longest that a request waits for a secret that is being read. Secrets Manager takes some 20 ms.
-const REFRESH_WAIT: Duration = Duration::from_millis(250);
-
 /// The checks, and the values that they compare with.
 #[derive(Debug)]
 pub(crate) struct Admission {
@@ -138,11 +135,12 @@ impl Admission {
         let age = *summary.key_age.insert(secret.read.elapsed());
         debug!(ageSeconds = age.as_secs(), "the key is available");
 
-        let known = self.caller(application, signed_in, &secret).await.map_err(AdmissionError::NotThroughProxy)?;
+        let known = self.caller(application, signed_in, &secret, deadline).await;
+        let known = known.map_err(AdmissionError::NotThroughProxy)?;
         let caller = known.safety_identifier(secret.identifier_key.expose_secret());
         summary.caller = Some(caller.clone());
         debug!(caller, knownBy = known.known_by(), "the caller is identified");
-        if secret.blocks(&caller) && self.is_blocked_now(&caller).await.unwrap_or(true) {
+        if secret.blocks(&caller) && self.is_blocked_now(&caller, deadline).await {
             return Err(AdmissionError::CallerBlocked);
         }
         let quota = self.take_quota(&caller, deadline, &mut summary.quota_time).await.map_err(AdmissionError::Quota)?;
@@ -153,11 +151,15 @@ impl Admission {
     ///
     /// # Errors
     /// If the caller is now blocked.
-    pub async fn recheck(&self, caller: &str) -> Result<(), AdmissionError> {
-        if self.is_blocked_now(caller).await.unwrap_or(false) {
-            return Err(AdmissionError::CallerBlocked);
+    pub async fn recheck(&self, admitted: &Admitted, deadline: Instant) -> Result<(), AdmissionError> {
+        self.secret.wait_for_refresh(deadline).await;
+        match self.secret.held() {
+            // The list that was looked up for its admission is not looked up again.
+            Some(newest) if !Arc::ptr_eq(&newest, &admitted.secret) && newest.blocks(&admitted.caller) => {
+                Err(AdmissionError::CallerBlocked)
+            }
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     /// The checks that need no other service.
@@ -177,13 +179,14 @@ impl Admission {
         application: &Application<'_>,
         signed_in: Option<Caller>,
         secret: &Secret,
+        deadline: Instant,
     ) -> Result<Caller, ProxyError> {
         let Some(proxy) = &self.proxy else {
             return Ok(signed_in.unwrap_or_else(|| Caller::from_source(application.source)));
         };
         if let Err(error) = proxy::prove(application.headers, secret) {
             // As with the block list, a secret that this request is reading in the background counts too.
-            self.secret.wait_for_refresh(REFRESH_WAIT).await;
+            self.secret.wait_for_refresh(deadline).await;
             let newest = self.secret.held().ok_or(error)?;
             proxy::prove(application.headers, &newest)?;
         }
@@ -193,12 +196,12 @@ impl Admission {
         }
     }
 
-    /// Whether the newest block list contains the caller; `None` without a list. A list that this request is reading in the
-    /// background counts too, so that an instance that was frozen does not use an old list for one more token or refusal.
-    /// It nearly always arrives before OpenAI's answer.
-    async fn is_blocked_now(&self, caller: &str) -> Option<bool> {
-        self.secret.wait_for_refresh(REFRESH_WAIT).await;
-        self.secret.held().map(|newest| newest.blocks(caller))
+    /// Whether the newest block list contains the caller. A list that this request is reading in the background counts too,
+    /// so that an instance that was frozen does not use an old list for one more token or refusal. It nearly always arrives
+    /// before OpenAI's answer.
+    async fn is_blocked_now(&self, caller: &str, deadline: Instant) -> bool {
+        self.secret.wait_for_refresh(deadline).await;
+        self.secret.held().is_none_or(|newest| newest.blocks(caller))
     }
 
     /// Takes a token from the caller's quota, if tokens are counted, and sets `took` to the duration.

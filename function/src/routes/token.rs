@@ -13,7 +13,7 @@ use crate::{
     api::{answer::Answer, rate_limit, refusal::Refusal, request::HttpRequest},
     openai::{Attempts, MintRequest, OpenAi, OpenAiError, Token},
     record::RequestSummary,
-    secret::SecretStore,
+    secret::{Rejection, SecretStore},
 };
 
 /// Mints tokens for admitted requests.
@@ -35,6 +35,20 @@ impl TokenRoute {
         deadline: Instant,
         summary: &mut RequestSummary,
     ) -> Result<Answer, Refusal> {
+        let answered = self.mint(admission, request, deadline, summary).await;
+        // Also after a refusal: a read that is frozen halfway is lost.
+        self.secret.wait_for_refresh(deadline).await;
+        summary.secret_fault = self.secret.faults();
+        answered
+    }
+
+    async fn mint(
+        &self,
+        admission: &Admission,
+        request: &HttpRequest,
+        deadline: Instant,
+        summary: &mut RequestSummary,
+    ) -> Result<Answer, Refusal> {
         let application = Application {
             origins: &request.origins,
             headers: &request.headers,
@@ -50,7 +64,7 @@ impl TokenRoute {
         if token.model.is_some() {
             summary.model.clone_from(&token.model);
         }
-        admission.recheck(&admitted.caller).await?;
+        admission.recheck(&admitted, deadline).await?;
         summary.expiry_excess = token.expiry_excess(admitted.session.token_ttl);
         Ok(self.token_answer(&token, &admitted))
     }
@@ -69,7 +83,11 @@ impl TokenRoute {
             Err(rejected @ OpenAiError::RejectedKey { .. }) => rejected,
             outcome => return outcome,
         };
-        match timeout_at(deadline, self.secret.other_than(secret)).await {
+        let rejection = match rejected.status() {
+            Some(StatusCode::FORBIDDEN) => Rejection::Forbidden,
+            _ => Rejection::Invalid,
+        };
+        match timeout_at(deadline, self.secret.other_than(secret, rejection)).await {
             Ok(Ok(Some(other))) => {
                 request.api_key = &other.api_key;
                 self.openai.mint(&request, deadline, attempts).await

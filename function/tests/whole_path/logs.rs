@@ -19,7 +19,8 @@ const PROMPT: &str = "You are an agitated caller";
 #[tokio::test]
 async fn no_level_logs_a_secret_a_token_a_prompt_or_an_address() {
     for level in ["DEBUG", "TRACE"] {
-        let (openai, secrets) = (Simulator::start().await.unwrap(), SecretsManager::with_key(API_KEY).await);
+        let unusable = Secret::Text(format!("{{\"OPENAI_API_KEY\": \"{API_KEY}\""));
+        let (openai, secrets) = (Simulator::start().await.unwrap(), SecretsManager::start(unusable).await);
         let (base_url, table) = (openai.base_url(), Stub::start(Store::Counts).await);
         let mut environment = secrets.environment();
         environment.extend(table::environment(&table.url));
@@ -32,7 +33,8 @@ async fn no_level_logs_a_secret_a_token_a_prompt_or_an_address() {
         let function = Function::start(&environment).await;
         let mut secrets_seen =
             vec![API_KEY.to_owned(), "a random key".to_owned(), PROMPT.to_owned(), ADDRESS.to_owned()];
-        let mut codes = vec![];
+        let mut codes = vec![function.mint().await];
+        secrets.put(SecretsManager::with_key(API_KEY).await.secret());
 
         let subject = "trainee@example.com";
         secrets_seen.push(subject.to_owned());
@@ -87,15 +89,13 @@ async fn no_level_logs_a_secret_a_token_a_prompt_or_an_address() {
         }
         table.set(Store::Counts);
         let caller = openai.requests()[0].safety_identifier.clone().unwrap();
-        secrets.put(Secret::Text(format!("{{\"OPENAI_API_KEY\": \"{API_KEY}\"")));
-        openai.take_only_keys(&["sk-another"]);
-        codes.push(function.mint().await);
-        codes.push(function.mint().await);
         secrets.put(Secret::Text(
             json!({"OPENAI_API_KEY": API_KEY, "SAFETY_IDENTIFIER_KEY": "a random key",
             "BLOCKED_CALLERS": [caller]})
             .to_string(),
         ));
+        codes.push(function.mint().await);
+        secrets.put(Secret::Text(format!("export OPENAI_API_KEY={API_KEY}")));
         codes.push(function.mint().await);
 
         secrets_seen.extend(codes.iter().filter_map(|reply| reply.body["value"].as_str().map(str::to_owned)));
