@@ -2,8 +2,11 @@
 
 mod caller;
 mod counter;
+mod everyone;
+mod ledger;
 pub mod origin;
 pub mod quota;
+mod stock;
 
 use std::{
     sync::Arc,
@@ -17,7 +20,7 @@ use tracing::{debug, warn};
 use self::{
     caller::Caller,
     origin::Origins,
-    quota::{Quota, QuotaError, QuotaStatus},
+    quota::{Quota, QuotaError, Taken},
 };
 use crate::{
     aws::dynamodb::TableError,
@@ -31,6 +34,9 @@ const MAX_BODY: usize = 16 * 1024;
 
 /// The longest that a request waits for a secret that is being read. Secrets Manager takes some 20 ms.
 const REFRESH_WAIT: Duration = Duration::from_millis(250);
+
+/// The time that must be left to count a token: the table and OpenAI are asked within it.
+const WORTH_COUNTING: Duration = Duration::from_millis(100);
 
 /// The checks, and the values that they compare with.
 #[derive(Debug)]
@@ -61,8 +67,8 @@ pub(crate) struct Admitted {
     /// The caller's safety identifier.
     pub caller: String,
     pub secret: Arc<Secret>,
-    /// The rest of the caller's quota.
-    pub quota: QuotaStatus,
+    /// The token that was counted.
+    pub taken: Taken,
 }
 
 /// Why a request is not admitted.
@@ -82,6 +88,8 @@ pub(crate) enum AdmissionError {
     CallerBlocked,
     #[error("no token could be taken from the quota")]
     Quota(#[source] QuotaError),
+    #[error("too little time was left to count a token and to ask OpenAI")]
+    TooLate,
 }
 
 impl Admission {
@@ -132,8 +140,20 @@ impl Admission {
         if secret.blocks(&caller) && self.is_blocked_now(&caller).await.unwrap_or(true) {
             return Err(AdmissionError::CallerBlocked);
         }
-        let quota = self.take_quota(&caller, deadline, &mut summary.quota_time).await.map_err(AdmissionError::Quota)?;
-        Ok(Admitted { session, caller, secret, quota })
+        let taken = self.take_quota(&caller, deadline, &mut summary.quota_time).await?;
+        Ok(Admitted { session, caller, secret, taken })
+    }
+
+    /// Ends the counting of a request after OpenAI answered. `made_no_token`: OpenAI certainly made none, so that the day
+    /// does not count it.
+    pub async fn settle(&self, taken: &mut Taken, made_no_token: bool, summary: &mut RequestSummary) {
+        let Some(quota) = &self.quota else { return };
+        let began = Instant::now();
+        if made_no_token {
+            quota.give_back(taken).await;
+        }
+        taken.finish().await;
+        summary.quota_time = summary.quota_time.map(|time| time.saturating_add(began.elapsed()));
     }
 
     /// Checks again, just before the answer, whether the operator has blocked the caller meanwhile.
@@ -166,17 +186,20 @@ impl Admission {
         self.secret.held().map(|newest| newest.blocks(caller))
     }
 
-    /// Takes a token from the caller's quota, if tokens are counted, and sets `took` to the duration.
+    /// Takes a token from the quotas, if tokens are counted, and sets `took` to the duration.
     async fn take_quota(
         &self,
         caller: &str,
         deadline: Instant,
         took: &mut Option<Duration>,
-    ) -> Result<QuotaStatus, QuotaError> {
-        let Some(quota) = &self.quota else { return Ok(QuotaStatus::default()) };
+    ) -> Result<Taken, AdmissionError> {
+        let Some(quota) = &self.quota else { return Ok(Taken::default()) };
         let began = Instant::now();
+        if deadline.saturating_duration_since(began) < WORTH_COUNTING {
+            return Err(AdmissionError::TooLate);
+        }
         let taken = timeout_at(deadline, quota.take(caller, SystemTime::now())).await;
         *took = Some(began.elapsed());
-        taken.unwrap_or(Err(QuotaError::Unavailable(TableError::Timeout)))
+        taken.unwrap_or(Err(QuotaError::Unavailable(TableError::Timeout))).map_err(AdmissionError::Quota)
     }
 }

@@ -105,6 +105,22 @@ impl OpenAiError {
     }
 }
 
+impl OpenAiError {
+    /// Whether OpenAI certainly made no token: it refused the request, or the request was never sent. A gateway's 408 or 504
+    /// says that it does not know.
+    #[must_use]
+    pub fn made_no_token(&self) -> bool {
+        match self {
+            Self::RejectedKey { .. } | Self::RejectedSession { .. } | Self::OutOfQuota | Self::Busy { .. } => true,
+            Self::Unavailable { status: Some(status), .. } => {
+                ![StatusCode::REQUEST_TIMEOUT, StatusCode::GATEWAY_TIMEOUT].contains(status)
+            }
+            Self::Unavailable { source, .. } => source.as_ref().is_some_and(reqwest::Error::is_connect),
+            Self::Timeout | Self::InvalidAnswer(_) => false,
+        }
+    }
+}
+
 impl From<reqwest::Error> for OpenAiError {
     fn from(error: reqwest::Error) -> Self {
         if error.is_timeout() {

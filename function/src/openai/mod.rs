@@ -74,6 +74,8 @@ pub struct Attempts {
     pub count: u32,
     /// From the first byte sent to the last one read, pauses included.
     pub took: Duration,
+    /// Whether a failed attempt may have made a token; see [`OpenAiError::made_no_token`].
+    pub in_doubt: bool,
 }
 
 impl OpenAi {
@@ -118,7 +120,7 @@ impl OpenAi {
         attempts: &mut Attempts,
     ) -> Result<Token, OpenAiError> {
         let began = Instant::now();
-        let minted = self.mint_with_retries(request, deadline, &mut attempts.count).await;
+        let minted = self.mint_with_retries(request, deadline, attempts).await;
         attempts.took = attempts.took.saturating_add(began.elapsed());
         minted
     }
@@ -127,7 +129,7 @@ impl OpenAi {
         &self,
         request: &MintRequest<'_>,
         deadline: Instant,
-        attempts: &mut u32,
+        attempts: &mut Attempts,
     ) -> Result<Token, OpenAiError> {
         // Timers have a resolution of a millisecond, so a response could arrive before one that is due at once.
         if deadline <= Instant::now() {
@@ -136,12 +138,13 @@ impl OpenAi {
         let mut lease = self.connection.lease()?;
         let mut retries = Retries::new(POLICY, Some(deadline));
         loop {
-            let failure = match self.attempt(&lease, request, deadline, attempts).await {
+            let failure = match self.attempt(&lease, request, deadline, &mut attempts.count).await {
                 Err(failure) => failure,
                 minted => return minted,
             };
+            attempts.in_doubt |= !failure.made_no_token();
             if failure.is_transient() {
-                debug!(attempt = *attempts, error = &failure as &dyn std::error::Error, "the attempt failed");
+                debug!(attempt = attempts.count, error = &failure as &dyn std::error::Error, "the attempt failed");
             }
             lease = retries.after(failure, &lease, &self.connection).await?;
         }

@@ -41,10 +41,11 @@ impl TokenRoute {
             subject: request.subject.as_deref(),
             source: request.source.as_deref(),
         };
-        let admitted = admission.admit(&application, deadline, summary).await?;
+        let mut admitted = admission.admit(&application, deadline, summary).await?;
         let mut attempts = Attempts::default();
         let minted = self.mint_with_fallback_key(&admitted, deadline, &mut attempts).await;
         (summary.attempts, summary.openai_time) = (attempts.count, attempts.took);
+        admission.settle(&mut admitted.taken, minted.is_err() && !attempts.in_doubt, summary).await;
         let token = minted?;
         if token.model.is_some() {
             summary.model.clone_from(&token.model);
@@ -116,6 +117,6 @@ fn answer(token: &Token, calls_url: &str, admitted: &Admitted) -> Answer {
         openai_expires_at: token.expires_at,
     };
     let mut answer = Answer::json(StatusCode::OK, &body);
-    answer.headers.extend(rate_limit::headers(&admitted.quota));
+    answer.headers.extend(rate_limit::headers(&admitted.taken.status));
     answer
 }

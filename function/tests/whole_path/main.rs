@@ -6,8 +6,12 @@
 
 mod answers;
 mod any_event;
+mod counted_once;
+mod daily_limit;
+mod faulty_table;
 mod frozen;
 mod function;
+mod given_back;
 mod keys;
 mod logs;
 mod profiles;
