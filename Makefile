@@ -73,7 +73,7 @@ first = [ -e $(1) ] || echo '$(2)'
 # macOS has no `timeout` command.
 MINUTE := $(if $(shell command -v timeout),timeout 60)
 
-.PHONY: help environment demo check test begin supply-chain lint-briefly lint rust-tests fuzz fuzz-briefly bench bench-guard python-tools python-tests lock toolchain invoke local-api build deploy set release release-check key caller block unblock logs versions update-code rollback pause resume doctor status delete cost capacity
+.PHONY: help environment demo check test begin supply-chain lint-briefly lint rust-tests fuzz fuzz-briefly bench bench-guard python-tools python-tests lock toolchain invoke local-api build deploy set release release-check key caller block unblock proxy-secret logs versions update-code rollback pause resume doctor status delete cost capacity
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -195,6 +195,9 @@ block: needs-python environment $(TOOLS) ## block one caller (CALLER=identifier,
 
 unblock: needs-python environment $(TOOLS) ## unblock one caller (CALLER=identifier, SUBJECT=… or ADDRESS=…)
 	@$(OPERATE) unblock
+
+proxy-secret: needs-python environment $(TOOLS) ## store a new secret by which a proxy such as CloudFront proves itself, and print it
+	@$(OPERATE) proxy-secret
 
 logs: needs-python environment $(TOOLS) ## follow the function's log (FOLLOW=no: print recent lines and stop)
 	@$(SAM) logs --name MintFunction $(if $(filter no,$(FOLLOW)),,--tail) $(FLAGS)

@@ -8,6 +8,7 @@ import collections
 import dataclasses
 import heapq
 import itertools
+import math
 import random
 
 from estimate.description import RETRIES
@@ -17,9 +18,42 @@ UNLIMITED = 10**9
 
 # The function's pauses before it asks again, each as the shortest and the longest one in seconds. The table is asked twice.
 [TABLE_PAUSE] = RETRIES["dynamodb"]["pauses"]
-OPENAI_PAUSES = RETRIES["openai"]["pauses"]
+OPENAI = RETRIES["openai"]
+OPENAI_PAUSES = OPENAI["pauses"]
 # OpenAI's time for a 429, in seconds. This is an assumption.
 OPENAI_REFUSAL = 0.05
+
+
+@dataclasses.dataclass(frozen=True)
+class Outage:
+    """A failure of OpenAI that all requests meet."""
+
+    # Whether a connection can be made. If not, a cold start waits for one until its time limit.
+    accepts: bool = True
+    # The wait that each 429 asks for, in seconds. None: OpenAI does not answer at all.
+    wait: float | None = None
+
+
+@dataclasses.dataclass
+class Instance:
+    """One instance of the function, and its memory."""
+
+    # When it last read the secret.
+    read: float
+    # The end of its last full mint without an answer, and the number of brief ones after it.
+    silent_since: float | None = None
+    brief: int = 0
+
+    def limit(self, now, full):
+        """The longest time for its next mint, if a full one takes that long."""
+        silent = self.silent_since is not None and now - self.silent_since < OPENAI["memory"]
+        return OPENAI["brief_limit"] if silent and self.brief < OPENAI["brief_mints"] else full
+
+    def not_answered(self, now, limit):
+        if limit == OPENAI["brief_limit"]:
+            self.brief += 1
+        else:
+            self.silent_since, self.brief = now, 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,6 +73,7 @@ class Load:
     key_ttl: float
     # The longest random wait of a page before its request.
     spread: float = 0
+    outage: Outage | None = None
     seed: int = 1
 
     def draw(self):
@@ -67,6 +102,7 @@ class Limits:
     partition_writes: int
     daily: int
     openai: float
+    mint_time: float
 
 
 class Bucket:
@@ -124,60 +160,73 @@ class Run:
         self.peak = max(self.peak, self.busy)
         if not self.idle:
             self.colds += 1
-            return self.later(now + self.load.start, self.begin, trainee)
-        read = self.idle.pop()
-        if now - read >= self.load.key_ttl:  # in the background, while the old key serves
+            unreachable = self.load.outage and not self.load.outage.accepts
+            return self.later(now + self.load.start + (OPENAI["connect_timeout"] if unreachable else 0), self.begin, trainee)
+        instance = self.idle.pop()
+        if now - instance.read >= self.load.key_ttl:  # in the background, while the old key serves
             self.reads[int(now)] += 1
-            read = now
-        self.later(now + self.load.own, self.count, trainee, read)
+            instance.read = now
+        self.later(now + self.load.own, self.count, trainee, instance)
 
     def begin(self, now, trainee):
         self.reads[int(now)] += 1
+        instance = Instance(read=now)
+        if self.load.outage and not self.load.outage.accepts:
+            instance.not_answered(now, OPENAI["full_limit"])
         if not self.secret.take(now):
-            return self.release(now, "secret_reads", now)
-        self.later(now + self.load.first, self.count, trainee, now)
+            return self.release(now, "secret_reads", instance)
+        self.later(now + self.load.first, self.count, trainee, instance)
 
-    def count(self, now, trainee, read, again=True):
+    def count(self, now, trainee, instance, again=True):
         """Counts against the trainee's own quota, which no trainee exceeds."""
         if not self.limits.own:
-            return self.count_all(now, trainee, read)
+            return self.count_all(now, trainee, instance)
         self.writes[int(now)] += 1
         if self.table.take(now):
-            return self.later(now + self.load.update, self.count_all, trainee, read)
+            return self.later(now + self.load.update, self.count_all, trainee, instance)
         if again:
-            return self.later(now + self.pause(trainee, TABLE_PAUSE), self.count, trainee, read, False)
-        self.release(now, "table_writes", read)
+            return self.later(now + self.pause(trainee, TABLE_PAUSE), self.count, trainee, instance, False)
+        self.release(now, "table_writes", instance)
 
-    def count_all(self, now, trainee, read, again=True):
+    def count_all(self, now, trainee, instance, again=True):
         """Counts against the daily limit, which is one item of the table."""
         if not self.limits.daily:
-            return self.ask(now, trainee, read)
+            return self.ask(now, trainee, instance)
         self.writes[int(now)] += 1
         full = "table_writes" if not self.table.take(now) else "partition_writes" if not self.partition.take(now) else ""
         if full and again:
-            return self.later(now + self.pause(trainee, TABLE_PAUSE), self.count_all, trainee, read, False)
+            return self.later(now + self.pause(trainee, TABLE_PAUSE), self.count_all, trainee, instance, False)
         if full:
-            return self.release(now, full, read)
+            return self.release(now, full, instance)
         if self.taken >= self.limits.daily:
-            return self.later(now + self.load.update, self.release, "daily", read)
+            return self.later(now + self.load.update, self.release, "daily", instance)
         self.taken += 1
-        self.later(now + self.load.update, self.ask, trainee, read)
+        self.later(now + self.load.update, self.ask, trainee, instance)
 
-    def ask(self, now, trainee, read, tries=0):
+    def ask(self, now, trainee, instance, tries=0):
         self.tries[int(now)] += 1
-        if self.openai.take(now):
-            return self.later(now + self.drawn[trainee][1], self.answer, trainee, read)
-        if tries == len(OPENAI_PAUSES):
-            return self.later(now + OPENAI_REFUSAL, self.release, "openai", read)
-        self.later(now + OPENAI_REFUSAL + self.pause(trainee, OPENAI_PAUSES[tries]), self.ask, trainee, read, tries + 1)
+        outage = self.load.outage
+        silent = outage and outage.wait is None
+        if silent or (not outage and self.openai.take(now)):
+            takes, limit = math.inf if silent else self.drawn[trainee][1], instance.limit(now, self.limits.mint_time)
+            if takes <= limit:
+                instance.silent_since = None
+                return self.later(now + takes, self.answer, trainee, instance)
+            instance.not_answered(now + limit, limit)
+            return self.later(now + limit, self.release, "mint_time", instance)
+        wait = outage.wait if outage else 0
+        if tries == len(OPENAI_PAUSES) or wait > OPENAI["longest_wait"]:
+            return self.later(now + OPENAI_REFUSAL, self.release, "openai", instance)
+        again = now + OPENAI_REFUSAL + wait + self.pause(trainee, OPENAI_PAUSES[tries])
+        self.later(again, self.ask, trainee, instance, tries + 1)
 
-    def answer(self, now, trainee, read):
+    def answer(self, now, trainee, instance):
         self.waits.append(now - self.drawn[trainee][0])
-        self.release(now, "token", read)
+        self.release(now, "token", instance)
 
-    def release(self, _, outcome, read):
+    def release(self, _, outcome, instance):
         self.busy -= 1
-        self.idle.append(read)
+        self.idle.append(instance)
         self.refuse(outcome)
 
     def refuse(self, outcome):

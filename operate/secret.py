@@ -1,4 +1,4 @@
-"""The fields of a stack's secret: the OpenAI key, the identifier key, and the list of blocked callers.
+"""The fields of a stack's secret: the OpenAI key, the identifier key, the list of blocked callers, and the proxy's secrets.
 
 function/src/secret/contents.rs reads the same fields.
 """
@@ -18,6 +18,8 @@ from operate.error import CommandError
 KEY_FIELD = "OPENAI_API_KEY"
 IDENTIFIER_KEY_FIELD = "SAFETY_IDENTIFIER_KEY"
 BLOCKED_FIELD = "BLOCKED_CALLERS"
+PROXY_FIELD = "PROXY_SECRET"
+PREVIOUS_PROXY_FIELD = "PREVIOUS_PROXY_SECRET"
 # The maximum length of a secret in Secrets Manager, in bytes.
 MAXIMUM_BYTES = 65_536
 # How long a change is tried again while other commands change the secret.

@@ -37,6 +37,8 @@ NAME, FUNCTION, TABLE, LOG, ACCESS_LOG = (
 )
 STACK_ID = f"arn:aws:cloudformation:{REGION}:{ACCOUNT}:stack/{NAME}/0a1b2c3d"
 NESTED_ID = f"arn:aws:cloudformation:{REGION}:{ACCOUNT}:stack/{NAME}-Dashboard/4e5f6a7b"
+# The path of the API behind a proxy of the operator's.
+THROUGH_THE_PROXY = "/proxy/token"
 HOUR = datetime.timedelta(hours=1)
 
 
@@ -119,7 +121,7 @@ class Outside:
     """The API as pages see it, OpenAI, and the archive of the live code: one HTTP server on loopback."""
 
     def __init__(self):
-        self.origins, self.signs_in = [ORIGIN], False
+        self.origins, self.signs_in, self.proxied = [ORIGIN], False, False
         self.code = program()
         self.openai = (200, {"value": "ek_of_the_tests"})
         # Answers in place of the usual ones, by the name of the request.
@@ -163,7 +165,7 @@ class Outside:
             return "code", 200, self.code
         if handler.path == "/v1/realtime/client_secrets":
             return "openai", *self.openai
-        if handler.path != "/token":
+        if handler.path not in ("/token", THROUGH_THE_PROXY):
             return "other path", 404, {"message": "Not Found"}
         foreign = origin and origin not in self.origins and "*" not in self.origins
         if handler.command == "OPTIONS":
@@ -174,6 +176,8 @@ class Outside:
             return "foreign", 403, {"code": "origin_not_allowed", "message": "Failed to create OpenAI session"}
         if body == b"[]":
             return "refused body", 400, {"code": "invalid_request", "message": "Failed to create OpenAI session"}
+        if self.proxied and handler.path == "/token":
+            return "past the proxy", 403, {"code": "proxy_required", "message": "Failed to create OpenAI session"}
         return "mint", 200, {"success": True, "value": "ek_of_the_tests"}
 
 

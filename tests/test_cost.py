@@ -46,10 +46,10 @@ def test_the_bill_of_a_month_equals_the_one_computed_by_hand(times):
         "Secret, reads": 0.2228,
         "Quotas": 1.25,
         "Metrics": 3.3,
-        "Alarms": 1.3,
+        "Alarms": 1.4,
         "Dashboard": 3.0,
     }
-    assert round(lines["Alarms"].usd_beyond_free(), 4) == 0.3 and lines["Logs"].usd_beyond_free() == 0
+    assert round(lines["Alarms"].usd_beyond_free(), 4) == 0.4 and lines["Logs"].usd_beyond_free() == 0
 
 
 def test_the_bill_follows_the_parameters(times):
@@ -59,7 +59,7 @@ def test_the_bill_follows_the_parameters(times):
         assert bill(*off)["Quotas"].units == 1_000_000
     none = bill("QuotaPerDay=0", "QuotaPerMinute=0", "DailyMintLimit=0", "Dashboard=", "Architecture=x86_64")
     assert not {"Quotas", "Dashboard"} & set(none)
-    assert (none["Alarms"].units, none["Metrics"].units) == (13, 10)
+    assert (none["Alarms"].units, none["Metrics"].units) == (14, 10)
     assert "402 ms" in none["Lambda, time (x86_64)"].arithmetic, "without quotas there is no wait for the table"
     own_key = bill("KmsKeyArn=arn:aws:kms:eu-west-1:123456789012:key/1a2b")
     added = {name: line.units for name, line in own_key.items() if "KMS" in name}
@@ -237,6 +237,31 @@ def test_each_limit_admits_its_number():
     assert load.Run(endless, dataclasses.replace(ROOMY, concurrency=40)).peak == 40
     busy = load.Run(EVENLY, dataclasses.replace(ROOMY, partition_writes=20))
     assert sum(busy.writes.values()) >= 2 * 3000 + busy.ended["partition_writes"], "a throttled write is tried once more"
+
+
+def test_a_total_outage_of_openai_takes_less_than_half_of_the_default_concurrency():
+    asked, given = capacity.arguments([]), template.parameters()
+    runs = {name: capacity.outage(asked, given, fails) for name, fails in capacity.OUTAGES.items()}
+    hangs, refuses, waits, waits_long = runs.values()
+    for run in runs.values():
+        assert 0 < run.peak < asked.concurrency / 2 and run.busy == 0 and "token" not in run.ended
+        assert run.ended["rate"] > 1000, "more requests arrive than the API admits"
+    assert hangs.peak > 100 + 6 * 50, "until the first mints end, each request holds an instance"
+    assert hangs.ended["mint_time"] > 1000 and refuses.ended["mint_time"] > 1000
+    assert waits.ended["openai"] == sum(waits.tries.values()) / 3, "three tries each"
+    assert waits_long.ended["openai"] == sum(waits_long.tries.values()), "a long wait is the caller's"
+
+
+def test_an_instance_is_brief_after_a_silence_and_full_again_after_two_brief_mints_an_answer_or_a_while():
+    instance, limits = load.Instance(read=0), []
+    for _ in range(5):
+        limits.append(instance.limit(0, 7))
+        instance.not_answered(0, limits[-1])
+    assert limits == [7, 2, 2, 7, 2]
+    assert (instance.limit(29, 7), instance.limit(31, 7)) == (2, 7)
+    slow = dataclasses.replace(EVENLY, upstream=100)
+    run = load.Run(slow, dataclasses.replace(ROOMY, mint_time=7))
+    assert run.ended == {"mint_time": 3000} and run.waits == []
 
 
 def test_the_limit_that_refuses_most_binds_first():

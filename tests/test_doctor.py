@@ -20,6 +20,7 @@ from healthy_stack import (
     NO_ACCOUNT,
     TABLE,
     TEMPLATE,
+    THROUGH_THE_PROXY,
     Answered,
     HealthyStack,
     Outside,
@@ -108,13 +109,17 @@ def run(monkeypatch, capsys):
     return run
 
 
+# What a stack with the default parameters has no use for, or nobody consented to.
+SKIPPED = {"OpenAI", "proxy secret", "proxy", "sign-in", "token"}
+
+
 def test_nothing_is_wrong_with_a_healthy_stack(healthy, run):
     said = run("doctor")
     assert not said.having("WRONG") and said.status == 0, said.text
     assert [name for _, name, _ in said.lines] == [check.name for check in CHECKS], "one line each"
     skipped = {name for name, _ in said.having("skip")}
-    assert skipped == {"OpenAI", "sign-in", "token"}
-    assert f"Nothing is wrong: {len(CHECKS) - 3} ok, 3 skipped." in said.text
+    assert skipped == SKIPPED
+    assert f"Nothing is wrong: {len(CHECKS) - len(SKIPPED)} ok, {len(SKIPPED)} skipped." in said.text
     assert KEY not in said.text and "ek_" not in said.text
     assert not {"mint", "openai"} & set(healthy.outside.asked), "nothing is asked of OpenAI without consent"
     assert "revision 0a1b2c3d4e5f" in dict(said.having("ok"))["live version"]
@@ -124,7 +129,7 @@ def test_with_consent_it_also_asks_openai_and_mints(healthy, run, monkeypatch):
     monkeypatch.setenv("ASK_OPENAI", "yes")
     said = run("doctor")
     assert said.status == 0, said.text
-    assert [name for name, _ in said.having("skip")] == ["sign-in"]
+    assert [name for name, _ in said.having("skip")] == ["proxy secret", "sign-in", "proxy"]
     assert healthy.outside.asked.count("mint") == healthy.outside.asked.count("openai") == 1
     assert KEY not in said.text and "ek_" not in said.text
 
@@ -457,6 +462,25 @@ def an_authorizer_that_was_removed(healthy, monkeypatch):
     healthy.outside.instead["unsigned"] = (400, {"code": "invalid_request"}, {})
 
 
+def with_proxy(healthy):
+    healthy.outside.proxied = True
+    healthy.parameters["ProxyAddressHeader"] = "X-Real-IP"
+    healthy.set_secret(PROXY_SECRET="0f" * 32)
+    healthy.go_live(Environment={"Variables": healthy.variables | {"PROXY_ADDRESS_HEADER": "X-Real-IP"}})
+
+
+@fault("proxy secret", "PROXY_SECRET is missing or shorter than 32 characters", "Run `make proxy-secret`")
+def a_proxy_without_a_secret(healthy, monkeypatch):
+    with_proxy(healthy)
+    healthy.set_secret(PROXY_SECRET="")
+
+
+@fault("proxy", "a request that did not pass through the proxy is answered 200 without a body", "See the check environment")
+def an_api_that_answers_past_the_proxy(healthy, monkeypatch):
+    with_proxy(healthy)
+    healthy.outside.proxied = False
+
+
 @fault("token route", "is answered 500 without a body of the function (Internal Server Error)", "docs/operating.md lists")
 def an_api_that_may_not_invoke_the_function(healthy, monkeypatch):
     healthy.outside.instead["refused body"] = (500, {"message": "Internal Server Error"}, {})
@@ -750,9 +774,24 @@ def test_where_users_sign_in_the_api_is_asked_for_its_refusal_only(healthy, run,
     with_sign_in(healthy)
     said = run("doctor")
     assert said.status == 0, said.text
-    assert {"foreign origin", "token route", "token"} == {name for name, _ in said.having("skip")}
+    assert {"proxy secret", "foreign origin", "token route", "proxy", "token"} == {name for name, _ in said.having("skip")}
     assert dict(said.having("ok"))["sign-in"] == "a request without a sign-in is answered 401"
     assert "mint" not in healthy.outside.asked
+
+
+def test_behind_a_proxy_the_token_is_asked_for_there(healthy, run, monkeypatch):
+    monkeypatch.setenv("ASK_OPENAI", "yes")
+    with_proxy(healthy)
+    said = run("doctor")
+    assert said.status == 0, said.text
+    assert dict(said.having("ok"))["proxy"] == "a request that did not pass through the proxy is answered 403"
+    assert dict(said.having("skip"))["token"] == "ProxyAddressHeader is set: only with TOKEN_URL, the URL at the proxy"
+    assert "mint" not in healthy.outside.asked
+
+    monkeypatch.setenv("TOKEN_URL", f"{healthy.outside.url}{THROUGH_THE_PROXY}")
+    said = run("doctor")
+    assert said.status == 0, said.text
+    assert "token" in dict(said.having("ok")) and healthy.outside.asked.count("mint") == 1
 
 
 @pytest.mark.parametrize("allowed", ["", "*"])
@@ -764,7 +803,7 @@ def test_without_a_list_of_origins_no_origin_is_foreign(allowed, healthy, run):
         healthy.outside.instead["foreign"] = (400, {"code": "invalid_request"}, {})
     said = run("doctor")
     assert said.status == 0, said.text
-    skipped = {name for name, _ in said.having("skip")} - {"OpenAI", "sign-in", "token"}
+    skipped = {name for name, _ in said.having("skip")} - SKIPPED
     assert skipped == {"foreign origin", "foreign preflight" if allowed else "preflight"}
 
 
@@ -890,7 +929,7 @@ def test_an_action_that_is_denied_is_named(healthy, run):
     for name, text in denied.items():
         found = re.match(r"not checked: your credentials lack (\S+)\. Allow (\S+), or use another role\.", text)
         assert found and found[1] == found[2] and found[1] in asking[name], (name, text)
-    of_secret = {"OpenAI key", "identifier key", "blocked callers", "secret size", "OpenAI"}
+    of_secret = {"OpenAI key", "identifier key", "blocked callers", "proxy secret", "secret size", "OpenAI"}
     assert set(denied) == {name for name, actions in asking.items() if actions} - of_secret - {"stack"}, said.text
     assert {text for name, text in said.having("skip") if name in of_secret} == {"the secret cannot be read: see secret"}
     assert said.status == 1
@@ -966,7 +1005,7 @@ def test_status_is_one_screen(healthy, run):
     assert lines["stack"].startswith("token-mint in eu-west-1, UPDATE_COMPLETE since 20")
     assert re.fullmatch(r"version 1, revision 0a1b2c3d4e5f, published 20\d\d-\d\d-\d\d \d\d:\d\d UTC", lines["live"])
     assert lines["minting"] == "on" and lines["key"] == "set" and lines["blocked"] == "1 caller"
-    assert lines["alarms"] == "none of 12 is on" and lines["today"] == "1,234 of 5,000 tokens since midnight UTC"
+    assert lines["alarms"] == "none of 13 is on" and lines["today"] == "1,234 of 5,000 tokens since midnight UTC"
     assert lines["URL"] == f"{healthy.outside.url}/token"
     assert not healthy.outside.asked and KEY not in said.text
 

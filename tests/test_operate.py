@@ -122,6 +122,35 @@ def test_concurrent_commands_of_one_checkout_create_one_version_each(operator):
     assert count() - before == 8
 
 
+def test_a_new_proxy_secret_is_printed_once_and_keeps_the_one_before(operator):
+    before = operator.secret()
+    printed = []
+    for number in range(3):
+        ran = operator.run("proxy-secret")
+        assert ran.returncode == 0, ran
+        new, *rest = ran.stdout.splitlines()
+        assert re.fullmatch("[0-9a-f]{64}", new) and "X-Proxy-Secret" in ran.stdout and new not in "".join(rest)
+        assert "ProxyAddressHeader is not set" in ran.stdout
+        assert ("stays valid until the next" in ran.stdout) is (number > 0)
+        previous = {"PREVIOUS_PROXY_SECRET": printed[-1]} if printed else {}
+        printed.append(new)
+        assert operator.secret() == before | {"PROXY_SECRET": new} | previous
+    assert len(set(printed)) == 3
+    assert operator.labels() == ["AWSCURRENT", "AWSPREVIOUS"]
+
+
+def test_a_proxy_secret_stored_beside_a_block_is_kept(operator, machines):
+    one, other = machines(2)
+    for number in range(4):
+        with concurrent.futures.ThreadPoolExecutor(2) as pool:
+            stored = pool.submit(operator.run, "proxy-secret", package=one)
+            blocked = pool.submit(operator.run, "block", CALLER=f"{number:064x}", package=other)
+        assert (stored.result().returncode, blocked.result().returncode) == (0, 0)
+        fields = operator.secret()
+        assert fields["PROXY_SECRET"] == stored.result().stdout.splitlines()[0]
+        assert fields["BLOCKED_CALLERS"][-1] == f"{number:064x}"
+
+
 def test_a_key_stored_beside_a_block_is_kept(operator, machines):
     one, other = machines(2)
     for number in range(6):
@@ -324,7 +353,7 @@ def test_all_targets_for_a_stack_check_the_environment():
     recipes = re.split(r"\n(?=\S)", (ROOT / "Makefile").read_text())
     checked = [recipe.split(":")[0] for recipe in recipes if re.match(r"[a-z-]+:.* environment ", recipe)]
     assert checked == [recipe.split(":")[0] for recipe in recipes if re.search(r"\t@.*\$\((OPERATE|SAM)\)", recipe)]
-    assert len(checked) == 16
+    assert len(checked) == 17
 
 
 CONFIGURED = {"AWS_CONFIG_FILE": "config", "AWS_SHARED_CREDENTIALS_FILE": "credentials", "AWS_EC2_METADATA_DISABLED": "true"}

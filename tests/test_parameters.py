@@ -270,7 +270,7 @@ def test_the_template_takes_exactly_the_values_that_the_function_takes(variable)
     assert 5 < taken < len(values) - 5, f"{taken} of {len(values)}"
 
 
-@pytest.mark.parametrize("variable", ["ALLOWED_ORIGINS", "OPENAI_BASE_URL"])
+@pytest.mark.parametrize("variable", ["ALLOWED_ORIGINS", "OPENAI_BASE_URL", "PROXY_ADDRESS_HEADER"])
 def test_the_template_and_the_function_explain_a_refused_value_in_the_same_words(variable):
     expected = PARAMETERS[VARIABLES[variable]]["ConstraintDescription"]
     for value in ("api.openai.com", "https://api.openai.com/?x", "ftp://127.0.0.1"):

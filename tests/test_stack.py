@@ -267,7 +267,7 @@ def test_the_nested_stacks_are_created(with_nested_stacks, simulator, architectu
     assert all(resource["PhysicalResourceId"] for resource in made)
     body = operator.client("cloudwatch").get_dashboard(DashboardName="token-mint-eu-west-1")["DashboardBody"]
     assert operator.outputs()["FunctionName"] in body and len(json.loads(body)["widgets"]) == 8
-    assert len(json.loads(body)["widgets"][0]["properties"]["alarms"]) == 12
+    assert len(json.loads(body)["widgets"][0]["properties"]["alarms"]) == 13
 
 
 def hashed(key, identity):
@@ -668,6 +668,6 @@ def test_doctor_and_status_agree_with_the_commands(with_nested_stacks, simulator
     said = operator.make("status")
     assert re.search(r"^live     version 1, revision [0-9a-f]{12}, published 20.* UTC$", said, re.MULTILINE), said
     assert re.search(r"^minting  on$", said, re.MULTILINE) and re.search(r"^key      set$", said, re.MULTILINE)
-    assert re.search(r"^alarms   none of 12 is on$", said, re.MULTILINE)
+    assert re.search(r"^alarms   none of 13 is on$", said, re.MULTILINE)
     assert re.search(r"^today    1 of 5,000 tokens since midnight UTC$", said, re.MULTILINE)
     assert re.search(rf"^URL      {operator.outputs()['TokenUrl']}$", said, re.MULTILINE)

@@ -62,8 +62,9 @@ def test_cfn_lint_reports_no_findings_in_any_region_with_these_services(name, mo
     types = sorted({found["Type"] for found in resources.values() if "::Serverless::" not in found["Type"]})
     complete = {region: tuple(map(found.get, types)) for region, found in SCHEMAS.items() if set(types) <= set(found)}
     lacking = {kind for found in SCHEMAS.values() for kind in types if kind not in found}
-    assert lacking <= {"AWS::CodeBuild::Project"}, "docs/operating.md names what some Regions lack"
-    assert len(complete) > 40
+    assert lacking <= {"AWS::Budgets::Budget", "AWS::CodeBuild::Project"}, "docs/operating.md names what some Regions lack"
+    assert not lacking or name != "template.yaml", "a type that a Region lacks fails the whole template there"
+    assert len(complete) > (20 if name == "infra/budget.yaml" else 40)
     # One Region for each set of schemas: of the others, cfn-lint says the same.
     chosen = {schemas: region for region, schemas in complete.items()}.values()
     linted = run(tool("cfn-lint"), "--append-rules", "cfn_lint_serverless.rules", "--regions", *chosen, "--template", name)
@@ -277,7 +278,7 @@ def test_saved_queries_belong_to_the_stack_and_messages_name_them_correctly():
 def test_an_alarm_names_the_next_step_and_sends_it():
     targets = set(re.findall(r"^([a-z-]+):.*## ", (ROOT / "Makefile").read_text(), re.MULTILINE))
     alarms = {name: found["Properties"] for name, found in RESOURCES.items() if found["Type"] == "AWS::CloudWatch::Alarm"}
-    assert len(alarms) == 12
+    assert len(alarms) == 13
     for name, alarm in alarms.items():
         text = alarm["AlarmDescription"]
         assert re.search(r"\b(run|raise|open|ask|make a new one|pay)\b", text, re.IGNORECASE), f"{name}: {text}"

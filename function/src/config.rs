@@ -33,7 +33,8 @@ macro_rules! variables {
 
 variables! {
     /// ARN or name of the secret in AWS Secrets Manager. It contains
-    /// `{"OPENAI_API_KEY": "sk-…", "SAFETY_IDENTIFIER_KEY": "…", "BLOCKED_CALLERS": ["…"]}`, or just the key as plain text.
+    /// `{"OPENAI_API_KEY": "sk-…", "SAFETY_IDENTIFIER_KEY": "…", "BLOCKED_CALLERS": ["…"], "PROXY_SECRET": "…"}`, or just
+    /// the key as plain text.
     OPENAI_SECRET_ARN;
     /// The key itself, for runs on your own machine. Read only if `OPENAI_SECRET_ARN` is unset.
     OPENAI_API_KEY;
@@ -51,6 +52,10 @@ variables! {
     /// Exact origins, separated by commas. Empty or `*`: not checked. `make demo` also allows its own page; with your
     /// own key and an empty list, it allows only that page.
     ALLOWED_ORIGINS;
+    /// Header in which a proxy in front of the gateway states the caller's address: `CloudFront-Viewer-Address`, or another
+    /// one with a single address. A request is then accepted only if its `X-Proxy-Secret` equals `PROXY_SECRET` in the
+    /// secret. Empty: no header is believed.
+    PROXY_ADDRESS_HEADER;
     /// Name or ARN of a DynamoDB table with the partition key `id`. Empty: no quotas.
     QUOTA_TABLE;
     /// Tokens per caller and clock minute. 0: not limited.
@@ -83,6 +88,10 @@ const ORIGINS: &str = "* alone, or a list of origins exactly as browsers send th
                        https://, a host in lower case, and a port if it is not the default; no path and no slash at \
                        the end";
 
+/// The rule of the template's `ProxyAddressHeader`, too.
+const HEADER_NAME: &str = "the name of a header, such as CloudFront-Viewer-Address: a letter, then at most 63 letters, digits \
+                           and hyphens";
+
 /// The function's configuration, every value of it checked.
 #[derive(Debug)]
 pub struct Config {
@@ -101,6 +110,8 @@ pub struct Config {
     pub key_ttl: Duration,
     /// `ALLOWED_ORIGINS`: the pages that may ask for tokens; empty or `*` turns the check off.
     pub allowed_origins: Origins,
+    /// `PROXY_ADDRESS_HEADER`: the header in which a proxy states the caller's address. `None`: there is no proxy.
+    pub proxy_address_header: Option<String>,
     /// `QUOTA_TABLE`, with `QUOTA_PER_MINUTE` and `QUOTA_PER_DAY` (0 to 1000000, default 10 and 200) and
     /// `DAILY_MINT_LIMIT` (0 to 1000000000, default 5000). `None` if no table is named, or all
     /// limits are off.
@@ -156,6 +167,7 @@ impl Config {
             token_ttl: Duration::from_secs(TOKEN_TTL.parse(read(TOKEN_TTL.name))?),
             key_ttl: Duration::from_secs(KEY_TTL.parse(read(KEY_TTL.name))?),
             allowed_origins: origins(read(ALLOWED_ORIGINS).as_deref())?,
+            proxy_address_header: read(PROXY_ADDRESS_HEADER).map(header_name).transpose()?,
             quotas: quotas(
                 read(QUOTA_TABLE),
                 Limits {
@@ -271,6 +283,14 @@ fn model(value: String) -> Result<String, ConfigError> {
         return Ok(value);
     }
     Err(invalid(MODEL, quoted_fault(&value), "a model's name of up to 128 letters, digits and -_.:/"))
+}
+
+fn header_name(value: String) -> Result<String, ConfigError> {
+    let known_characters = value.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+    if known_characters && value.starts_with(|first: char| first.is_ascii_alphabetic()) && value.len() <= 64 {
+        return Ok(value);
+    }
+    Err(invalid(PROXY_ADDRESS_HEADER, quoted_fault(&value), HEADER_NAME))
 }
 
 fn voice(value: &str) -> Result<Voice, ConfigError> {
@@ -485,6 +505,10 @@ mod tests {
         );
         assert!(sentence("VOICE", "nova").contains("alloy, ash"));
         assert!(sentence("MODEL", "a model").contains("MODEL is \"a model\""));
+        assert_eq!(
+            sentence("PROXY_ADDRESS_HEADER", "X-Real-IP:"),
+            format!("PROXY_ADDRESS_HEADER is \"X-Real-IP:\": expected {HEADER_NAME}")
+        );
         assert!(sentence("LOG_LEVEL", "VERBOSE").ends_with("expected ERROR, WARN, INFO, DEBUG or TRACE"));
     }
 

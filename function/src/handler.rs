@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use tracing::{Instrument, debug_span};
 
 use crate::{
-    admission::{Admission, quota::Quota},
+    admission::{Admission, proxy::Proxy, quota::Quota},
     api::{
         answer::{Answer, Reply},
         event::Event,
@@ -82,8 +82,15 @@ impl Handler {
         let profiles = Profiles::load(config.model.as_deref(), config.voice, config.token_ttl)?;
         let secret = Arc::new(SecretStore::new(config.key_source, aws.as_ref(), config.key_ttl));
         let openai = OpenAi::new(&config.base_url, tls)?;
+        let proxy = config.proxy_address_header.map(|address_header| Proxy { address_header });
         Ok(Self {
-            admission: Admission { origins: config.allowed_origins, profiles, secret: Arc::clone(&secret), quota },
+            admission: Admission {
+                origins: config.allowed_origins,
+                profiles,
+                secret: Arc::clone(&secret),
+                proxy,
+                quota,
+            },
             token: TokenRoute { openai, secret },
             recorder: Recorder::new(config.function_name),
         })

@@ -12,6 +12,8 @@ from operate.key import OPENAI, mint_test_token
 
 # As long as a key of HMAC-SHA256 should be at least (RFC 2104: not shorter than the hash). The template makes 64.
 LEAST_IDENTIFIER_KEY = 32
+# Shorter secrets can be guessed. `make proxy-secret` makes 64 characters.
+LEAST_PROXY_SECRET = 32
 # Room that is reported as too little, in blocked callers.
 LITTLE_ROOM = 50
 # An identifier of 64 digits in the list, with its quotes and comma.
@@ -92,6 +94,18 @@ def blocked_callers(deployed):
         yield wrong(fault, "Remove them in the Secrets Manager console, and block these callers with `make block`")
     else:
         yield ok(f"{len(found)}")
+
+
+@check("proxy secret", READ)
+def proxy_secret(deployed):
+    found = deployed.secret_fields.get(secret.PROXY_FIELD)
+    if not deployed.parameter("ProxyAddressHeader"):
+        yield skip("ProxyAddressHeader is empty: no proxy has to prove itself")
+    elif not isinstance(found, str) or len(found.strip()) < LEAST_PROXY_SECRET:
+        fault = f"{secret.PROXY_FIELD} is missing or shorter than {LEAST_PROXY_SECRET} characters"
+        yield wrong(fault, "Run `make proxy-secret`, and let the proxy send what it prints")
+    else:
+        yield ok(f"{len(found.strip())} characters")
 
 
 @check("secret size", READ)

@@ -12,24 +12,26 @@ use ring::hmac;
 pub enum Caller {
     /// The subject (`sub`) of the JWT that the gateway's authorizer has checked.
     Subject(String),
-    /// The address that the gateway saw: one IPv4 address, or one IPv6 network of 64 bits, the size of a household's.
-    /// `X-Forwarded-For` is the caller's own claim and is never used.
+    /// The address that the gateway saw, or that a proxy which has proved itself states: one IPv4 address, or one IPv6
+    /// network of 64 bits, the size of a household's. `X-Forwarded-For` is the caller's own claim and is never used.
     Address(IpAddr),
     /// The event has no source address, such as a console test or a load balancer's request.
     Direct,
 }
 
 impl Caller {
-    /// Identifies the caller by the subject of a checked token, or otherwise by the source address.
-    pub fn new(subject: Option<&str>, source: Option<&str>) -> Self {
-        match subject {
-            Some(subject) if !subject.is_empty() => Self::Subject(subject.to_owned()),
-            _ => Self::from_source(source),
-        }
+    /// Identifies the caller by the subject of a checked token, if there is one.
+    pub fn signed_in(subject: Option<&str>) -> Option<Self> {
+        subject.filter(|subject| !subject.is_empty()).map(|subject| Self::Subject(subject.to_owned()))
     }
 
-    fn from_source(source: Option<&str>) -> Self {
-        let Some(address) = source.map(str::trim).and_then(address) else { return Self::Direct };
+    /// Identifies the caller by the address that the gateway saw.
+    pub fn from_source(source: Option<&str>) -> Self {
+        source.map(str::trim).and_then(address).map_or(Self::Direct, Self::from_address)
+    }
+
+    /// Identifies the caller by an address.
+    pub fn from_address(address: IpAddr) -> Self {
         match address.to_canonical() {
             IpAddr::V6(address) => {
                 let network = u128::from(address) & (u128::MAX << 64);
@@ -57,8 +59,8 @@ impl Caller {
     }
 }
 
-/// Parses an address. API Gateway adds a port if it checks client certificates.
-fn address(text: &str) -> Option<IpAddr> {
+/// Parses an address, with or without a port. API Gateway adds a port if it checks client certificates.
+pub(super) fn address(text: &str) -> Option<IpAddr> {
     text.parse().or_else(|_| text.parse().map(|with_port: SocketAddr| with_port.ip())).ok()
 }
 
@@ -92,12 +94,15 @@ mod tests {
 
     #[test]
     fn a_subject_takes_precedence_over_an_address_and_never_equals_one() {
-        let of = |subject: &str| Caller::new(Some(subject), Some("203.0.113.7")).safety_identifier(b"key");
+        let of = |subject: &str| {
+            let caller = Caller::signed_in(Some(subject)).unwrap_or_else(|| Caller::from_source(Some("203.0.113.7")));
+            caller.safety_identifier(b"key")
+        };
         // printf 'subject:auth0|1' | openssl dgst -sha256 -hmac key
         assert_eq!(of("auth0|1"), "7f863bbd502ff942ec02f6a587f3ee40726a73f5604fe32f7c8899145f264b1d");
         assert_eq!(of(""), identifier("203.0.113.7"));
         assert_ne!(of("203.0.113.7"), identifier("203.0.113.7"));
-        assert_eq!(Caller::new(Some("direct"), None).to_string(), "subject:direct");
+        assert_eq!(Caller::signed_in(Some("direct")).unwrap().to_string(), "subject:direct");
     }
 
     #[test]

@@ -1,14 +1,14 @@
-//! An item of the table, which counts one day's tokens of a caller or of all callers, and the updates of it.
+//! An item of the table, which counts one day's tokens of a caller or of all callers, and the changes of it.
 //!
-//! An update is made once, however often it is sent. Each has a random identifier, and an item remembers those of its
-//! last [`REMEMBERED`] updates in the attributes `r0` (the newest), `r1` and so on. An update moves them on by one, and
-//! its condition fails if its own identifier is among them. It is therefore also recognised after others: a slot chosen
-//! by a hash, in place of these, would be overwritten by the first other update with the same hash.
+//! A change is made once, however often it is sent. Each has a random identifier, which it adds to the set `recent` of the
+//! item, and its condition fails if the identifier is there already. When the set is full, the next change makes it the set
+//! `older` and begins another. A change is therefore recognised after at least [`SET`] others. A slot chosen by a hash, in
+//! place of the sets, would be overwritten by the first other change with the same hash.
 //!
-//! The expressions are plain ones, which DynamoDB Local, dynalite, moto and ministack evaluate as DynamoDB does. The
-//! assignments are in an order in which it does not matter whether a value is read before or after an earlier one.
+//! The expressions are plain ones, which DynamoDB Local, dynalite, moto and ministack evaluate as DynamoDB does, and short
+//! ones: with one slot for each identifier, an update takes some of these stand-ins ten times as long.
 
-use std::{fmt::Write, sync::LazyLock, time::Duration};
+use std::{fmt::Write, time::Duration};
 
 use aws_smithy_types::{DateTime, date_time::Format};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -28,25 +28,16 @@ const DAY_COUNTER: &str = "day";
 /// The number of instances that have taken tokens of all callers that day.
 const INSTANCES: &str = "instances";
 
-/// The number of updates that an item remembers. They take 350 of the 1,024 bytes of a write unit. More other updates
-/// between an update and its repetition are only possible for the item of all callers, or with a far higher
-/// `QUOTA_PER_MINUTE` than the default; an update may then be counted twice, up to the limit.
-const REMEMBERED: usize = 32;
+/// The identifiers of the latest changes, and those of the changes before them.
+const RECENT: &str = "recent";
+const OLDER: &str = "older";
 
-/// The assignments that remember an update and forget the oldest.
-static REMEMBER: LazyLock<String> = LazyLock::new(|| {
-    let mut assignments = String::new();
-    for (older, newer) in (1..REMEMBERED).map(|older| (older, older.saturating_sub(1))).rev() {
-        let _ = write!(assignments, "r{older} = if_not_exists(r{newer}, :none), ");
-    }
-    assignments + "r0 = :update"
-});
+/// The size of a full set. More other changes between a change and its repetition are only possible for the item of all
+/// callers, or with a far higher `QUOTA_PER_MINUTE` than the default; a token may then be counted twice, up to the limit.
+const SET: usize = 32;
 
-/// The condition that an item does not remember an update. An item of the first release remembers none.
-static NOT_REMEMBERED: LazyLock<String> = LazyLock::new(|| {
-    let slots: Vec<_> = (0..REMEMBERED).map(|slot| format!("r{slot} <> :update")).collect();
-    format!("(attribute_not_exists(r0) OR ({}))", slots.join(" AND "))
-});
+/// The length of an identifier, in characters of base64: 42 bits. Both sets take 560 of the 1,024 bytes of a write unit.
+const ID_LENGTH: usize = 7;
 
 /// The item of a caller, or of all callers, on one day.
 pub fn item_id(whose: &str, day: Window) -> String {
@@ -55,9 +46,18 @@ pub fn item_id(whose: &str, day: Window) -> String {
 
 /// A change of an item that is made once, however often it is sent.
 pub struct Change {
-    pub update: Update,
-    /// The random identifier, 48 bits.
+    item: String,
+    /// The random identifier.
     id: String,
+    /// What is set, besides the sets of identifiers.
+    set: &'static str,
+    /// The counters that are added to, and the condition of that.
+    add: String,
+    condition: String,
+    names: Vec<(&'static str, String)>,
+    values: Vec<(&'static str, Value)>,
+    /// The name, the lowest and the highest count of each counter to which the tokens can be added.
+    bounds: Vec<(String, u32, u32)>,
 }
 
 impl Change {
@@ -66,80 +66,103 @@ impl Change {
     /// `instances` are added to their number, which the item then has too. DynamoDB may delete the item a day after the
     /// one that it counts, so that an operator can look at it.
     pub fn count(item: String, counters: &[Counter], tokens: u32, instances: Option<u32>) -> Self {
-        let mut change = Self::new(item);
-        let Update {
-            expression_attribute_names: Map(names),
-            expression_attribute_values: Map(values),
-            update_expression: make,
-            condition_expression: condition,
-            ..
-        } = &mut change.update;
-        let _ = write!(make, "SET #expires = :expires, {} ADD ", *REMEMBER);
+        let mut change = Self::new(item, "#expires = :expires");
         let day = counters.first().map(|counter| counter.window.day()).unwrap_or_default();
-        names.push(("#expires", EXPIRES.to_owned()));
-        values.push((":expires", number(day.saturating_add(2).saturating_mul(DAY))));
-        values.push((":tokens", number(tokens)));
-        for (place, counter) in counters.iter().enumerate() {
-            let (name, most) = counter.placeholders();
-            let comma = if place == 0 { "" } else { ", " };
-            let _ = write!(make, "{comma}{name} :tokens");
-            let _ = write!(condition, "(attribute_not_exists({name}) OR {name} <= {most}) AND ");
-            names.push((name, counter.attribute()));
-            values.push((most, number(counter.limit.saturating_sub(tokens))));
+        change.names.push(("#expires", EXPIRES.to_owned()));
+        change.values.push((":expires", number(day.saturating_add(2).saturating_mul(DAY))));
+        change.values.push((":tokens", number(tokens)));
+        for counter in counters {
+            let ((name, most), attribute) = (counter.placeholders(), counter.attribute());
+            let highest = counter.limit.saturating_sub(tokens);
+            let _ = write!(change.add, "{name} :tokens, ");
+            let _ = write!(change.condition, "(attribute_not_exists({name}) OR {name} <= {most}) AND ");
+            change.names.push((name, attribute.clone()));
+            change.values.push((most, number(highest)));
+            change.bounds.push((attribute, 0, highest));
         }
-        condition.push_str(&NOT_REMEMBERED);
         if let Some(instances) = instances {
-            make.push_str(", #instances :instances");
-            names.push(("#instances", INSTANCES.to_owned()));
-            values.push((":instances", number(instances)));
+            change.add.push_str("#instances :instances, ");
+            change.names.push(("#instances", INSTANCES.to_owned()));
+            change.values.push((":instances", number(instances)));
         }
         change
     }
 
     /// Gives tokens of a day back. A count never becomes negative, and an item is never created.
     pub fn give_back(item: String, tokens: u32) -> Self {
-        let mut change = Self::new(item);
-        let update = &mut change.update;
-        let _ = write!(update.update_expression, "SET {} ADD #day :tokens", *REMEMBER);
-        let _ = write!(update.condition_expression, "#day >= :least AND {}", *NOT_REMEMBERED);
-        update.expression_attribute_names.0.push(("#day", DAY_COUNTER.to_owned()));
-        update
-            .expression_attribute_values
-            .0
-            .extend([(":tokens", Value::N(format!("-{tokens}"))), (":least", number(tokens))]);
+        let mut change = Self::new(item, "");
+        change.add.push_str("#day :tokens, ");
+        change.condition.push_str("#day >= :least AND ");
+        change.names.push(("#day", DAY_COUNTER.to_owned()));
+        change.values.extend([(":tokens", Value::N(format!("-{tokens}"))), (":least", number(tokens))]);
+        change.bounds.push((DAY_COUNTER.to_owned(), tokens, u32::MAX));
         change
     }
 
-    fn new(item: String) -> Self {
-        let id = URL_SAFE_NO_PAD.encode(fastrand::u64(..).to_be_bytes().get(2..).unwrap_or_default());
-        let values = vec![(":update", Value::S(id.clone())), (":none", Value::S("-".to_owned()))];
-        let update = Update {
-            key: Map(vec![(ID, Value::S(item))]),
-            update_expression: String::with_capacity(2048),
-            condition_expression: String::with_capacity(1024),
-            expression_attribute_names: Map(Vec::with_capacity(4)),
-            expression_attribute_values: Map(values),
-            return_values: "UPDATED_NEW",
-        };
-        Self { update, id }
+    fn new(item: String, set: &'static str) -> Self {
+        let mut id = URL_SAFE_NO_PAD.encode(fastrand::u64(..).to_be_bytes());
+        id.truncate(ID_LENGTH);
+        let values = vec![
+            (":id", Value::S(id.clone())),
+            (":ids", Value::Ss([id.clone()])),
+            (":full", Value::N(SET.to_string())),
+        ];
+        let (names, bounds) = (Vec::with_capacity(4), Vec::with_capacity(2));
+        Self { item, id, set, add: String::new(), condition: String::new(), names, values, bounds }
     }
 
-    /// Whether the item remembers this change: an earlier attempt made it.
+    /// The update that makes the change: in an item whose recent set is full, or in another.
+    pub fn update(&self, set_is_full: bool) -> Update {
+        let Self { item, set, add, condition, .. } = self;
+        let comma = if set.is_empty() { "" } else { ", " };
+        let (make, size) = if set_is_full {
+            let add = add.trim_end_matches(", ");
+            (
+                format!("SET {set}{comma}{OLDER} = {RECENT}, {RECENT} = :ids ADD {add}"),
+                format!("size({RECENT}) >= :full"),
+            )
+        } else {
+            let set = if set.is_empty() { String::new() } else { format!("SET {set} ") };
+            let size = format!("(attribute_not_exists({RECENT}) OR size({RECENT}) < :full)");
+            (format!("{set}ADD {add}{RECENT} :ids"), size)
+        };
+        let unseen = format!("NOT contains({RECENT}, :id) AND NOT contains({OLDER}, :id)");
+        Update {
+            key: Map(vec![(ID, Value::S(item.clone()))]),
+            update_expression: make,
+            condition_expression: format!("{condition}{size} AND {unseen}"),
+            expression_attribute_names: Map(self.names.clone()),
+            expression_attribute_values: Map(self.values.clone()),
+            return_values: "UPDATED_NEW",
+        }
+    }
+
+    /// An update that changes nothing and returns the whole item, if there is one. The function may not read the table.
+    pub fn read(&self) -> Update {
+        Update {
+            key: Map(vec![(ID, Value::S(self.item.clone()))]),
+            update_expression: "SET #expires = #expires".to_owned(),
+            condition_expression: "attribute_exists(#expires)".to_owned(),
+            expression_attribute_names: Map(vec![("#expires", EXPIRES.to_owned())]),
+            expression_attribute_values: Map(Vec::new()),
+            return_values: "ALL_NEW",
+        }
+    }
+
+    /// Whether the change was made in the item.
     pub fn is_in(&self, item: &Item) -> bool {
-        item.iter().any(|(name, value)| name.starts_with('r') && value == self.id)
+        [RECENT, OLDER].iter().any(|set| item.texts(set).contains(&self.id))
+    }
+
+    /// Whether the counts of the item allow the change.
+    pub fn is_allowed(&self, item: &Item) -> bool {
+        self.bounds.iter().all(|(name, lowest, highest)| (*lowest..=*highest).contains(&whole(item, name)))
     }
 }
 
-/// An update that changes nothing and returns the whole item, if there is one. The function may not read the table.
-pub fn read(item: String) -> Update {
-    Update {
-        key: Map(vec![(ID, Value::S(item))]),
-        update_expression: "SET #expires = #expires".to_owned(),
-        condition_expression: "attribute_exists(#expires)".to_owned(),
-        expression_attribute_names: Map(vec![("#expires", EXPIRES.to_owned())]),
-        expression_attribute_values: Map(Vec::new()),
-        return_values: "ALL_NEW",
-    }
+/// Whether the item's set of the latest changes is full.
+pub fn set_is_full(item: &Item) -> bool {
+    item.texts(RECENT).len() >= SET
 }
 
 fn number(number: impl Into<u64>) -> Value {
@@ -182,7 +205,7 @@ pub fn instances(item: &Item) -> u32 {
 }
 
 fn whole(item: &Item, name: &str) -> u32 {
-    item.get(name).and_then(|value| value.parse().ok()).unwrap_or_default()
+    item.text(name).and_then(|value| value.parse().ok()).unwrap_or_default()
 }
 
 /// A window aligned with the clock, such as one minute of one day.
@@ -241,25 +264,13 @@ mod tests {
     }
 
     #[test]
-    fn expressions_stay_within_the_limits_of_dynamodb() {
-        let now = Duration::from_secs(1_795_391_999);
-        let counters = [counter("minute", MINUTE, now), counter("day", DAY, now)];
-        let change = Change::count(item_id(&"f".repeat(64), Window::at(now, DAY)), &counters, 1, Some(1));
-        for expression in [&change.update.update_expression, &change.update.condition_expression] {
-            assert!(expression.len() <= 4096, "4 KB: {}", expression.len());
-            let operators = expression.matches(['=', '(', '>']).count() + expression.matches(" AND ").count();
-            assert!(operators <= 300, "{operators} operators and functions");
-        }
-    }
-
-    #[test]
-    fn a_callers_item_fits_into_a_write_unit_for_an_hour_of_minutes() {
-        // AWS, "DynamoDB item sizes and formats": names and texts in bytes; a number takes a byte, and one for two digits.
+    fn a_callers_item_fits_into_a_write_unit_for_fifty_minutes_with_tokens() {
+        // AWS, "DynamoDB item sizes and formats": names and texts in bytes; a number takes a byte, and one for two digits;
+        // a set takes 3 bytes, and one for each element.
         let number = |digits: usize| 1 + digits.div_ceil(2);
         let id = "id".len() + 64 + "/2026-11-22".len();
-        let rest = "expires".len() + number(10) + "day".len() + number(3);
-        let remembered: usize = (0..REMEMBERED).map(|slot| format!("r{slot}").len() + 8).sum();
-        let minutes = 60 * ("08:31".len() + number(2));
-        assert!(id + rest + remembered + minutes <= 1024, "{}", id + rest + remembered + minutes);
+        let counts = "expires".len() + number(10) + "day".len() + number(3) + 50 * ("08:31".len() + number(2));
+        let sets = RECENT.len() + OLDER.len() + 2 * (3 + SET * (ID_LENGTH + 1));
+        assert!(id + counts + sets <= 1024, "{}", id + counts + sets);
     }
 }

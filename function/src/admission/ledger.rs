@@ -6,9 +6,12 @@ use tracing::debug;
 
 use super::counter::{self, Change, Counter};
 use crate::{
-    aws::dynamodb::{Item, Table, UpdateError, Updated},
+    aws::dynamodb::{Item, Table, TableError, UpdateError, Updated},
     net::clock::millis,
 };
+
+/// The most forms in which a change is sent, while other changes fill the item's set or begin another.
+const ROUNDS: u32 = 8;
 
 /// The counts of all callers.
 #[derive(Debug)]
@@ -45,18 +48,8 @@ impl Ledger {
         tokens: u32,
         instances: Option<u32>,
     ) -> Result<Counted, UpdateError> {
-        let change = Change::count(item.to_owned(), counters, tokens, instances);
-        let item = match self.table.update(&change.update).await? {
-            Updated::Done(item) => return Ok(Counted { taken: true, item }),
-            Updated::ConditionFailed(Some(item)) => item,
-            // Not every table returns the item with the failure.
-            Updated::ConditionFailed(None) => match self.table.update(&counter::read(item.to_owned())).await? {
-                Updated::Done(item) => item,
-                Updated::ConditionFailed(_) => Item::default(),
-            },
-        };
-        // The condition also fails if an earlier attempt took the tokens.
-        Ok(Counted { taken: change.is_in(&item), item })
+        let (taken, item) = self.make(&Change::count(item.to_owned(), counters, tokens, instances)).await?;
+        Ok(Counted { taken, item })
     }
 
     /// Gives tokens of an item's day back.
@@ -64,11 +57,36 @@ impl Ledger {
     /// # Errors
     /// If the table cannot be used. The tokens may have been given back.
     pub async fn give_back(&self, item: &str, tokens: u32) -> Result<(), UpdateError> {
-        let change = Change::give_back(item.to_owned(), tokens);
-        // The condition fails if an earlier attempt gave them back.
-        self.table.update(&change.update).await?;
-        debug!(tokens, "tokens were given back");
+        let (given_back, _) = self.make(&Change::give_back(item.to_owned(), tokens)).await?;
+        debug!(tokens, given_back, "tokens were given back");
         Ok(())
+    }
+
+    /// Makes a change if the counts of the item allow it. Returns whether they did, and the item.
+    async fn make(&self, change: &Change) -> Result<(bool, Item), UpdateError> {
+        let mut set_is_full = false;
+        for _ in 0..ROUNDS {
+            let item = match self.table.update(&change.update(set_is_full)).await? {
+                Updated::Done(item) => return Ok((true, item)),
+                Updated::ConditionFailed(Some(item)) => item,
+                // Not every table returns the item with the failure.
+                Updated::ConditionFailed(None) => match self.table.update(&change.read()).await {
+                    Ok(Updated::Done(item)) => item,
+                    Ok(Updated::ConditionFailed(_)) => Item::default(),
+                    // An earlier attempt may have made the change.
+                    Err(UpdateError { cause, .. }) => return Err(UpdateError { cause, perhaps_made: true }),
+                },
+            };
+            // The condition also fails if an earlier attempt made the change, or for the size of the set.
+            if change.is_in(&item) {
+                return Ok((true, item));
+            }
+            if !change.is_allowed(&item) {
+                return Ok((false, item));
+            }
+            set_is_full = counter::set_is_full(&item);
+        }
+        Err(UpdateError { cause: TableError::Contended, perhaps_made: false })
     }
 }
 

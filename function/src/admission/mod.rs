@@ -5,6 +5,7 @@ mod counter;
 mod everyone;
 mod ledger;
 pub mod origin;
+pub(crate) mod proxy;
 pub mod quota;
 mod stock;
 
@@ -20,6 +21,7 @@ use tracing::{debug, warn};
 use self::{
     caller::Caller,
     origin::Origins,
+    proxy::{HeaderValues, Proxy, ProxyError},
     quota::{Quota, QuotaError, Taken},
 };
 use crate::{
@@ -44,6 +46,8 @@ pub(crate) struct Admission {
     pub origins: Origins,
     pub profiles: Profiles,
     pub secret: Arc<SecretStore>,
+    /// `None`: callers reach the gateway themselves.
+    pub proxy: Option<Proxy>,
     /// `None`: tokens are not counted.
     pub quota: Option<Quota>,
 }
@@ -53,6 +57,7 @@ pub(crate) struct Admission {
 pub(crate) struct Application<'a> {
     /// The values of all `Origin` headers.
     pub origins: &'a [String],
+    pub headers: &'a dyn HeaderValues,
     pub body: &'a [u8],
     /// The subject of the token that the gateway's authorizer has checked.
     pub subject: Option<&'a str>,
@@ -84,6 +89,8 @@ pub(crate) enum AdmissionError {
     Secret(#[source] SecretError),
     #[error("the secret was not read in time")]
     SecretTooLate,
+    #[error("the request did not come through the proxy")]
+    NotThroughProxy(#[source] ProxyError),
     #[error("the caller is blocked")]
     CallerBlocked,
     #[error("no token could be taken from the quota")]
@@ -133,7 +140,7 @@ impl Admission {
         let age = *summary.key_age.insert(secret.read.elapsed());
         debug!(ageSeconds = age.as_secs(), "the key is available");
 
-        let known = Caller::new(application.subject, application.source);
+        let known = self.caller(application, &secret).await.map_err(AdmissionError::NotThroughProxy)?;
         let caller = known.safety_identifier(secret.identifier_key.expose_secret());
         summary.caller = Some(caller.clone());
         debug!(caller, knownBy = known.known_by(), "the caller is identified");
@@ -176,6 +183,24 @@ impl Admission {
             return Err(AdmissionError::BodyTooLarge);
         }
         self.profiles.session(application.body).map_err(AdmissionError::InvalidRequest)
+    }
+
+    /// The caller: the one who is signed in, or otherwise an address. A proxy has to prove itself in either case.
+    async fn caller(&self, application: &Application<'_>, secret: &Secret) -> Result<Caller, ProxyError> {
+        let signed_in = Caller::signed_in(application.subject);
+        let Some(proxy) = &self.proxy else {
+            return Ok(signed_in.unwrap_or_else(|| Caller::from_source(application.source)));
+        };
+        if let Err(error) = proxy::prove(application.headers, secret) {
+            // As with the block list, a secret that this request is reading in the background counts too.
+            self.secret.wait_for_refresh(REFRESH_WAIT).await;
+            let newest = self.secret.held().ok_or(error)?;
+            proxy::prove(application.headers, &newest)?;
+        }
+        match signed_in {
+            Some(caller) => Ok(caller),
+            None => proxy.address(application.headers).map(Caller::from_address),
+        }
     }
 
     /// Whether the newest block list contains the caller; `None` without a list. A list that this request is reading in the

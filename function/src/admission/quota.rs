@@ -4,7 +4,7 @@
 //! and each of its minutes, and one item per day for all callers. Each window has its own name and no counter is ever
 //! reset, so instances whose clocks differ cannot undo each other's counts. A repeated update is not counted twice.
 //!
-//! A caller's item stays below 1 KiB, one unit of DynamoDB's bill, up to some 70 minutes with tokens in a day. Without a
+//! A caller's item stays below 1 KiB, one unit of DynamoDB's bill, up to some 50 minutes with tokens in a day. Without a
 //! limit per day it may grow to 12 KiB, all minutes of a day.
 //!
 //! A caller's count is one conditional update, which is exact for any number of concurrent instances. The count of all

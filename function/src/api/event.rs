@@ -3,17 +3,16 @@
 //! It comes from an HTTP API (payload 2.0), a function URL (the same), a REST API (payload 1.0), a load balancer, or
 //! the Lambda console, where a person wrote `{"httpMethod": "POST", "body": "{}"}`.
 
-use std::{borrow::Cow, fmt};
-
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde::{
     Deserialize, Deserializer,
-    de::{IgnoredAny, MapAccess, Visitor},
+    de::{DeserializeSeed, IgnoredAny},
 };
 use serde_json::{Map, Value, value::RawValue};
 
 use super::{
     answer::Invoker,
+    headers::{Headers, Named},
     path::{self, Place},
     request::HttpRequest,
 };
@@ -31,7 +30,10 @@ impl<'de> Deserialize<'de> for Event {
         // Raw first, so that an event of the wrong shape gets a refusal instead of a function error.
         let event = Box::<RawValue>::deserialize(deserializer)?;
         let fields: Option<RawEvent> = serde_json::from_str(event.get()).ok();
-        Ok(fields.map_or(Self { invoker: Invoker::Gateway, request: None }, RawEvent::event))
+        Ok(match fields {
+            Some(fields) => fields.event(Headers::of(event)),
+            None => Self { invoker: Invoker::Gateway, request: None },
+        })
     }
 }
 
@@ -88,7 +90,7 @@ struct Identity {
 }
 
 impl RawEvent {
-    fn event(self) -> Event {
+    fn event(self, headers: Headers) -> Event {
         let context = self.request_context.unwrap_or_default();
         let invoker = if context.elb.is_some() { Invoker::LoadBalancer } else { Invoker::Gateway };
         let path = self.raw_path.as_deref().or(self.path.as_deref()).map(|path| {
@@ -117,8 +119,15 @@ impl RawEvent {
         // In an event with both kinds of headers, an origin may appear in both, which is not an error.
         let origins = [self.headers, self.multi_value_headers].into_iter().flatten().flat_map(|origins| origins.0);
         let origins = origins.collect();
-        let request =
-            method.zip(body).map(|(method, body)| HttpRequest { method, path, origins, body, subject, source });
+        let request = method.zip(body).map(|(method, body)| HttpRequest {
+            method,
+            path,
+            origins,
+            headers,
+            body,
+            subject,
+            source,
+        });
         Event { invoker, request }
     }
 }
@@ -129,45 +138,13 @@ fn subject(authorizer: &Value) -> Option<String> {
     claims.get("sub")?.as_str().map(str::to_owned)
 }
 
-/// The values of the `Origin` headers in a map of headers. The other headers are skipped, whatever their values are.
+/// The values of the `Origin` headers in a map of headers.
 #[derive(Default)]
 struct OriginHeaders(Vec<String>);
 
 impl<'de> Deserialize<'de> for OriginHeaders {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        #[derive(Deserialize)]
-        #[serde(untagged)]
-        enum OneOrMany {
-            One(String),
-            Many(Vec<String>),
-        }
-
-        struct Headers;
-
-        impl<'de> Visitor<'de> for Headers {
-            type Value = OriginHeaders;
-
-            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-                formatter.write_str("a map of headers")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut headers: A) -> Result<OriginHeaders, A::Error> {
-                let mut origins = Vec::new();
-                while let Some(name) = headers.next_key::<Cow<'de, str>>()? {
-                    if name.eq_ignore_ascii_case("origin") {
-                        match headers.next_value()? {
-                            OneOrMany::One(origin) => origins.push(origin),
-                            OneOrMany::Many(several) => origins.extend(several),
-                        }
-                    } else {
-                        headers.next_value::<IgnoredAny>()?;
-                    }
-                }
-                Ok(OriginHeaders(origins))
-            }
-        }
-
-        deserializer.deserialize_map(Headers)
+        Named("origin").deserialize(deserializer).map(Self)
     }
 }
 

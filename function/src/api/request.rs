@@ -1,5 +1,7 @@
 //! A request, independent of the kind of invoker.
 
+use super::headers::Headers;
+
 /// The parts of a request that the function uses.
 #[derive(Debug)]
 pub struct HttpRequest {
@@ -10,6 +12,7 @@ pub struct HttpRequest {
     pub path: Option<String>,
     /// The values of all `Origin` headers.
     pub origins: Vec<String>,
+    pub headers: Headers,
     /// The body, decoded if the event has it in base64.
     pub body: Vec<u8>,
     /// The subject of the JWT that the gateway's authorizer has checked.

@@ -107,28 +107,33 @@ impl<V: Serialize> Serialize for Map<V> {
 }
 
 /// A value as DynamoDB writes it.
-#[derive(Debug, Serialize)]
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "UPPERCASE")]
 pub enum Value {
     /// A string, of any length up to DynamoDB's 400 KB an item.
     S(String),
     /// A number, written in decimal digits as DynamoDB sends numbers.
     N(String),
+    /// A set of texts, of which there is one.
+    Ss([String; 1]),
 }
 
-/// The attributes of an item that are texts or numbers. A hash map of values would cost more than the signature.
+/// The attributes of an item that are texts, numbers or sets of texts. A hash map of values would cost more than the
+/// signature.
 #[derive(Debug, Default)]
-pub struct Item(Vec<(String, String)>);
+pub struct Item(Vec<(String, Vec<String>)>);
 
 impl Item {
     /// The text, or the digits, of an attribute.
     #[must_use]
-    pub fn get(&self, name: &str) -> Option<&str> {
-        self.iter().find(|(known, _)| *known == name).map(|(_, value)| value)
+    pub fn text(&self, name: &str) -> Option<&str> {
+        self.texts(name).first().map(String::as_str)
     }
 
-    /// The names and the values of all attributes.
-    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+    /// The texts of a set. It is empty if there is none.
+    #[must_use]
+    pub fn texts(&self, name: &str) -> &[String] {
+        self.0.iter().find(|(known, _)| known == name).map(|(_, texts)| texts.as_slice()).unwrap_or_default()
     }
 }
 
@@ -139,6 +144,7 @@ impl<'de> Deserialize<'de> for Item {
         struct Attribute {
             s: Option<String>,
             n: Option<String>,
+            ss: Option<Vec<String>>,
         }
 
         struct Attributes;
@@ -152,8 +158,9 @@ impl<'de> Deserialize<'de> for Item {
 
             fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Item, M::Error> {
                 let mut item = Item::default();
-                while let Some((name, Attribute { s, n })) = map.next_entry()? {
-                    item.0.extend(s.or(n).map(|value| (name, value)));
+                while let Some((name, Attribute { s, n, ss })) = map.next_entry()? {
+                    let texts = ss.unwrap_or_else(|| s.or(n).into_iter().collect());
+                    item.0.push((name, texts));
                 }
                 Ok(item)
             }
@@ -196,6 +203,9 @@ pub enum TableError {
     /// A response that DynamoDB does not send.
     #[error("its answer is malformed")]
     Malformed,
+    /// Other updates of the item made each attempt obsolete.
+    #[error("the item is updated too often")]
+    Contended,
     /// No AWS credentials were found, or they could not be refreshed.
     #[error("there are no AWS credentials")]
     NoCredentials,
@@ -376,7 +386,7 @@ impl TableError {
             Self::Refused(status, _) => status.is_server_error(),
             Self::Connection(error) => !error.is_connect(),
             Self::Timeout | Self::Malformed => true,
-            Self::NoCredentials => false,
+            Self::NoCredentials | Self::Contended => false,
         }
     }
 }
@@ -390,7 +400,7 @@ impl Retryable for TableError {
                 let throttled = ["Throttl", "ThroughputExceeded", "LimitExceeded"];
                 status.is_server_error() || throttled.iter().any(|part| code.contains(part))
             }
-            Self::NoCredentials => false,
+            Self::NoCredentials | Self::Contended => false,
         }
     }
 
@@ -448,11 +458,11 @@ mod tests {
     fn a_response_is_an_update_a_refusal_or_malformed() {
         let read = |status: u16, body: &str| parse_response(StatusCode::from_u16(status).unwrap(), body.as_bytes());
         assert!(
-            matches!(read(200, r#"{"Attributes": {"x": {"BOOL": true}, "day": {"N": "3"}}}"#), Ok(Updated::Done(item)) if item.get("day") == Some("3"))
+            matches!(read(200, r#"{"Attributes": {"x": {"BOOL": true}, "day": {"N": "3"}}}"#), Ok(Updated::Done(item)) if item.text("day") == Some("3"))
         );
         let failed = r#"{"__type": "com.amazonaws.dynamodb.v20120810#ConditionalCheckFailedException",
             "Item": {"day": {"N": "5"}}, "message": "The conditional request failed"}"#;
-        assert!(matches!(read(400, failed), Ok(Updated::ConditionFailed(Some(item))) if item.get("day") == Some("5")));
+        assert!(matches!(read(400, failed), Ok(Updated::ConditionFailed(Some(item))) if item.text("day") == Some("5")));
         let without_item =
             r#"{"__type": "ConditionalCheckFailedException", "message": "The conditional request failed"}"#;
         assert!(matches!(read(400, without_item), Ok(Updated::ConditionFailed(None))));

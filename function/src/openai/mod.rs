@@ -3,10 +3,13 @@
 mod client_secret;
 mod endpoint;
 mod error;
+mod error_code;
+mod patience;
+mod refused;
+mod wait;
 
-use std::{pin::pin, time::Duration};
+use std::time::Duration;
 
-use futures_util::future::{Either, select};
 use http::{HeaderName, header};
 use rustls::ClientConfig;
 use secrecy::{ExposeSecret, SecretString};
@@ -14,26 +17,17 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tracing::debug;
 use url::Url;
 
-pub use self::{
-    client_secret::Token,
-    endpoint::Endpoint,
-    error::{ErrorCode, OpenAiError},
+pub use self::{client_secret::Token, endpoint::Endpoint, error::OpenAiError, error_code::ErrorCode, refused::Refused};
+use self::{
+    endpoint::Urls,
+    patience::{BRIEF, Patience},
+    refused::Body,
 };
-use self::{endpoint::Urls, error::from_response};
 use crate::net::{
     clock::millis,
-    connection::{Connection, Lease},
+    connection::{Connection, Lease, Warmed},
     retry::{Policy, Retries, Retryable},
 };
-
-/// The limit of one attempt. Mints take a fraction of a second; one that takes longer than this is more likely lost than
-/// slow.
-const ATTEMPT: Duration = Duration::from_secs(10);
-
-/// The longest silence on a reused connection before the request is also sent over a new one. The old connection may have
-/// died while the process was frozen, or OpenAI may only be slow. The first answer counts; the other token is dropped
-/// unused, which is free.
-const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Three tries, each of which may use a reused connection that turns out dead, while there is time for another attempt.
 const POLICY: Policy = Policy { max_tries: 3, worth_an_attempt: Duration::from_millis(500) };
@@ -52,6 +46,7 @@ pub struct OpenAi {
     client_secrets: Urls,
     translation_client_secrets: Urls,
     connection: Connection,
+    patience: Patience,
 }
 
 /// One token to mint.
@@ -74,7 +69,7 @@ pub struct Attempts {
     pub count: u32,
     /// From the first byte sent to the last one read, pauses included.
     pub took: Duration,
-    /// Whether a failed attempt may have made a token; see [`OpenAiError::made_no_token`].
+    /// Whether a failed attempt may have made a token: it was sent, and OpenAI did not refuse it.
     pub in_doubt: bool,
 }
 
@@ -88,6 +83,7 @@ impl OpenAi {
             client_secrets: Urls::new(base_url, Endpoint::ClientSecrets),
             translation_client_secrets: Urls::new(base_url, Endpoint::TranslationClientSecrets),
             connection: Connection::new(tls)?,
+            patience: Patience::default(),
         })
     }
 
@@ -104,12 +100,18 @@ impl OpenAi {
         &self.urls(endpoint).calls
     }
 
-    /// Opens the connection ahead of the first mint.
+    /// Opens the connection ahead of the first mint, which is a brief one if this takes too long: the instance is busy
+    /// meanwhile.
     pub async fn warm(&self) {
-        self.connection.warm(&self.client_secrets.mint).await;
+        if self.connection.warm(&self.client_secrets.mint).await == Warmed::TimedOut {
+            self.patience.not_answered(self.patience.limit());
+        }
     }
 
-    /// Mints one token, retrying transient errors, until `deadline` at the latest.
+    /// Mints one token, retrying transient errors, for as long as [`Patience`] allows and until `deadline` at the latest.
+    ///
+    /// A request that is only slow is never sent a second time: that would mint a second token, and use up the rate limit
+    /// twice as fast. An attempt therefore has no limit of its own.
     ///
     /// # Errors
     /// If no token has been minted by then, or another attempt cannot help.
@@ -120,8 +122,21 @@ impl OpenAi {
         attempts: &mut Attempts,
     ) -> Result<Token, OpenAiError> {
         let began = Instant::now();
-        let minted = self.mint_with_retries(request, deadline, attempts).await;
-        attempts.took = attempts.took.saturating_add(began.elapsed());
+        let limit = self.patience.limit();
+        // A second mint, with another key, has the rest of the time.
+        let end = began.checked_add(limit.saturating_sub(attempts.took)).map_or(deadline, |end| end.min(deadline));
+        let minted = self.mint_with_retries(request, end, attempts).await;
+        let took = began.elapsed();
+        match &minted {
+            // Otherwise the invocation had little time left, which says nothing about OpenAI.
+            Err(OpenAiError::Timeout) if took.saturating_add(POLICY.worth_an_attempt) >= BRIEF => {
+                debug!(milliseconds = millis(took), "OpenAI did not answer in time");
+                self.patience.not_answered(limit);
+            }
+            Err(OpenAiError::Timeout | OpenAiError::Unreachable(_)) => {}
+            Ok(_) | Err(_) => self.patience.answered(),
+        }
+        attempts.took = attempts.took.saturating_add(took);
         minted
     }
 
@@ -138,11 +153,14 @@ impl OpenAi {
         let mut lease = self.connection.lease()?;
         let mut retries = Retries::new(POLICY, Some(deadline));
         loop {
-            let failure = match self.attempt(&lease, request, deadline, &mut attempts.count).await {
+            attempts.count = attempts.count.saturating_add(1);
+            let mut sent = true;
+            let exchange = timeout_at(deadline, self.exchange(&lease, request, attempts.count, &mut sent)).await;
+            let failure = match exchange.unwrap_or(Err(OpenAiError::Timeout)) {
                 Err(failure) => failure,
                 minted => return minted,
             };
-            attempts.in_doubt |= !failure.made_no_token();
+            attempts.in_doubt |= sent && !failure.made_no_token();
             if failure.is_transient() {
                 debug!(attempt = attempts.count, error = &failure as &dyn std::error::Error, "the attempt failed");
             }
@@ -150,73 +168,44 @@ impl OpenAi {
         }
     }
 
-    /// One attempt: one request over a new connection, or over a reused one with a new one in reserve.
-    ///
-    /// While it waits for a reused connection, there is only one timer instead of one per limit, since each timer wakes up
-    /// the runtime once.
-    async fn attempt(
+    /// Sends a request over `lease`. `sent` becomes false if the connection could not be made.
+    async fn exchange(
         &self,
         lease: &Lease,
         request: &MintRequest<'_>,
-        deadline: Instant,
-        attempts: &mut u32,
+        attempt: u32,
+        sent: &mut bool,
     ) -> Result<Token, OpenAiError> {
-        *attempts = attempts.saturating_add(1);
-        let began = Instant::now();
-        let limit = earlier(began, ATTEMPT, deadline);
-        let mut first = pin!(self.exchange(lease, request, *attempts));
-        if !lease.reused {
-            return limited(limit, first).await;
-        }
-        if let Ok(answered) = timeout_at(earlier(began, PATIENCE, deadline), &mut first).await {
-            return answered;
-        }
-        if began.elapsed() < PATIENCE {
-            return Err(OpenAiError::Timeout);
-        }
-        debug!(milliseconds = millis(PATIENCE), "no answer over the reused connection yet: also asking over a new one");
-        *attempts = attempts.saturating_add(1);
-        let fresh = self.connection.replace()?;
-        let first = pin!(limited(limit, first));
-        // Boxed because it is rare: inline it would enlarge every request's future.
-        let second =
-            Box::pin(limited(earlier(Instant::now(), ATTEMPT, deadline), self.exchange(&fresh, request, *attempts)));
-        match select(first, second).await {
-            // One of the two connections is broken. The other may still work.
-            Either::Left((Err(failure), second)) if failure.needs_new_connection() => second.await,
-            Either::Right((Err(failure), first)) if failure.needs_new_connection() => first.await,
-            Either::Left((answered, _)) | Either::Right((answered, _)) => answered,
-        }
-    }
-
-    async fn exchange(&self, lease: &Lease, request: &MintRequest<'_>, attempt: u32) -> Result<Token, OpenAiError> {
         let began = Instant::now();
         let url = &self.urls(request.endpoint).mint;
         debug!(attempt, path = url.path(), connection = lease.kind(), "asking OpenAI");
-        let sent = lease
+        let asked = lease
             .client
             .post(url.clone())
             .bearer_auth(request.api_key.expose_secret())
             .header(SAFETY_IDENTIFIER, request.safety_identifier)
             .header(header::CONTENT_TYPE, "application/json")
             .body(request.body.to_owned());
-        let mut response = sent.send().await?;
-        if response.status().is_success() {
-            let body = read_body(&mut response).await?.ok_or(OpenAiError::InvalidAnswer("it is over 64 KiB"))?;
-            self.connection.mark_healthy(lease);
-            log_response(attempt, &response, began);
-            return client_secret::parse(&body);
-        }
-        let body = match timeout(ERROR_BODY, read_body(&mut response)).await {
-            Ok(Ok(Some(body))) => {
-                self.connection.mark_healthy(lease);
-                body
-            }
-            // The status is enough.
-            _ => Vec::new(),
+        let mut response = asked.send().await.inspect_err(|error| *sent = !error.is_connect())?;
+        let status = response.status();
+        let body = if status.is_success() {
+            read_body(&mut response).await?
+        } else {
+            // The status is enough to act on.
+            let read = timeout(ERROR_BODY, read_body(&mut response)).await;
+            read.ok().and_then(Result::ok).unwrap_or(Body::Incomplete)
         };
+        if let Body::Whole(_) = body {
+            self.connection.mark_healthy(lease);
+        }
         log_response(attempt, &response, began);
-        Err(from_response(response.status(), response.headers(), &body))
+        if !status.is_success() {
+            return Err(OpenAiError::from_response(status, response.headers(), &body));
+        }
+        match body.fault() {
+            Some(fault) => Err(OpenAiError::InvalidAnswer(fault)),
+            None => client_secret::parse(body.bytes()),
+        }
     }
 }
 
@@ -225,34 +214,33 @@ fn log_response(attempt: u32, response: &reqwest::Response, began: Instant) {
     debug!(attempt, status = status.as_u16(), milliseconds = millis(began.elapsed()), "OpenAI answered");
 }
 
-/// The end of a limit that began at `from`, or the deadline if that is earlier.
-fn earlier(from: Instant, time: Duration, deadline: Instant) -> Instant {
-    from.checked_add(time).map_or(deadline, |end| end.min(deadline))
-}
-
-async fn limited(
-    limit: Instant,
-    exchange: impl Future<Output = Result<Token, OpenAiError>>,
-) -> Result<Token, OpenAiError> {
-    timeout_at(limit, exchange).await.unwrap_or(Err(OpenAiError::Timeout))
-}
-
-/// The body of a response, or `None` if it is over [`MAX_ANSWER`].
-async fn read_body(response: &mut reqwest::Response) -> Result<Option<Vec<u8>>, reqwest::Error> {
+/// The body of a response, up to [`MAX_ANSWER`].
+async fn read_body(response: &mut reqwest::Response) -> Result<Body, reqwest::Error> {
     let mut body = Vec::new();
     while let Some(chunk) = response.chunk().await? {
         if body.len().saturating_add(chunk.len()) > MAX_ANSWER {
-            return Ok(None);
+            return Ok(Body::TooLarge);
         }
         body.extend_from_slice(&chunk);
     }
-    Ok(Some(body))
+    Ok(Body::Whole(body))
 }
 
-/// The retries of a mint.
+/// The retries of a mint, and the limits of its time, in seconds.
 #[cfg(test)]
 pub(crate) fn describe_retries() -> serde_json::Value {
-    crate::net::retry::describe(POLICY, error::pause_bounds)
+    let mut described = crate::net::retry::describe(POLICY, error::pause_bounds);
+    for (name, time) in [
+        ("longest_wait", error::LONGEST_WAIT),
+        ("connect_timeout", crate::net::connection::CONNECT_TIMEOUT),
+        ("full_limit", patience::FULL),
+        ("brief_limit", BRIEF),
+        ("memory", patience::MEMORY),
+    ] {
+        described[name] = time.as_secs_f64().into();
+    }
+    described["brief_mints"] = patience::BRIEF_MINTS.into();
+    described
 }
 
 #[cfg(test)]

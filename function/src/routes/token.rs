@@ -37,6 +37,7 @@ impl TokenRoute {
     ) -> Result<Answer, Refusal> {
         let application = Application {
             origins: &request.origins,
+            headers: &request.headers,
             body: &request.body,
             subject: request.subject.as_deref(),
             source: request.source.as_deref(),

@@ -1,8 +1,9 @@
-//! The contents of the secret: API key, identifier key, block list.
+//! The contents of the secret: API key, identifier key, block list, the proxy's secret.
 
 use ring::hmac;
 use secrecy::{ExposeSecret, SecretSlice, SecretString};
 use serde::Deserialize;
+use subtle::{Choice, ConstantTimeEq};
 
 use crate::net::clock::Moment;
 
@@ -15,6 +16,8 @@ pub struct Secret {
     pub identifier_key: SecretSlice<u8>,
     /// The safety identifiers of the callers that the operator has blocked.
     blocked: Vec<String>,
+    /// The secrets that prove the operator's proxy: the current one, and the one before it.
+    proxy: Vec<SecretString>,
     pub read: Moment,
 }
 
@@ -24,6 +27,18 @@ impl Secret {
     pub fn blocks(&self, safety_identifier: &str) -> bool {
         self.blocked.iter().any(|blocked| blocked.trim().eq_ignore_ascii_case(safety_identifier))
     }
+
+    /// Whether there is a secret that proves the operator's proxy.
+    pub fn has_proxy(&self) -> bool {
+        !self.proxy.is_empty()
+    }
+
+    /// Whether this proves the operator's proxy. The time of the comparison depends on the lengths only.
+    pub fn is_of_proxy(&self, proof: &SecretString) -> bool {
+        let proof = proof.expose_secret().as_bytes();
+        let matching = self.proxy.iter().map(|secret| secret.expose_secret().as_bytes().ct_eq(proof));
+        matching.fold(Choice::from(0), |any, one| any | one).into()
+    }
 }
 
 /// Why a secret cannot be used, as a clause that never quotes it.
@@ -31,8 +46,8 @@ impl Secret {
 #[error("{0}")]
 pub struct Unusable(pub &'static str);
 
-/// Reads the secret's text: a JSON object with `OPENAI_API_KEY` and, optionally, `SAFETY_IDENTIFIER_KEY` and a list of
-/// `BLOCKED_CALLERS`, or just the key.
+/// Reads the secret's text: a JSON object with `OPENAI_API_KEY` and, optionally, `SAFETY_IDENTIFIER_KEY`, a list of
+/// `BLOCKED_CALLERS`, `PROXY_SECRET` and `PREVIOUS_PROXY_SECRET`, or just the key.
 pub fn parse(secret: &SecretString) -> Result<Secret, Unusable> {
     #[derive(Deserialize)]
     struct Fields {
@@ -42,6 +57,10 @@ pub fn parse(secret: &SecretString) -> Result<Secret, Unusable> {
         identifier_key: Option<String>,
         #[serde(rename = "BLOCKED_CALLERS")]
         blocked: Option<Vec<String>>,
+        #[serde(rename = "PROXY_SECRET")]
+        proxy: Option<String>,
+        #[serde(rename = "PREVIOUS_PROXY_SECRET")]
+        previous_proxy: Option<String>,
     }
 
     if !secret.expose_secret().trim_start().starts_with('{') {
@@ -53,10 +72,13 @@ pub fn parse(secret: &SecretString) -> Result<Secret, Unusable> {
     let api_key = fields.api_key.ok_or(Unusable("its JSON has no field OPENAI_API_KEY"))?;
     let (api_key, identifier_key) = (SecretString::from(api_key), fields.identifier_key.map(SecretString::from));
     let read = from_keys(api_key.expose_secret(), identifier_key.as_ref().map(ExposeSecret::expose_secret))?;
-    Ok(Secret { blocked: fields.blocked.unwrap_or_default(), ..read })
+    let proxy = [fields.proxy, fields.previous_proxy].into_iter().flatten();
+    // An empty header proves nothing.
+    let proxy = proxy.filter(|secret| !secret.trim().is_empty()).map(|secret| secret.trim().into()).collect();
+    Ok(Secret { blocked: fields.blocked.unwrap_or_default(), proxy, ..read })
 }
 
-/// A secret without a block list. Without `identifier_key`, that is derived from the API key.
+/// A secret without a block list and without a proxy. Without `identifier_key`, that is derived from the API key.
 pub fn from_keys(api_key: &str, identifier_key: Option<&str>) -> Result<Secret, Unusable> {
     let text = api_key.trim();
     if text.is_empty() {
@@ -74,7 +96,8 @@ pub fn from_keys(api_key: &str, identifier_key: Option<&str>) -> Result<Secret, 
             hmac::sign(&key, b"token-mint safety identifier").as_ref().to_vec()
         }
     };
-    Ok(Secret { api_key: text.into(), identifier_key: identifier_key.into(), blocked: Vec::new(), read: Moment::now() })
+    let (api_key, identifier_key) = (text.into(), identifier_key.into());
+    Ok(Secret { api_key, identifier_key, blocked: Vec::new(), proxy: Vec::new(), read: Moment::now() })
 }
 
 #[cfg(test)]
@@ -122,6 +145,23 @@ mod tests {
             assert!(error.contains(sentence), "{secret}: {error}");
             assert!(!error.contains("hunter2"), "{error}");
         }
+    }
+
+    #[test]
+    fn a_proxy_is_proved_by_the_current_secret_and_by_the_one_before() {
+        let of = |fields: &str| parse(&format!("{{\"OPENAI_API_KEY\": \"sk-a\"{fields}}}").into()).unwrap();
+        let proves =
+            |secret: &Secret| ["new", "old", "ne", "newer", "", " "].map(|text| secret.is_of_proxy(&text.into()));
+        let both = of(r#", "PROXY_SECRET": " new\n", "PREVIOUS_PROXY_SECRET": "old""#);
+        assert_eq!((both.has_proxy(), proves(&both)), (true, [true, true, false, false, false, false]));
+        let one = of(r#", "PROXY_SECRET": "new""#);
+        assert_eq!((one.has_proxy(), proves(&one)), (true, [true, false, false, false, false, false]));
+        for fields in ["", r#", "PROXY_SECRET": null"#, r#", "PROXY_SECRET": "", "PREVIOUS_PROXY_SECRET": " ""#] {
+            let none = of(fields);
+            assert_eq!((none.has_proxy(), proves(&none)), (false, [false; 6]), "{fields}");
+        }
+        assert!(!parse(&"sk-a".into()).unwrap().has_proxy());
+        assert!(!format!("{both:?}").contains("new"), "{both:?}");
     }
 
     #[test]

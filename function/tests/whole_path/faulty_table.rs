@@ -2,6 +2,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
+    io::Error,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -14,6 +15,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::post,
 };
+use futures_util::stream;
 use serde_json::{Value, json};
 use token_mint::net::{connection, tls};
 use tokio::{net::TcpListener, time::sleep};
@@ -141,9 +143,8 @@ async fn update_item(State(table): State<FaultyTable>, headers: HeaderMap, body:
     }
     match fault {
         Some(Fault::Lost) => {
-            // The connection ends where the rest of the announced length is missing.
-            let announced = [(header::CONTENT_LENGTH, text.len().to_string())];
-            (announced, Body::new(text[..text.len() / 2].to_owned())).into_response()
+            let half = Bytes::from(text[..text.len() / 2].to_owned());
+            Body::from_stream(stream::iter([Ok(half), Err(Error::other("lost"))])).into_response()
         }
         Some(Fault::FailsAfterwards(status)) => {
             let failure = json!({"__type": "com.amazonaws.dynamodb.v20120810#InternalServerError", "message": "x"});

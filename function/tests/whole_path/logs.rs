@@ -8,13 +8,14 @@ use serde_json::{Value, json};
 
 use crate::{
     function::{ADDRESS, API_KEY, Function, http_api, records},
+    proxy::PROOF,
     secrets::{Secret, SecretsManager},
     table::{self, Store, Stub},
 };
 
 const PROMPT: &str = "You are an agitated caller";
 
-/// The requests cause every refusal, and a few tokens.
+/// The requests cause every refusal but that of a proxy, which the test below causes, and a few tokens.
 #[tokio::test]
 async fn no_level_logs_a_secret_a_token_a_prompt_or_an_address() {
     for level in ["DEBUG", "TRACE"] {
@@ -124,7 +125,7 @@ async fn no_level_logs_a_secret_a_token_a_prompt_or_an_address() {
                 "quota_unavailable",
                 "request_too_large",
             ],
-            "every refusal"
+            "every refusal that the simulator can cause"
         );
         let log = function.stop().await;
         assert!(log.contains("\"level\":\"DEBUG\""), "{log}");
@@ -134,6 +135,37 @@ async fn no_level_logs_a_secret_a_token_a_prompt_or_an_address() {
         }
         for pattern in ["ek_", "sk-", "Bearer", "tok_"] {
             assert!(!log.contains(pattern), "{pattern} is in the log:\n{log}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn no_level_logs_the_proof_of_a_proxy_or_the_address_that_it_states() {
+    for level in ["DEBUG", "TRACE"] {
+        let openai = Simulator::start().await.unwrap();
+        let secret =
+            json!({"OPENAI_API_KEY": API_KEY, "PROXY_SECRET": PROOF, "PREVIOUS_PROXY_SECRET": "the one before"});
+        let secrets = SecretsManager::start(Secret::Text(secret.to_string())).await;
+        let base_url = openai.base_url();
+        let mut environment = secrets.environment();
+        environment.extend([
+            ("OPENAI_BASE_URL", base_url.as_str()),
+            ("LOG_LEVEL", level),
+            ("PROXY_ADDRESS_HEADER", "X-Real-IP"),
+        ]);
+        let function = Function::start(&environment).await;
+        let ask = async |proof: &str, address: &str| {
+            function
+                .invoke(&http_api(&json!({"headers": {"x-proxy-secret": proof, "x-real-ip": address}})))
+                .await
+                .status
+        };
+        assert_eq!((ask(PROOF, ADDRESS).await, ask("the one before", ADDRESS).await), (200, 200));
+        assert_eq!((ask("a wrong guess", ADDRESS).await, ask(PROOF, "not an address").await), (403, 403));
+        let log = function.stop().await;
+        assert!(log.contains("proxy_required"), "{log}");
+        for secret in [PROOF, "the one before", "a wrong guess", ADDRESS, "not an address", "x-proxy-secret"] {
+            assert!(!log.contains(secret), "{secret} is in the log:\n{log}");
         }
     }
 }

@@ -9,6 +9,7 @@ const REFUSALS = {
     'Choose other values. function/profiles.json lists the allowed ones.',
   ],
   origin_not_allowed: ['This page may not request tokens', 'Add this page’s origin to ALLOWED_ORIGINS.'],
+  proxy_required: ['Tokens are issued through a proxy only', 'Open the page at the address of the service.'],
   caller_blocked: ['You are blocked', 'Only the operator can unblock you, with make unblock.'],
   not_found: ['There is no token service at this address', 'Check the token URL: its path ends in /token.'],
   method_not_allowed: ['Wrong request method', 'Send the request with POST.'],
@@ -24,6 +25,10 @@ const REFUSALS = {
   ],
   quota_unavailable: ['Quota check failed', `${TRY_AGAIN} If it still fails, check the quota table.`],
   openai_rejected_key: ['OpenAI rejected the API key', 'Set a valid key that may use this model.'],
+  openai_forbidden: [
+    'OpenAI is not available from here',
+    'A new key does not help. Check the country, the firewall or proxy, and OPENAI_BASE_URL.',
+  ],
   openai_rejected_session: ['OpenAI rejected this session', 'Check the profile’s model: it may be retired.'],
   openai_out_of_quota: [
     'The OpenAI account is out of credit',
