@@ -2,7 +2,7 @@
 //!
 //! A change is made once, however often it is sent. Each has a random identifier, which it adds to the set `recent` of the
 //! item, and its condition fails if the identifier is there already. When the set is full, the next change makes it the set
-//! `older` and begins another. A change is therefore recognised after at least [`SET`] others. A slot chosen by a hash, in
+//! `older` and begins another. A change is therefore recognised after at least 32 others. A slot chosen by a hash, in
 //! place of the sets, would be overwritten by the first other change with the same hash.
 //!
 //! The expressions are plain ones, which DynamoDB Local, dynalite, moto and ministack evaluate as DynamoDB does, and short
@@ -32,21 +32,41 @@ const INSTANCES: &str = "instances";
 const RECENT: &str = "recent";
 const OLDER: &str = "older";
 
-/// The size of a full set. More other changes between a change and its repetition are only possible for the item of all
-/// callers, or with a far higher `QUOTA_PER_MINUTE` than the default; a token may then be counted twice, up to the limit.
-const SET: usize = 32;
+/// The size of a full set in a caller's item, and in the item of all callers, which counts no minutes. More other changes
+/// between a change and its repetition are only possible for the item of all callers, or with a far higher
+/// `QUOTA_PER_MINUTE` than the default; a token may then be counted twice, up to the limit.
+const SET_OF_CALLER: usize = 32;
+pub(super) const SET_OF_EVERYONE: usize = 56;
 
-/// The length of an identifier, in characters of base64: 42 bits. Both sets take 560 of the 1,024 bytes of a write unit.
+/// The length of an identifier, in characters of base64: 42 bits.
 const ID_LENGTH: usize = 7;
 
-/// The item of a caller, or of all callers, on one day.
-pub fn item_id(whose: &str, day: Window) -> String {
-    format!("{whose}/{}", day.date())
+/// The place of all callers in the key of the item that counts them together.
+const EVERYONE: &str = "everyone";
+
+/// The key of an item.
+#[derive(Clone, Debug)]
+pub struct Key {
+    id: String,
+    /// The size of a full set of identifiers.
+    set: usize,
+}
+
+impl Key {
+    /// The item of a caller, a hash, on one day.
+    pub fn of_caller(caller: &str, day: Window) -> Self {
+        Self { id: format!("{caller}/{}", day.date()), set: SET_OF_CALLER }
+    }
+
+    /// The item of all callers on one day.
+    pub fn of_everyone(day: Window) -> Self {
+        Self { id: format!("{EVERYONE}/{}", day.date()), set: SET_OF_EVERYONE }
+    }
 }
 
 /// A change of an item that is made once, however often it is sent.
 pub struct Change {
-    item: String,
+    key: Key,
     /// The random identifier.
     id: String,
     /// What is set, besides the sets of identifiers.
@@ -65,8 +85,8 @@ impl Change {
     ///
     /// `instances` are added to their number, which the item then has too. DynamoDB may delete the item a day after the
     /// one that it counts, so that an operator can look at it.
-    pub fn count(item: String, counters: &[Counter], tokens: u32, instances: Option<u32>) -> Self {
-        let mut change = Self::new(item, "#expires = :expires");
+    pub fn count(key: Key, counters: &[Counter], tokens: u32, instances: Option<u32>) -> Self {
+        let mut change = Self::new(key, "#expires = :expires");
         let day = counters.first().map(|counter| counter.window.day()).unwrap_or_default();
         change.names.push(("#expires", EXPIRES.to_owned()));
         change.values.push((":expires", number(day.saturating_add(2).saturating_mul(DAY))));
@@ -89,8 +109,8 @@ impl Change {
     }
 
     /// Gives tokens of a day back. A count never becomes negative, and an item is never created.
-    pub fn give_back(item: String, tokens: u32) -> Self {
-        let mut change = Self::new(item, "");
+    pub fn give_back(key: Key, tokens: u32) -> Self {
+        let mut change = Self::new(key, "");
         change.add.push_str("#day :tokens, ");
         change.condition.push_str("#day >= :least AND ");
         change.names.push(("#day", DAY_COUNTER.to_owned()));
@@ -99,21 +119,21 @@ impl Change {
         change
     }
 
-    fn new(item: String, set: &'static str) -> Self {
+    fn new(key: Key, set: &'static str) -> Self {
         let mut id = URL_SAFE_NO_PAD.encode(fastrand::u64(..).to_be_bytes());
         id.truncate(ID_LENGTH);
         let values = vec![
             (":id", Value::S(id.clone())),
             (":ids", Value::Ss([id.clone()])),
-            (":full", Value::N(SET.to_string())),
+            (":full", Value::N(key.set.to_string())),
         ];
         let (names, bounds) = (Vec::with_capacity(4), Vec::with_capacity(2));
-        Self { item, id, set, add: String::new(), condition: String::new(), names, values, bounds }
+        Self { key, id, set, add: String::new(), condition: String::new(), names, values, bounds }
     }
 
     /// The update that makes the change: in an item whose recent set is full, or in another.
     pub fn update(&self, set_is_full: bool) -> Update {
-        let Self { item, set, add, condition, .. } = self;
+        let Self { key, set, add, condition, .. } = self;
         let comma = if set.is_empty() { "" } else { ", " };
         let (make, size) = if set_is_full {
             let add = add.trim_end_matches(", ");
@@ -128,7 +148,7 @@ impl Change {
         };
         let unseen = format!("NOT contains({RECENT}, :id) AND NOT contains({OLDER}, :id)");
         Update {
-            key: Map(vec![(ID, Value::S(item.clone()))]),
+            key: Map(vec![(ID, Value::S(key.id.clone()))]),
             update_expression: make,
             condition_expression: format!("{condition}{size} AND {unseen}"),
             expression_attribute_names: Map(self.names.clone()),
@@ -140,7 +160,7 @@ impl Change {
     /// An update that changes nothing and returns the whole item, if there is one. The function may not read the table.
     pub fn read(&self) -> Update {
         Update {
-            key: Map(vec![(ID, Value::S(self.item.clone()))]),
+            key: Map(vec![(ID, Value::S(self.key.id.clone()))]),
             update_expression: "SET #expires = #expires".to_owned(),
             condition_expression: "attribute_exists(#expires)".to_owned(),
             expression_attribute_names: Map(vec![("#expires", EXPIRES.to_owned())]),
@@ -158,11 +178,11 @@ impl Change {
     pub fn is_allowed(&self, item: &Item) -> bool {
         self.bounds.iter().all(|(name, lowest, highest)| (*lowest..=*highest).contains(&whole(item, name)))
     }
-}
 
-/// Whether the item's set of the latest changes is full.
-pub fn set_is_full(item: &Item) -> bool {
-    item.texts(RECENT).len() >= SET
+    /// Whether the item's set of the latest changes is full.
+    pub fn meets_full_set(&self, item: &Item) -> bool {
+        item.texts(RECENT).len() >= self.key.set
+    }
 }
 
 fn number(number: impl Into<u64>) -> Value {
@@ -264,13 +284,16 @@ mod tests {
     }
 
     #[test]
-    fn a_callers_item_fits_into_a_write_unit_for_fifty_minutes_with_tokens() {
+    fn an_item_fits_into_a_write_unit() {
         // AWS, "DynamoDB item sizes and formats": names and texts in bytes; a number takes a byte, and one for two digits;
         // a set takes 3 bytes, and one for each element.
         let number = |digits: usize| 1 + digits.div_ceil(2);
-        let id = "id".len() + 64 + "/2026-11-22".len();
-        let counts = "expires".len() + number(10) + "day".len() + number(3) + 50 * ("08:31".len() + number(2));
-        let sets = RECENT.len() + OLDER.len() + 2 * (3 + SET * (ID_LENGTH + 1));
-        assert!(id + counts + sets <= 1024, "{}", id + counts + sets);
+        let counts = "expires".len() + number(10) + "day".len() + number(10);
+        let sets = |size: usize| RECENT.len() + OLDER.len() + 2 * (3 + size * (ID_LENGTH + 1));
+        let minutes = 50 * ("08:31".len() + number(2));
+        let of_caller = "id".len() + 64 + "/2026-11-22".len() + counts + sets(SET_OF_CALLER) + minutes;
+        let of_everyone =
+            "id".len() + "everyone/2026-11-22".len() + counts + INSTANCES.len() + number(6) + sets(SET_OF_EVERYONE);
+        assert!(of_caller <= 1024 && of_everyone <= 1024, "{of_caller} and {of_everyone}");
     }
 }

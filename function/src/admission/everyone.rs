@@ -9,14 +9,11 @@ use tokio::{sync::Mutex as AsyncMutex, task::JoinHandle, time::Instant};
 use tracing::debug;
 
 use super::{
-    counter::{self, Counter, Window},
+    counter::{self, Counter, Key, Window},
     ledger::{self, Ledger},
     stock::{Batch, Stock},
 };
 use crate::aws::dynamodb::UpdateError;
-
-/// The place of all callers in the item that counts them together.
-const EVERYONE: &str = "everyone";
 
 /// The limit, and this instance's tokens of it.
 #[derive(Debug)]
@@ -32,7 +29,7 @@ pub struct Everyone {
 #[derive(Debug)]
 pub struct Token {
     /// The day that it counts for.
-    pub day: Window,
+    day: Window,
     /// The task that fills the stock again, if this was its last token.
     pub refill: Option<JoinHandle<()>>,
 }
@@ -103,7 +100,7 @@ impl Everyone {
         needed: u32,
         mut ahead: u32,
     ) -> Result<Option<Token>, UpdateError> {
-        let item = counter::item_id(EVERYONE, day);
+        let key = Key::of_everyone(day);
         let counters = [Counter { name: "day", limit: self.limit, window: day }];
         loop {
             let size = needed.saturating_add(ahead);
@@ -112,7 +109,7 @@ impl Everyone {
             }
             let began = Instant::now();
             let new = u32::from(self.stock().is_new(day.number));
-            let counted = self.ledger.count(&item, &counters, size, Some(new)).await?;
+            let counted = self.ledger.count(&key, &counters, size, Some(new)).await?;
             let counts = counter::counts(&counters, &counted.item);
             ledger::log("all callers", &counters, &counts, counted.taken, began.elapsed());
             if counted.taken {
@@ -130,14 +127,15 @@ impl Everyone {
     }
 
     /// Takes back an unused token: into the stock of an instance that keeps one, otherwise into the table.
-    pub async fn give_back(&self, day: Window) {
-        if self.stock().keeps(day.number) {
-            return self.stock().put_back(day.number);
+    pub async fn give_back(&self, token: &Token) {
+        let day = token.day.number;
+        if self.stock().keeps(day, self.limit) {
+            return self.stock().put_back(day);
         }
-        match self.ledger.give_back(&counter::item_id(EVERYONE, day), 1).await {
-            Ok(()) => self.stock().forget_demand(day.number),
+        match self.ledger.give_back(&Key::of_everyone(token.day), 1).await {
+            Ok(()) => self.stock().forget_demand(day),
             // Such as a throttled table: the token still belongs to this instance.
-            Err(UpdateError { perhaps_made: false, .. }) => self.stock().put_back(day.number),
+            Err(UpdateError { perhaps_made: false, .. }) => self.stock().put_back(day),
             Err(_) => {}
         }
     }

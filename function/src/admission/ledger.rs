@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tracing::debug;
 
-use super::counter::{self, Change, Counter};
+use super::counter::{Change, Counter, Key};
 use crate::{
     aws::dynamodb::{Item, Table, TableError, UpdateError, Updated},
     net::clock::millis,
@@ -43,12 +43,12 @@ impl Ledger {
     /// If the table cannot be used. The tokens may have been taken.
     pub async fn count(
         &self,
-        item: &str,
+        key: &Key,
         counters: &[Counter],
         tokens: u32,
         instances: Option<u32>,
     ) -> Result<Counted, UpdateError> {
-        let (taken, item) = self.make(&Change::count(item.to_owned(), counters, tokens, instances)).await?;
+        let (taken, item) = self.make(&Change::count(key.clone(), counters, tokens, instances)).await?;
         Ok(Counted { taken, item })
     }
 
@@ -56,8 +56,8 @@ impl Ledger {
     ///
     /// # Errors
     /// If the table cannot be used. The tokens may have been given back.
-    pub async fn give_back(&self, item: &str, tokens: u32) -> Result<(), UpdateError> {
-        let (given_back, _) = self.make(&Change::give_back(item.to_owned(), tokens)).await?;
+    pub async fn give_back(&self, key: &Key, tokens: u32) -> Result<(), UpdateError> {
+        let (given_back, _) = self.make(&Change::give_back(key.clone(), tokens)).await?;
         debug!(tokens, given_back, "tokens were given back");
         Ok(())
     }
@@ -84,7 +84,7 @@ impl Ledger {
             if !change.is_allowed(&item) {
                 return Ok((false, item));
             }
-            set_is_full = counter::set_is_full(&item);
+            set_is_full = change.meets_full_set(&item);
         }
         Err(UpdateError { cause: TableError::Contended, perhaps_made: false })
     }

@@ -18,6 +18,8 @@ use secrecy::ExposeSecret;
 use tokio::time::{Instant, timeout_at};
 use tracing::{debug, warn};
 
+#[cfg(test)]
+pub(crate) use self::stock::describe as describe_daily_limit;
 use self::{
     caller::Caller,
     origin::Origins,

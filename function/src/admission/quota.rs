@@ -25,7 +25,7 @@ use tokio::time::{Instant, timeout};
 use tracing::debug;
 
 use super::{
-    counter::{self, Counter, DAY, MINUTE, Window},
+    counter::{self, Counter, DAY, Key, MINUTE, Window},
     everyone::{Everyone, Token},
     ledger::{self, Ledger},
 };
@@ -74,7 +74,7 @@ pub struct Taken {
     /// The rest of the caller's quota.
     pub status: QuotaStatus,
     /// The caller's item, if it counts the day.
-    item: Option<String>,
+    item: Option<Key>,
     token: Option<Token>,
 }
 
@@ -150,18 +150,18 @@ impl Quota {
             .into_iter()
             .filter_map(|(limit, name, window)| limit.map(|limit| Counter { name, limit: limit.get(), window }))
             .collect();
-        let item = counter::item_id(caller, day);
+        let key = Key::of_caller(caller, day);
         let mut taken = Taken::default();
         if !counters.is_empty() {
             let began = Instant::now();
-            let counted = self.ledger.count(&item, &counters, 1, None).await?;
+            let counted = self.ledger.count(&key, &counters, 1, None).await?;
             let counts = counter::counts(&counters, &counted.item);
             ledger::log("caller", &counters, &counts, counted.taken, began.elapsed());
             taken.status = QuotaStatus::new(&counters, &counts);
             if !counted.taken {
                 return Err(QuotaError::Exceeded(taken.status));
             }
-            taken.item = self.limits.per_day.map(|_| item);
+            taken.item = self.limits.per_day.map(|_| key);
         }
         let Some(everyone) = &self.everyone else { return Ok(taken) };
         let error = match everyone.take(day, now).await {
@@ -176,13 +176,13 @@ impl Quota {
     /// Gives the tokens of the day back that OpenAI certainly did not make. This is tried for a short time only.
     pub async fn give_back(&self, taken: &Taken) {
         let of_caller = async {
-            if let Some(item) = &taken.item {
-                let _ = self.ledger.give_back(item, 1).await;
+            if let Some(key) = &taken.item {
+                let _ = self.ledger.give_back(key, 1).await;
             }
         };
         let of_everyone = async {
             if let (Some(everyone), Some(token)) = (&self.everyone, &taken.token) {
-                everyone.give_back(token.day).await;
+                everyone.give_back(token).await;
             }
         };
         let _ = timeout(GIVE_BACK, async { tokio::join!(of_caller, of_everyone) }).await;

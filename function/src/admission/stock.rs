@@ -18,8 +18,17 @@ const KEPT_PART: u32 = 20;
 /// The tokens that are left before an instance takes more than one at a time, for each further one.
 const NEAR: u32 = 50;
 
-/// The updates of the item a second that are aimed at, about half of those that DynamoDB makes.
-const UPDATES_PER_SECOND: u64 = 400;
+/// The updates of the item a second that are aimed at. Concurrent updates that find its set of identifiers full are made
+/// again, which leaves some room below the 1,000.
+const UPDATES_PER_SECOND: u32 = 700;
+
+/// The shortest time between two batches from which the speed of all instances together is concluded: a fleet whose
+/// instances are all as fast as this one.
+const SHORTEST: Duration = Duration::from_millis(100);
+
+/// The instances of a day from which on each keeps an unused token, if that is at most one in so many that are left.
+const CROWD: u32 = 50;
+const CROWD_PART: u32 = 5;
 
 /// How long an instance does not ask again after the limit was reached. A crowd of refused callers then costs one update
 /// in that time per instance. It is short, since another instance may give tokens back.
@@ -34,8 +43,6 @@ pub struct Stock {
     /// Whether the item's number of instances includes this one.
     counted_in: bool,
     last: Option<Batch>,
-    /// The tokens a second that the other instances took between the last two batches of this one.
-    others_per_second: u64,
     /// The time, since the Unix epoch, of the last answer that the limit is reached.
     refused: Option<Duration>,
 }
@@ -59,7 +66,7 @@ impl Stock {
         if self.day != day {
             let follows = self.day.checked_add(1) == Some(day);
             let last = self.last.filter(|_| follows).map(|last| Batch { count: 0, ..last });
-            *self = Self { day, last, others_per_second: self.others_per_second, ..Self::default() };
+            *self = Self { day, last, ..Self::default() };
         }
     }
 
@@ -82,9 +89,12 @@ impl Stock {
         self.turn_to(day);
         let Some(last) = self.last else { return 0 };
         let left = limit.saturating_sub(last.count);
-        let needed = expected(last.size, now.saturating_sub(last.at)).min(last.size.saturating_mul(2));
+        let passed = now.saturating_sub(last.at);
+        let needed = within(AHEAD, last.size, passed.max(Duration::from_millis(1)));
         let harmless = left.checked_div(last.instances.saturating_mul(KEPT_PART)).unwrap_or(left);
-        let fast = u32::try_from(self.others_per_second / UPDATES_PER_SECOND).unwrap_or(MOST);
+        let harmless = harmless.min(last.size.saturating_mul(2));
+        let fleet = within(Duration::from_secs(1), last.size.saturating_mul(last.instances), passed.max(SHORTEST));
+        let fast = if fleet < UPDATES_PER_SECOND { 0 } else { fleet.div_ceil(UPDATES_PER_SECOND) };
         needed.min(harmless.max(fast)).min(left / NEAR).min(MOST)
     }
 
@@ -94,11 +104,6 @@ impl Stock {
         self.counted_in = true;
         self.refused = None;
         self.tokens = self.tokens.saturating_add(batch.size.saturating_sub(used));
-        if let Some(last) = self.last {
-            let others = batch.count.saturating_sub(last.count).saturating_sub(batch.size);
-            let passed = u64::try_from(batch.at.saturating_sub(last.at).as_millis()).unwrap_or(u64::MAX);
-            self.others_per_second = u64::from(others).saturating_mul(1000).checked_div(passed).unwrap_or_default();
-        }
         self.last = Some(batch);
     }
 
@@ -107,9 +112,12 @@ impl Stock {
         self.day != day || !self.counted_in
     }
 
-    /// Whether an unused token is kept for the next request, since others are kept too.
-    pub fn keeps(&self, day: u64) -> bool {
-        self.day == day && self.last.is_some_and(|last| last.size > 1)
+    /// Whether an unused token is kept for the next request: others are kept too, or so many instances would write to the
+    /// item while OpenAI issues no tokens, and there are enough tokens for each.
+    pub fn keeps(&self, day: u64, limit: u32) -> bool {
+        let Some(Batch { size, count, instances, .. }) = self.last.filter(|_| self.day == day) else { return false };
+        let each = limit.saturating_sub(count).checked_div(instances).unwrap_or_default();
+        size > 1 || (instances >= CROWD && each >= CROWD_PART)
     }
 
     /// Puts an unused token back.
@@ -140,10 +148,27 @@ impl Stock {
     }
 }
 
-/// The tokens that are needed within [`AHEAD`], if `size` were needed in the time that `passed`.
-fn expected(size: u32, passed: Duration) -> u32 {
-    let needed = u128::from(size).saturating_mul(AHEAD.as_millis());
-    u32::try_from(needed.checked_div(passed.as_millis().max(1)).unwrap_or_default()).unwrap_or(u32::MAX)
+/// The tokens that are needed within a time, if `tokens` were needed in the time that `passed`, which is not zero.
+fn within(time: Duration, tokens: u32, passed: Duration) -> u32 {
+    let needed = u128::from(tokens).saturating_mul(time.as_millis());
+    u32::try_from(needed.checked_div(passed.as_millis()).unwrap_or(u128::MAX)).unwrap_or(u32::MAX)
+}
+
+/// The numbers that decide on the size of a batch, and the memory of a reached limit.
+#[cfg(test)]
+pub(crate) fn describe() -> serde_json::Value {
+    serde_json::json!({
+        "ahead_seconds": AHEAD.as_secs(),
+        "most": MOST,
+        "kept_part": KEPT_PART,
+        "near": NEAR,
+        "updates_per_second": UPDATES_PER_SECOND,
+        "shortest_seconds": SHORTEST.as_secs_f64(),
+        "crowd": CROWD,
+        "crowd_part": CROWD_PART,
+        "refused_seconds": REFUSED_FOR.as_secs(),
+        "set": super::counter::SET_OF_EVERYONE,
+    })
 }
 
 #[cfg(test)]
@@ -153,18 +178,16 @@ mod tests {
 
     const DAY: u64 = 20_000;
 
-    /// Takes batches as the requests of one instance do, one request every `pause`, while `others` take tokens as well.
-    /// Returns the size of each batch.
-    fn sizes(limit: u32, instances: u32, pause: Duration, others_per_second: u32, requests: u32) -> Vec<u32> {
-        let (mut stock, mut sizes, mut own) = (Stock::default(), Vec::new(), 0);
+    /// Takes batches as the requests of one of so many instances do, one request every `pause`. Returns their sizes.
+    fn sizes(limit: u32, instances: u32, pause: Duration, requests: u32) -> Vec<u32> {
+        let (mut stock, mut sizes, mut count) = (Stock::default(), Vec::new(), 0);
         for request in 0..requests {
             let at = pause * request;
             if stock.take(DAY) {
                 continue;
             }
             let size = 1 + stock.ahead(DAY, at, limit);
-            own += size;
-            let count = own + u32::try_from(u128::from(others_per_second) * at.as_millis() / 1000).unwrap();
+            count += size;
             stock.add(DAY, Batch { size, at, count, instances }, 1);
             sizes.push(size);
         }
@@ -174,31 +197,42 @@ mod tests {
     #[test]
     fn batches_grow_with_the_demand_of_the_instance() {
         let second = Duration::from_secs(1);
-        assert_eq!(sizes(100_000, 4, second, 0, 100), [1, 3, 7, 15, 21, 21, 21, 21]);
-        assert_eq!(sizes(100_000, 4, second * 15, 0, 30), [1, 3, 5, 5, 5, 5, 5, 5], "what a minute needs");
-        assert_eq!(sizes(100_000, 4, second * 61, 0, 5), [1; 5], "a token that is not needed within a minute");
+        assert_eq!(sizes(100_000, 4, second, 100), [1, 3, 7, 15, 21, 21, 21, 21]);
+        assert_eq!(sizes(100_000, 4, second * 15, 30), [1, 3, 5, 5, 5, 5, 5, 5], "what a minute needs");
+        assert_eq!(sizes(100_000, 4, second * 61, 5), [1; 5], "a token that is not needed within a minute");
     }
 
     #[test]
     fn near_the_limit_and_in_a_large_fleet_tokens_are_taken_one_by_one() {
         let fast = Duration::from_millis(100);
-        assert_eq!(sizes(49, 1, fast, 0, 40), [1; 40], "near the limit");
+        assert_eq!(sizes(49, 1, fast, 40), [1; 40], "near the limit");
         assert_eq!(
-            sizes(5_000, 251, fast, 0, 40),
+            sizes(5_000, 251, Duration::from_secs(1), 40),
             [1; 40],
             "251 instances with a token each are over a twentieth of 5,000"
         );
-        assert_eq!(sizes(5_000, 50, fast, 0, 40)[..4], [1, 3, 5, 5]);
-        let all: u32 = sizes(5_000, 1, fast, 0, 5_000).into_iter().sum();
+        assert_eq!(sizes(5_000, 50, fast, 40)[..4], [1, 3, 5, 5]);
+        let all: u32 = sizes(5_000, 1, fast, 5_000).into_iter().sum();
         assert_eq!(all, 5_000, "no token is left over where one instance takes them all");
     }
 
     #[test]
     fn if_all_instances_together_are_too_fast_for_one_item_batches_grow() {
         let pause = Duration::from_millis(400);
-        assert_eq!(*sizes(1_000_000, 60_000, pause, 300, 40).last().unwrap(), 1);
-        assert_eq!(*sizes(1_000_000, 60_000, pause, 2_000, 40).last().unwrap(), 6);
-        assert_eq!(*sizes(1_000_000, 60_000, pause, 10_000, 90).last().unwrap(), 21);
+        let last = |instances| *sizes(100_000, instances, pause, 90).last().unwrap();
+        assert_eq!([1_000, 2_000, 4_000, 10_000].map(last), [5, 9, 16, 21]);
+    }
+
+    #[test]
+    fn an_unused_token_is_kept_where_others_are_and_in_a_crowd() {
+        let kept = |size, count, instances| {
+            let mut stock = Stock::default();
+            stock.add(DAY, Batch { size, at: Duration::ZERO, count, instances }, 1);
+            assert!(!stock.keeps(DAY + 1, 5_000));
+            stock.keeps(DAY, 5_000)
+        };
+        assert!(!kept(1, 1, 1) && kept(2, 2, 1));
+        assert!(!kept(1, 49, 49) && kept(1, 50, 50) && kept(1, 900, 800) && !kept(1, 1_100, 800));
     }
 
     #[test]
