@@ -157,7 +157,7 @@ def report(asked, given):
     """The text that `make cost` prints and docs/cost.md contains."""
     cold, ttl = f"{asked.cold_percent:g} %", given["KeyTtlSeconds"]
     tokens = "1 token" if batch(asked) == 1 else f"{batch(asked)} tokens"
-    opened = "1 session" if asked.sessions == 1 else f"{asked.sessions} sessions"
+    opened = "1 session" if asked.sessions == 1 else f"{asked.sessions} sessions, of which OpenAI refuses all but the first,"
     return f"""{month(asked, given)}
 
 Assumptions: each mint waits {asked.upstream_ms} ms for OpenAI and {asked.quota_ms} ms for DynamoDB; an instance takes {tokens}
@@ -184,7 +184,7 @@ def arguments(words=None):
         "--codes", type=int, default=4, help="number of different outcomes that occur, including ok (default: %(default)s)"
     )
     parser.add_argument(
-        "--sessions", type=int, default=1, help="sessions that the holder of a token opens with it (default: %(default)s)"
+        "--sessions", type=int, default=1, help="sessions for each token; OpenAI allows one (default: %(default)s)"
     )
     return parser.parse_args(words)
 

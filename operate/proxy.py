@@ -2,7 +2,7 @@
 
 import secrets
 
-from operate import secret
+from operate import contents, secret
 
 
 def proxy_secret(stack, _):
@@ -25,12 +25,11 @@ def proxy_secret(stack, _):
 
 def with_proxy_secret(fields, new):
     """The secret's fields with this secret for the proxy, and with the current one as the previous one."""
-    kept = {name: value for name, value in fields.items() if name != secret.PREVIOUS_PROXY_FIELD}
-    previous = {secret.PREVIOUS_PROXY_FIELD: current(fields)} if current(fields) else {}
-    return kept | {secret.PROXY_FIELD: new} | previous
+    kept = {name: value for name, value in fields.items() if name != contents.PREVIOUS_PROXY_FIELD}
+    previous = {contents.PREVIOUS_PROXY_FIELD: current(fields)} if current(fields) else {}
+    return kept | {contents.PROXY_FIELD: new} | previous
 
 
 def current(fields):
     """The proxy's secret in these fields, or an empty text."""
-    value = fields.get(secret.PROXY_FIELD)
-    return value.strip() if isinstance(value, str) else ""
+    return contents.text_of(fields, contents.PROXY_FIELD) or ""

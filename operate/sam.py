@@ -6,8 +6,12 @@ import re
 import shlex
 import sys
 
+import botocore.exceptions
+
 from operate import account
 from operate.error import CommandError
+from operate.release import deployed_template
+from operate.stack import Stack
 
 # These would make SAM and the other commands work on different stacks.
 OTHER_TARGETS = {"--config-env": "ENV", "--stack-name": "STACK", "--region": "AWS_REGION", "--profile": "AWS_PROFILE"}
@@ -16,7 +20,8 @@ PIPELINE = "infra/pipeline.yaml"
 
 def sam(environment, asked):
     """Run a command of the SAM CLI for the stack."""
-    words, variables = prepared(environment, asked.command, asked.options)
+    uploaded = uploads(environment) if asked.command == "delete" else []
+    words, variables = prepared(environment, asked.command, [*uploaded, *asked.options])
     os.execve(words[0], words, variables)
 
 
@@ -46,6 +51,23 @@ def target(environment, session):
     return ["--stack-name", environment.stack, "--region", session.region_name, *profile]
 
 
+def uploads(environment):
+    """The options that make `sam delete` delete all files uploaded for the stack, if there is one.
+
+    Without them, SAM deletes only the folder of the last deployment's code, and `make deploy` gives the code a folder of its own
+    after update-code.
+    """
+    try:
+        bucket = deployed_template(Stack(environment, may_be_missing=True)).uploaded_to()
+    except KeyError:  # a stack without this function
+        return []
+    except botocore.exceptions.ClientError as error:
+        if error.response["Error"]["Code"] != "ValidationError":
+            raise
+        return []
+    return ["--s3-bucket", bucket, "--s3-prefix", environment.stack]
+
+
 def check_length(name, connection):
     """Refuses a stack name that is too long for a pipeline, which would fail only after all other resources exist."""
     limit = int(re.search(r"MaxLength: (\d+)", pathlib.Path(PIPELINE).read_text())[1])
@@ -55,6 +77,6 @@ def check_length(name, connection):
         raise CommandError(
             f"The name {name} has {len(name)} characters. With a pipeline (ConnectionArn), a stack's name may have at most "
             f"{limit}: CloudFormation shortens longer ones in the names of roles, which the pipeline's permissions name. Set "
-            "STACK to a shorter name, or deploy without a pipeline (ConnectionArn=)."
+            "STACK to a shorter name, or deploy without a pipeline (ConnectionArn=). Nothing was changed."
         )
     print(f"Note: {name} has {len(name)} characters. A stack with a pipeline may have at most {limit}.", file=sys.stderr)

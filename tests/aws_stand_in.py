@@ -4,6 +4,7 @@
 - GetFunction returns the code of the version that was asked for.
 - Lambda publishes no version whose code and configuration equal those of the last one.
 - An update of a stack leaves an alias alone that the update does not change.
+- A stack's roles get their permissions boundary, and its topics their key.
 - A stack may have an application of CodeDeploy. Its gradual deployments refuse an alias that was moved without
   CloudFormation.
 
@@ -19,7 +20,7 @@ import time
 
 import samtranslator.translator.transform as sam
 from ministack.app import main
-from ministack.services import lambda_svc
+from ministack.services import iam, lambda_svc, sns
 from ministack.services.cloudformation import _stacks, changesets, engine, handlers, provisioners, stacks
 
 DEPLOYMENTS = pathlib.Path(os.environ["DEPLOYMENTS"])
@@ -110,6 +111,32 @@ def shift_gradually(arn, old, new):
         raise ValueError("One or more alarms have been activated according to the Amazon CloudWatch metrics you selected")
 
 
+def with_more(kind, complete):
+    """Completes a resource after ministack has created or updated it."""
+    handler = provisioners._RESOURCE_HANDLERS[kind]
+    create, update = handler["create"], handler["update"]
+
+    def create_more(logical_id, properties, stack_name):
+        made = create(logical_id, properties, stack_name)
+        complete(made[0], properties)
+        return made
+
+    def update_more(physical_id, old, new, stack_name, logical_id=None):
+        made = update(physical_id, old, new, stack_name, logical_id)
+        complete(made[0], new)
+        return made
+
+    handler |= {"create": create_more, "update": update_more}
+
+
+def set_boundary(role, properties):
+    iam._roles[role]["PermissionsBoundary"] = properties.get("PermissionsBoundary")
+
+
+def set_key(topic, properties):
+    sns._topics[topic]["attributes"]["KmsMasterKeyId"] = properties.get("KmsMasterKeyId", "")
+
+
 def make_nothing(logical_id, _, stack_name):
     return f"{stack_name}-{logical_id}", {}
 
@@ -125,6 +152,8 @@ lambda_svc.serve_function_code = serve_code_of_version
 stacks._runs_on_worker_thread = lambda kind: kind == "AWS::Lambda::Alias" or runs_on_worker_thread(kind)
 provisioners._RESOURCE_HANDLERS["AWS::Lambda::Alias"]["update"] = deploy_alias
 provisioners._RESOURCE_HANDLERS["AWS::Lambda::Version"]["create"] = create_version
+with_more("AWS::IAM::Role", set_boundary)
+with_more("AWS::SNS::Topic", set_key)
 for kind in ("Application", "DeploymentGroup"):
     provisioners._RESOURCE_HANDLERS[f"AWS::CodeDeploy::{kind}"] = {
         "create": make_nothing,

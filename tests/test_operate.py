@@ -1,6 +1,7 @@
 """The operator's commands, without a deployment: against a small stack in ministack, or without AWS."""
 
 import concurrent.futures
+import hmac
 import json
 import os
 import random
@@ -95,6 +96,32 @@ def machines(tmp_path):
         return folders
 
     return machines
+
+
+def test_a_subject_is_the_value_of_the_claim_that_the_stack_names(operator):
+    def hashed(identity):
+        return hmac.new(b"random", identity, "sha256").hexdigest()
+
+    subject = {"SUBJECT": "a@example.com"}
+    cloudformation = operator.client("cloudformation")
+    for parameters, claim, identity in [
+        ({}, "sub", b"subject:a@example.com"),
+        ({"AuthSubjectClaim": "sub"}, "sub", b"subject:a@example.com"),
+        ({"AuthSubjectClaim": ""}, "sub", b"subject:a@example.com"),
+        ({"AuthSubjectClaim": "email"}, "email", b"claim:email a@example.com"),
+    ]:
+        template = json.loads(json.dumps(TEMPLATE))
+        template["Parameters"] |= {name: {"Type": "String", "Default": value} for name, value in parameters.items()}
+        # Something has to change, or there is no update.
+        template["Parameters"]["AuthIssuer"]["Default"] = f"https://login.example/{len(parameters)}{claim}{parameters}"
+        cloudformation.update_stack(StackName="token-mint", TemplateBody=json.dumps(template))
+        cloudformation.get_waiter("stack_update_complete").wait(StackName="token-mint", WaiterConfig={"Delay": 1})
+        ran = operator.run("caller", **subject)
+        assert ran.stdout.splitlines()[0] == hashed(identity), (parameters, ran)
+        assert f"by the claim {claim} of their sign-in" in operator.run("caller", ADDRESS="203.0.113.9").stdout
+        assert operator.run("block", **subject).returncode == 0
+        assert operator.secret()["BLOCKED_CALLERS"] == [hashed(identity)]
+        assert operator.run("unblock", **subject).returncode == 0
 
 
 def test_concurrent_blocks_from_different_machines_are_all_stored(operator, machines):
@@ -405,6 +432,7 @@ def sam_words(guided, monkeypatch):
     monkeypatch.setattr(
         sam.account, "session", lambda chosen: types.SimpleNamespace(region_name=chosen.region or "of-the-profile")
     )
+    monkeypatch.setattr(sam, "uploads", lambda chosen: ["--s3-prefix", chosen.stack])
 
     def sam_words(*words, **variables):
         sam.sam(environment.resolve(variables), types.SimpleNamespace(command=words[0], options=list(words[1:])))
@@ -432,6 +460,8 @@ def test_sam_works_on_the_stack_of_the_other_commands(sam_words):
         "token-mint",
         "--region",
         "us-east-1",
+        "--s3-prefix",
+        "token-mint",
         "--no-prompts",
     ]
     words, _ = sam_words("build", "--debug")

@@ -1,9 +1,12 @@
 """What the optional parameters add to a deployment: in the template as CloudFormation evaluates it, and in ministack.
 
-ministack enforces no permissions, gives roles no boundary and topics no key, and has neither DNS nor the domain's TLS.
+ministack stores a permissions boundary, a key and a domain, but enforces and uses none of them: it denies nothing, encrypts
+nothing, and has neither DNS nor TLS. It has no stacks with budgets, so moto stores the budget with the template's properties. No
+stand-in creates the pipeline's roles, sends a message, or counts costs.
 """
 
 import fnmatch
+import functools
 import hmac
 import io
 import json
@@ -13,9 +16,10 @@ import shlex
 import subprocess
 import zipfile
 
+import boto3
 import cfnlint
 import pytest
-from conftest import ROOT, TARGET, TOOLCHAIN, post
+from conftest import NO_AWS_ACCOUNT, ROOT, TARGET, TOOLCHAIN, free_port, post
 from evaluated import Evaluated
 
 from docs import permissions
@@ -68,11 +72,11 @@ class StandIn:
         del template["Transform"]
         return json.dumps(template | {"Resources": resources})
 
-    def deploy(self, verb="create", **parameters):
+    def deploy(self, verb="create", tags=(), **parameters):
         given = [{"ParameterKey": name, "ParameterValue": value} for name, value in (ALLOWED | parameters).items()]
         cloudformation = self.client("cloudformation")
         getattr(cloudformation, f"{verb}_stack")(
-            StackName="token-mint", TemplateBody=self.template(), Parameters=given, Capabilities=["CAPABILITY_IAM"]
+            StackName="token-mint", TemplateBody=self.template(), Parameters=given, Capabilities=["CAPABILITY_IAM"], Tags=tags
         )
         cloudformation.get_waiter(f"stack_{verb}_complete").wait(StackName="token-mint", WaiterConfig={"Delay": 1})
         return self.outputs()
@@ -201,6 +205,26 @@ def test_every_role_has_the_boundary():
     assert [role.get("PermissionsBoundary") for role in bounded.values()] == [BOUNDARY] * 4
 
 
+def test_the_stand_in_gives_roles_the_boundary_and_resources_the_tags(stand_in):
+    tags = [{"Key": "team", "Value": "voice"}]
+    stand_in.deploy(tags=tags, PermissionsBoundaryArn=BOUNDARY)
+    clients = functools.cache(stand_in.client)
+    names = [stand_in.physical(name) for name in ("MintRole", "CodeDeployServiceRole")]
+
+    def made():
+        return [clients("iam").get_role(RoleName=name)["Role"] for name in names]
+
+    for role in made():
+        assert role["PermissionsBoundary"]["PermissionsBoundaryArn"] == BOUNDARY and tags[0] in role["Tags"]
+    function = clients("lambda").get_function(FunctionName=stand_in.physical("MintFunction"))
+    assert function["Tags"]["team"] == "voice"
+    assert tags[0] in clients("secretsmanager").describe_secret(SecretId=stand_in.physical("Secret"))["Tags"]
+    table = clients("dynamodb").describe_table(TableName=stand_in.physical("QuotaTable"))["Table"]["TableArn"]
+    assert tags[0] in clients("dynamodb").list_tags_of_resource(ResourceArn=table)["Tags"]
+    stand_in.deploy("update", tags=tags)
+    assert not any(role.get("PermissionsBoundary") for role in made()), "an empty parameter removes it"
+
+
 def test_the_page_names_the_types_that_take_no_tags():
     """As CloudFormation's schemas have it. Without a schema of tags, a type has them if it has the property."""
     without = set()
@@ -315,10 +339,13 @@ def test_the_page_has_the_statements_for_the_policy_of_the_key():
 
 def test_the_stand_in_encrypts_with_the_key_and_keeps_the_secret(stand_in):
     key = stand_in.client("kms").create_key()["KeyMetadata"]["Arn"]
-    stand_in.deploy()
+    stand_in.deploy(AlarmEmail=EMAIL)
     secrets = stand_in.client("secretsmanager")
     before = secrets.get_secret_value(SecretId=stand_in.physical("Secret"))
-    stand_in.deploy("update", KmsKeyArn=key)
+    topic = functools.partial(stand_in.client("sns").get_topic_attributes, TopicArn=stand_in.physical("AlarmTopic"))
+    assert not topic()["Attributes"].get("KmsMasterKeyId")
+    stand_in.deploy("update", AlarmEmail=EMAIL, KmsKeyArn=key)
+    assert topic()["Attributes"]["KmsMasterKeyId"] == key
     assert secrets.describe_secret(SecretId=stand_in.physical("Secret"))["KmsKeyId"] == key
     assert secrets.get_secret_value(SecretId=stand_in.physical("Secret"))["SecretString"] == before["SecretString"]
     groups = {one["logGroupName"]: one.get("kmsKeyId") for one in stand_in.client("logs").describe_log_groups()["logGroups"]}
@@ -388,6 +415,25 @@ def test_a_budget_sends_a_message_at_80_and_at_100_percent():
         assert [one["Notification"]["Threshold"] for one in sent] == [80, 100]
         assert [one["Subscribers"] for one in sent] == [receivers, receivers]
     assert "give AlarmEmail or AlarmTopicArn" in refusals(MonthlyBudgetUsd="25")
+
+
+def test_a_budget_is_one_that_aws_budgets_takes(start):
+    port = free_port()
+    start([ROOT / ".venv/ministack/bin/moto_server", "-H", "127.0.0.1", "-p", port], "moto", **NO_AWS_ACCOUNT).wait_for_port(
+        port
+    )
+    session = boto3.Session("test", "test", region_name="eu-west-1")
+    budgets = session.client("budgets", endpoint_url=f"http://127.0.0.1:{port}")
+    for scope in ("account", "stack"):
+        found = budget(MonthlyBudgetUsd="25", AlarmEmail=EMAIL, AlarmTopicArn=TOPIC, BudgetScope=scope)
+        # boto3 compares each property with AWS's own model of the request.
+        budgets.create_budget(AccountId="123456789012", **found)
+        [made] = budgets.describe_budgets(AccountId="123456789012")["Budgets"]
+        assert float(made["BudgetLimit"]["Amount"]) == 25 and ("CostFilters" in made) is (scope == "stack")
+        named = {"AccountId": "123456789012", "BudgetName": made["BudgetName"]}
+        sent = budgets.describe_notifications_for_budget(**named)["Notifications"]
+        assert [one["Threshold"] for one in sent] == [80, 100]
+        budgets.delete_budget(**named)
 
 
 def test_a_budget_of_the_stack_counts_its_tag_only():

@@ -7,6 +7,7 @@ mod ledger;
 pub mod origin;
 pub(crate) mod proxy;
 pub mod quota;
+pub(crate) mod sign_in;
 mod stock;
 
 use std::{
@@ -25,6 +26,7 @@ use self::{
     origin::Origins,
     proxy::{HeaderValues, Proxy, ProxyError},
     quota::{Quota, QuotaError, Taken},
+    sign_in::{NoSubject, SignIn},
 };
 use crate::{
     aws::dynamodb::TableError,
@@ -36,9 +38,6 @@ use crate::{
 /// The largest body that is parsed, in bytes.
 const MAX_BODY: usize = 16 * 1024;
 
-/// The longest that a request waits for a secret that is being read. Secrets Manager takes some 20 ms.
-const REFRESH_WAIT: Duration = Duration::from_millis(250);
-
 /// The time that must be left to count a token: the table and OpenAI are asked within it.
 const WORTH_COUNTING: Duration = Duration::from_millis(100);
 
@@ -48,6 +47,8 @@ pub(crate) struct Admission {
     pub origins: Origins,
     pub profiles: Profiles,
     pub secret: Arc<SecretStore>,
+    /// The claim of a sign-in that names the caller.
+    pub subject_claim: String,
     /// `None`: callers reach the gateway themselves.
     pub proxy: Option<Proxy>,
     /// `None`: tokens are not counted.
@@ -61,9 +62,8 @@ pub(crate) struct Application<'a> {
     pub origins: &'a [String],
     pub headers: &'a dyn HeaderValues,
     pub body: &'a [u8],
-    /// The subject of the token that the gateway's authorizer has checked.
-    pub subject: Option<&'a str>,
-    /// The address that the gateway saw.
+    pub sign_in: &'a SignIn,
+    /// The address that the gateway or the load balancer saw.
     pub source: Option<&'a str>,
 }
 
@@ -87,6 +87,8 @@ pub(crate) enum AdmissionError {
     BodyTooLarge,
     #[error("the body is not a valid request")]
     InvalidRequest(InvalidRequest),
+    #[error("the sign-in names no caller")]
+    NoSubject(#[source] NoSubject),
     #[error("there is no API key")]
     Secret(#[source] SecretError),
     #[error("the secret was not read in time")]
@@ -128,6 +130,7 @@ impl Admission {
         summary: &mut RequestSummary,
     ) -> Result<Admitted, AdmissionError> {
         let session = self.session(application)?;
+        let signed_in = application.sign_in.caller(&self.subject_claim).map_err(AdmissionError::NoSubject)?;
         summary.profile = Some(session.profile.clone());
         summary.model.clone_from(&session.model);
         debug!(
@@ -142,11 +145,12 @@ impl Admission {
         let age = *summary.key_age.insert(secret.read.elapsed());
         debug!(ageSeconds = age.as_secs(), "the key is available");
 
-        let known = self.caller(application, &secret).await.map_err(AdmissionError::NotThroughProxy)?;
+        let known = self.caller(application, signed_in, &secret, deadline).await;
+        let known = known.map_err(AdmissionError::NotThroughProxy)?;
         let caller = known.safety_identifier(secret.identifier_key.expose_secret());
         summary.caller = Some(caller.clone());
         debug!(caller, knownBy = known.known_by(), "the caller is identified");
-        if secret.blocks(&caller) && self.is_blocked_now(&caller).await.unwrap_or(true) {
+        if secret.blocks(&caller) && self.is_blocked_now(&caller, deadline).await {
             return Err(AdmissionError::CallerBlocked);
         }
         let taken = self.take_quota(&caller, deadline, &mut summary.quota_time).await?;
@@ -169,11 +173,15 @@ impl Admission {
     ///
     /// # Errors
     /// If the caller is now blocked.
-    pub async fn recheck(&self, caller: &str) -> Result<(), AdmissionError> {
-        if self.is_blocked_now(caller).await.unwrap_or(false) {
-            return Err(AdmissionError::CallerBlocked);
+    pub async fn recheck(&self, admitted: &Admitted, deadline: Instant) -> Result<(), AdmissionError> {
+        self.secret.wait_for_refresh(deadline).await;
+        match self.secret.held() {
+            // The list that was looked up for its admission is not looked up again.
+            Some(newest) if !Arc::ptr_eq(&newest, &admitted.secret) && newest.blocks(&admitted.caller) => {
+                Err(AdmissionError::CallerBlocked)
+            }
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     /// The checks that need no other service.
@@ -188,14 +196,19 @@ impl Admission {
     }
 
     /// The caller: the one who is signed in, or otherwise an address. A proxy has to prove itself in either case.
-    async fn caller(&self, application: &Application<'_>, secret: &Secret) -> Result<Caller, ProxyError> {
-        let signed_in = Caller::signed_in(application.subject);
+    async fn caller(
+        &self,
+        application: &Application<'_>,
+        signed_in: Option<Caller>,
+        secret: &Secret,
+        deadline: Instant,
+    ) -> Result<Caller, ProxyError> {
         let Some(proxy) = &self.proxy else {
             return Ok(signed_in.unwrap_or_else(|| Caller::from_source(application.source)));
         };
         if let Err(error) = proxy::prove(application.headers, secret) {
             // As with the block list, a secret that this request is reading in the background counts too.
-            self.secret.wait_for_refresh(REFRESH_WAIT).await;
+            self.secret.wait_for_refresh(deadline).await;
             let newest = self.secret.held().ok_or(error)?;
             proxy::prove(application.headers, &newest)?;
         }
@@ -205,12 +218,12 @@ impl Admission {
         }
     }
 
-    /// Whether the newest block list contains the caller; `None` without a list. A list that this request is reading in the
-    /// background counts too, so that an instance that was frozen does not use an old list for one more token or refusal.
-    /// It nearly always arrives before OpenAI's answer.
-    async fn is_blocked_now(&self, caller: &str) -> Option<bool> {
-        self.secret.wait_for_refresh(REFRESH_WAIT).await;
-        self.secret.held().map(|newest| newest.blocks(caller))
+    /// Whether the newest block list contains the caller. A list that this request is reading in the background counts too,
+    /// so that an instance that was frozen does not use an old list for one more token or refusal. It nearly always arrives
+    /// before OpenAI's answer.
+    async fn is_blocked_now(&self, caller: &str, deadline: Instant) -> bool {
+        self.secret.wait_for_refresh(deadline).await;
+        self.secret.held().is_none_or(|newest| newest.blocks(caller))
     }
 
     /// Takes a token from the quotas, if tokens are counted, and sets `took` to the duration.

@@ -28,8 +28,12 @@ impl fmt::Debug for Headers {
     }
 }
 
-impl HeaderValues for Headers {
-    fn values(&self, name: &str) -> Vec<String> {
+impl Headers {
+    /// The values of all headers with this name, in any case.
+    ///
+    /// # Errors
+    /// If such a header has a value other than text or a list of texts. The error is the field of the event.
+    pub fn checked(&self, name: &str) -> Result<Vec<String>, String> {
         #[derive(Deserialize)]
         #[serde(rename_all = "camelCase")]
         struct Maps<'a> {
@@ -39,12 +43,21 @@ impl HeaderValues for Headers {
             multi_value_headers: Option<&'a RawValue>,
         }
 
-        let maps = serde_json::from_str::<Maps<'_>>(self.0.get()).ok();
+        let Ok(maps) = serde_json::from_str::<Maps<'_>>(self.0.get()) else { return Ok(Vec::new()) };
         // With both kinds of headers, each value is in the second one, and the first has the last one of each name.
-        let map = maps.and_then(|maps| maps.multi_value_headers.or(maps.headers));
-        let values =
-            map.and_then(|map| Named(name).deserialize(&mut serde_json::Deserializer::from_str(map.get())).ok());
-        values.unwrap_or_default()
+        let (map, field) = match (maps.multi_value_headers, maps.headers) {
+            (Some(map), _) => (map, "multiValueHeaders"),
+            (None, Some(map)) => (map, "headers"),
+            (None, None) => return Ok(Vec::new()),
+        };
+        let values = Named(name).deserialize(&mut serde_json::Deserializer::from_str(map.get()));
+        values.map_err(|_| format!("{field}.{name}"))
+    }
+}
+
+impl HeaderValues for Headers {
+    fn values(&self, name: &str) -> Vec<String> {
+        self.checked(name).unwrap_or_default()
     }
 }
 

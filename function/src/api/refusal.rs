@@ -5,11 +5,12 @@ use std::{error::Error, time::Duration};
 use http::{StatusCode, header};
 use serde::Serialize;
 
-use super::{answer::Answer, rate_limit};
+use super::{answer::Answer, event::EventError, rate_limit};
 use crate::{
     admission::{
         AdmissionError,
         quota::{LimitStatus, QuotaError, QuotaStatus},
+        sign_in::NoSubject,
     },
     net::clock::whole_seconds,
     openai::{OpenAiError, Refused},
@@ -20,7 +21,7 @@ use crate::{
 #[derive(Debug, thiserror::Error)]
 pub enum Refusal {
     #[error("the event is not an HTTP request")]
-    NoRequest,
+    NoRequest(#[source] EventError),
     #[error("the path is not a route")]
     NotFound,
     #[error("the method is not POST")]
@@ -58,11 +59,16 @@ impl Refusal {
         };
         let returned = |refused: &Refused| format!("OpenAI API returned {}", refused.status.as_u16());
         match self {
-            Self::NoRequest => row(
+            Self::NoRequest(error) => row(
                 StatusCode::BAD_REQUEST,
                 "invalid_request",
                 "Invalid request",
-                "The event is not an HTTP request: httpMethod is required, and body must be text",
+                &match error {
+                    EventError::NotARequest => "The event is not a caller's request from an HTTP API, a REST API, a \
+                                                function URL or a load balancer"
+                        .to_owned(),
+                    EventError::Field(field) => format!("Invalid value in the event's field '{field}'"),
+                },
                 r#"Test with the event {"httpMethod": "POST", "body": "{}"}"#,
             ),
             Self::Admission(AdmissionError::InvalidRequest(fault)) => row(
@@ -90,8 +96,8 @@ impl Refusal {
                 StatusCode::METHOD_NOT_ALLOWED,
                 "method_not_allowed",
                 "Method not allowed",
-                "Only POST is allowed here",
-                "Send the request with POST",
+                "Tokens are requested with POST only",
+                "Send the request again, and use POST",
             ),
             Self::Admission(AdmissionError::BodyTooLarge) => row(
                 StatusCode::PAYLOAD_TOO_LARGE,
@@ -99,6 +105,22 @@ impl Refusal {
                 "Request too large",
                 "The body is larger than 16 KiB",
                 "Send a smaller body, or none",
+            ),
+            Self::Admission(AdmissionError::NoSubject(error)) => row(
+                StatusCode::FORBIDDEN,
+                "no_subject",
+                "Sign-in without a subject",
+                &format!("The sign-in does not say who you are: {error}"),
+                match error {
+                    NoSubject::Claim(_) => {
+                        "Please tell the operator of this service: the issuer must add that claim (Keycloak 25 and later: \
+                         client scope basic), or AuthSubjectClaim must name another one"
+                    }
+                    NoSubject::Nameless => TELL_THE_OPERATOR,
+                    NoSubject::Unverified => {
+                        "Please tell the operator of this service: let users sign in at an API Gateway instead"
+                    }
+                },
             ),
             Self::Admission(AdmissionError::NotThroughProxy(_)) => row(
                 StatusCode::FORBIDDEN,
@@ -284,11 +306,12 @@ pub(crate) fn describe() -> serde_json::Value {
 
     // A new kind of refusal does not compile until it is in both lists.
     let known = |refusal: &Refusal| match refusal {
-        Refusal::NoRequest | Refusal::NotFound | Refusal::MethodNotAllowed => {}
+        Refusal::NoRequest(_) | Refusal::NotFound | Refusal::MethodNotAllowed => {}
         Refusal::Admission(error) => match error {
             AdmissionError::InvalidRequest(_)
             | AdmissionError::OriginNotAllowed
             | AdmissionError::BodyTooLarge
+            | AdmissionError::NoSubject(_)
             | AdmissionError::NotThroughProxy(_)
             | AdmissionError::CallerBlocked
             | AdmissionError::Secret(_)
@@ -315,6 +338,7 @@ pub(crate) fn describe() -> serde_json::Value {
         AdmissionError::InvalidRequest(InvalidRequest::NotJson),
         AdmissionError::OriginNotAllowed,
         AdmissionError::BodyTooLarge,
+        AdmissionError::NoSubject(NoSubject::Nameless),
         AdmissionError::NotThroughProxy(ProxyError::NotProved),
         AdmissionError::CallerBlocked,
         AdmissionError::Quota(Exceeded(QuotaStatus::default())),
@@ -334,7 +358,8 @@ pub(crate) fn describe() -> serde_json::Value {
         OpenAi::Timeout,
         OpenAi::InvalidAnswer(""),
     ];
-    let refusals = [Refusal::NoRequest, Refusal::NotFound, Refusal::MethodNotAllowed].into_iter();
+    let refusals =
+        [Refusal::NoRequest(EventError::NotARequest), Refusal::NotFound, Refusal::MethodNotAllowed].into_iter();
     let refusals = refusals.chain(admission.map(Refusal::Admission)).chain(openai.map(Refusal::OpenAi));
     let mut described: Vec<_> = refusals
         .inspect(known)

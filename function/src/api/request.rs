@@ -1,6 +1,7 @@
 //! A request, independent of the kind of invoker.
 
 use super::headers::Headers;
+use crate::admission::sign_in::SignIn;
 
 /// The parts of a request that the function uses.
 #[derive(Debug)]
@@ -15,8 +16,10 @@ pub struct HttpRequest {
     pub headers: Headers,
     /// The body, decoded if the event has it in base64.
     pub body: Vec<u8>,
-    /// The subject of the JWT that the gateway's authorizer has checked.
-    pub subject: Option<String>,
-    /// The caller's address, as the gateway saw it.
+    /// The sign-in that the gateway has verified.
+    pub sign_in: SignIn,
+    /// The caller's address, as the gateway or the load balancer saw it.
     pub source: Option<String>,
+    /// Whether a load balancer checks with this request that the function answers.
+    pub is_health_check: bool,
 }

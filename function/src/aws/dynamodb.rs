@@ -22,7 +22,10 @@ use tokio::time::timeout;
 use tracing::debug;
 use url::{Position, Url};
 
-use super::sigv4::{self, Signer};
+use super::{
+    code::Code,
+    sigv4::{self, Signer},
+};
 use crate::net::{
     clock,
     connection::{Connection, Lease},
@@ -210,10 +213,6 @@ pub enum TableError {
     #[error("there are no AWS credentials")]
     NoCredentials,
 }
-
-/// AWS's error code, reduced to letters and digits.
-#[derive(Debug, PartialEq)]
-pub struct Code(String);
 
 /// Faults in the settings of the table.
 #[derive(Debug, thiserror::Error)]
@@ -410,20 +409,6 @@ impl Retryable for TableError {
 
     fn pause(&self, _: u32, _: bool) -> Option<Duration> {
         Some(if let Self::Refused(..) = self { LONGEST_PAUSE.mul_f64(fastrand::f64()) } else { Duration::ZERO })
-    }
-}
-
-impl Code {
-    /// The code in a type such as `com.amazonaws.dynamodb.v20120810#AccessDeniedException`.
-    fn of(kind: &str) -> Self {
-        let code = kind.rsplit('#').next().unwrap_or_default();
-        Self(code.chars().filter(char::is_ascii_alphanumeric).take(64).collect())
-    }
-}
-
-impl fmt::Display for Code {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(&self.0)
     }
 }
 

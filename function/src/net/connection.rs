@@ -26,11 +26,11 @@ const IDLE_LIMIT: Duration = Duration::from_secs(50);
 /// The limit of a TCP and TLS handshake together.
 pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// How long a retransmitted packet may stay without an acknowledgement. A connection whose other end silently disappeared
-/// while the process was frozen breaks 1.2 s after the request. A server that is only slow acknowledges it at once. Linux
-/// measures this time itself (tcp(7), `TCP_USER_TIMEOUT`).
+/// How long a packet may stay without an acknowledgement after it was sent again. A connection whose other end silently
+/// disappeared while the process was frozen breaks 1.2 s after the request. A server that is only slow acknowledges it at
+/// once. Linux measures this time itself (tcp(7), `TCP_USER_TIMEOUT`).
 #[cfg(target_os = "linux")]
-const ACKNOWLEDGED_WITHIN: Duration = Duration::from_secs(1);
+const ACKNOWLEDGED_WITHIN: Duration = Duration::from_millis(800);
 
 /// The settings that all HTTP clients of this process share.
 ///

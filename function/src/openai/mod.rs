@@ -23,10 +23,13 @@ use self::{
     patience::{BRIEF, Patience},
     refused::Body,
 };
-use crate::net::{
-    clock::millis,
-    connection::{Connection, Lease, Warmed},
-    retry::{Policy, Retries, Retryable},
+use crate::{
+    net::{
+        clock::millis,
+        connection::{Connection, Lease, Warmed},
+        retry::{Policy, Retries, Retryable},
+    },
+    profile::Kind,
 };
 
 /// Three tries, each of which may use a reused connection that turns out dead, while there is time for another attempt.
@@ -34,6 +37,9 @@ const POLICY: Policy = Policy { max_tries: 3, worth_an_attempt: Duration::from_m
 
 /// The largest response that is read, in bytes. A real one is under 2 KiB.
 const MAX_ANSWER: usize = 64 * 1024;
+
+/// The start of OpenAI's tokens. OpenAI's browser SDK refuses a key without it (@openai/agents-realtime 0.20).
+pub const TOKEN_PREFIX: &str = "ek_";
 
 const SAFETY_IDENTIFIER: HeaderName = HeaderName::from_static("openai-safety-identifier");
 
@@ -46,6 +52,7 @@ pub struct OpenAi {
     client_secrets: Urls,
     translation_client_secrets: Urls,
     connection: Connection,
+    token_prefix: String,
     patience: Patience,
 }
 
@@ -83,8 +90,15 @@ impl OpenAi {
             client_secrets: Urls::new(base_url, Endpoint::ClientSecrets),
             translation_client_secrets: Urls::new(base_url, Endpoint::TranslationClientSecrets),
             connection: Connection::new(tls)?,
+            token_prefix: TOKEN_PREFIX.to_owned(),
             patience: Patience::default(),
         })
+    }
+
+    /// Accepts only tokens that start with `prefix`, in place of `ek_`. An empty one accepts every plausible token.
+    #[must_use]
+    pub fn with_token_prefix(self, prefix: String) -> Self {
+        Self { token_prefix: prefix, ..self }
     }
 
     fn urls(&self, endpoint: Endpoint) -> &Urls {
@@ -98,6 +112,12 @@ impl OpenAi {
     #[must_use]
     pub fn calls_url(&self, endpoint: Endpoint) -> &str {
         &self.urls(endpoint).calls
+    }
+
+    /// The absolute URL of the WebSocket on which a token of this kind opens its session.
+    #[must_use]
+    pub fn socket_url(&self, kind: Kind, model: Option<&str>) -> String {
+        endpoint::socket_url(&self.urls(kind.into()).socket, kind, model)
     }
 
     /// Opens the connection ahead of the first mint, which is a brief one if this takes too long: the instance is busy
@@ -185,6 +205,8 @@ impl OpenAi {
             .bearer_auth(request.api_key.expose_secret())
             .header(SAFETY_IDENTIFIER, request.safety_identifier)
             .header(header::CONTENT_TYPE, "application/json")
+            // Without it, a server or a proxy may compress its answer, and nothing here decompresses one.
+            .header(header::ACCEPT_ENCODING, "identity")
             .body(request.body.to_owned());
         let mut response = asked.send().await.inspect_err(|error| *sent = !error.is_connect())?;
         let status = response.status();
@@ -204,7 +226,7 @@ impl OpenAi {
         }
         match body.fault() {
             Some(fault) => Err(OpenAiError::InvalidAnswer(fault)),
-            None => client_secret::parse(body.bytes()),
+            None => client_secret::parse(body.bytes(), &self.token_prefix, request.api_key),
         }
     }
 }
@@ -255,6 +277,40 @@ mod tests {
             let below = |endpoint| openai.calls_url(endpoint).strip_prefix(base.trim_end_matches('/')).unwrap();
             assert_eq!(below(Endpoint::ClientSecrets), "/realtime/calls");
             assert_eq!(below(Endpoint::TranslationClientSecrets), "/realtime/translations/calls");
+        }
+    }
+
+    /// The queries are those of OpenAI's guides to WebSockets, transcription and translation (2026-11).
+    #[test]
+    fn every_kind_of_session_has_its_own_url_for_websockets() {
+        let tls = crate::net::tls::client_config(None).unwrap();
+        let url =
+            |base: &str, kind, model| OpenAi::new(&base.parse().unwrap(), tls.clone()).unwrap().socket_url(kind, model);
+        let openai = "https://api.openai.com/v1";
+        for (base, kind, model, expected) in [
+            (
+                openai,
+                Kind::Realtime,
+                Some("gpt-realtime-2.1"),
+                "wss://api.openai.com/v1/realtime?model=gpt-realtime-2.1",
+            ),
+            (openai, Kind::Realtime, None, "wss://api.openai.com/v1/realtime"),
+            (
+                openai,
+                Kind::Transcription,
+                Some("gpt-transcribe"),
+                "wss://api.openai.com/v1/realtime?intent=transcription",
+            ),
+            (openai, Kind::Translation, Some("t"), "wss://api.openai.com/v1/realtime/translations?model=t"),
+            (
+                "https://a.example:8443/openai/v1/",
+                Kind::Realtime,
+                Some("a/b:c"),
+                "wss://a.example:8443/openai/v1/realtime?model=a%2Fb%3Ac",
+            ),
+            ("http://127.0.0.1:8081/v1", Kind::Realtime, Some("m"), "ws://127.0.0.1:8081/v1/realtime?model=m"),
+        ] {
+            assert_eq!(url(base, kind, model), expected);
         }
     }
 }

@@ -19,7 +19,8 @@ const PROMPT: &str = "You are an agitated caller";
 #[tokio::test]
 async fn no_level_logs_a_secret_a_token_a_prompt_or_an_address() {
     for level in ["DEBUG", "TRACE"] {
-        let (openai, secrets) = (Simulator::start().await.unwrap(), SecretsManager::with_key(API_KEY).await);
+        let unusable = Secret::Text(format!("{{\"OPENAI_API_KEY\": \"{API_KEY}\""));
+        let (openai, secrets) = (Simulator::start().await.unwrap(), SecretsManager::start(unusable).await);
         let (base_url, table) = (openai.base_url(), Stub::start(Store::Counts).await);
         let mut environment = secrets.environment();
         environment.extend(table::environment(&table.url));
@@ -34,7 +35,8 @@ async fn no_level_logs_a_secret_a_token_a_prompt_or_an_address() {
         let function = Function::start(&environment).await;
         let mut secrets_seen =
             vec![API_KEY.to_owned(), "a random key".to_owned(), PROMPT.to_owned(), ADDRESS.to_owned()];
-        let mut codes = vec![];
+        let mut codes = vec![function.mint().await];
+        secrets.put(SecretsManager::with_key(API_KEY).await.secret());
 
         let subject = "trainee@example.com";
         secrets_seen.push(subject.to_owned());
@@ -53,6 +55,9 @@ async fn no_level_logs_a_secret_a_token_a_prompt_or_an_address() {
             json!({"httpMethod": "GET", "body": PROMPT, "requestContext": {"identity": {"sourceIp": ADDRESS}}}),
             json!({"instructions": PROMPT, "sourceIp": ADDRESS}),
             http_api(&json!({"rawPath": format!("/{PROMPT}")})),
+            http_api(&json!({"requestContext": {"http": {"method": "POST", "sourceIp": ADDRESS},
+                "authorizer": {"jwt": {"claims": {"email": subject}}}}})),
+            http_api(&json!({"isBase64Encoded": PROMPT})),
         ] {
             codes.push(function.invoke(&event).await);
         }
@@ -86,15 +91,13 @@ async fn no_level_logs_a_secret_a_token_a_prompt_or_an_address() {
         }
         table.set(Store::Counts);
         let caller = openai.requests()[0].safety_identifier.clone().unwrap();
-        secrets.put(Secret::Text(format!("{{\"OPENAI_API_KEY\": \"{API_KEY}\"")));
-        openai.take_only_keys(&["sk-another"]);
-        codes.push(function.mint().await);
-        codes.push(function.mint().await);
         secrets.put(Secret::Text(
             json!({"OPENAI_API_KEY": API_KEY, "SAFETY_IDENTIFIER_KEY": "a random key",
             "BLOCKED_CALLERS": [caller]})
             .to_string(),
         ));
+        codes.push(function.mint().await);
+        secrets.put(Secret::Text(format!("export OPENAI_API_KEY={API_KEY}")));
         codes.push(function.mint().await);
         // The last one: the function remembers it.
         table.set(Store::DailyLimitReached);
@@ -112,6 +115,7 @@ async fn no_level_logs_a_secret_a_token_a_prompt_or_an_address() {
                 "invalid_request",
                 "key_unavailable",
                 "method_not_allowed",
+                "no_subject",
                 "not_found",
                 "openai_answer_invalid",
                 "openai_busy",
@@ -129,7 +133,7 @@ async fn no_level_logs_a_secret_a_token_a_prompt_or_an_address() {
         );
         let log = function.stop().await;
         assert!(log.contains("\"level\":\"DEBUG\""), "{log}");
-        assert_eq!(records(&log).len(), 35);
+        assert_eq!(records(&log).len(), 37);
         for secret in secrets_seen {
             assert!(!log.contains(&secret), "{secret} is in the log:\n{log}");
         }
