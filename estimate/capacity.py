@@ -45,7 +45,7 @@ def load(asked, given, sharp):
         upstream=asked.upstream_ms / 1000,
         own=times["warm_ms_at_128"] / 1000,
         first=times["first_ms_at_128"] / 1000,
-        update=asked.quota_ms / 2 / 1000,
+        update=asked.quota_ms / 1000,
         start=(asked.start_ms + times["init_cpu_ms"]) / 1000,
         key_ttl=int(given["KeyTtlSeconds"]),
     )
@@ -101,7 +101,7 @@ def column(run):
     """The outcome of a run, one number for each row of the table."""
     peaks = [max(counter.values(), default=0) for counter in (run.reads, run.writes, run.tries)]
     ended = [run.ended[name] for name in ("token", *REFUSED)]
-    return [*ended, run.peak, run.colds, *peaks, run.wait(0.5), run.wait(0.99)]
+    return [*ended, run.kept(), run.peak, run.colds, *peaks, run.wait(0.5), run.wait(0.99)]
 
 
 def table(asked, given, sharp):
@@ -113,6 +113,7 @@ def table(asked, given, sharp):
     patient = dataclasses.replace(people, spread=asked.spread)
     runs = [Run(people, limits(asked, given)), Run(people, raised), Run(patient, raised), Run(people, more)]
     names = ["**got a token**", *(f"{answer}: {name}" for answer, name in REFUSED.values())]
+    names += ["tokens of `DailyMintLimit` that instances keep at the end"]
     names += ["busy instances, peak", "cold starts", "secret reads per second, peak"]
     names += ["table writes per second, peak", "requests to OpenAI per second, peak"]
     names += ["wait for a token, median (ms)", "wait for a token, 99th percentile (ms)"]
@@ -188,7 +189,7 @@ left the instance's last one unanswered:
 {outages(asked, given)}
 
 Assumptions: OpenAI's median time is {asked.upstream_ms} ms, and it accepts {openai_now:,} requests a minute, counted by the
-second; DynamoDB takes {asked.quota_ms} ms for both updates; a cold start waits {asked.start_ms} ms; the account has {lambda_now:,}
+second; DynamoDB takes {asked.quota_ms} ms for an update; a cold start waits {asked.start_ms} ms; the account has {lambda_now:,}
 concurrent executions, and no other function uses them."""
 
 

@@ -11,7 +11,8 @@ import itertools
 import math
 import random
 
-from estimate.description import RETRIES
+from estimate.description import DAILY_LIMIT, RETRIES
+from estimate.stock import Stock
 
 # More than any load reaches.
 UNLIMITED = 10**9
@@ -43,6 +44,7 @@ class Instance:
     # The end of its last full mint without an answer, and the number of brief ones after it.
     silent_since: float | None = None
     brief: int = 0
+    stock: Stock = dataclasses.field(default_factory=Stock)
 
     def limit(self, now, full):
         """The longest time for its next mint, if a full one takes that long."""
@@ -127,7 +129,7 @@ class Run:
         self.load, self.limits = load, limits
         self.ended = collections.Counter()
         self.waits = []
-        self.busy = self.peak = self.colds = self.taken = 0
+        self.busy = self.peak = self.colds = self.taken = self.batches = self.instances = 0
         self.reads, self.writes, self.tries = (collections.Counter() for _ in range(3))
         self.idle, self.events, self.order = [], [], itertools.count()
         self.api = Bucket(limits.rate, limits.burst)
@@ -179,6 +181,8 @@ class Run:
 
     def count(self, now, trainee, instance, again=True):
         """Counts against the trainee's own quota, which no trainee exceeds."""
+        if self.limits.daily and instance.stock.refuses(now):
+            return self.release(now, "daily", instance)
         if not self.limits.own:
             return self.count_all(now, trainee, instance)
         self.writes[int(now)] += 1
@@ -189,19 +193,42 @@ class Run:
         self.release(now, "table_writes", instance)
 
     def count_all(self, now, trainee, instance, again=True):
-        """Counts against the daily limit, which is one item of the table."""
+        """Counts against the daily limit, which is one item of the table: with a token that the instance has, or with one of
+        a new batch. While OpenAI is asked, an instance that has used its last token takes others."""
+        stock = instance.stock
         if not self.limits.daily:
             return self.ask(now, trainee, instance)
-        self.writes[int(now)] += 1
-        full = "table_writes" if not self.table.take(now) else "partition_writes" if not self.partition.take(now) else ""
+        if stock.take():
+            ahead = 0 if stock.tokens else stock.ahead(now, self.limits.daily)
+            if ahead and not self.write_to_limit(now):
+                self.take_batch(now, instance, ahead, 0)
+            return self.ask(now, trainee, instance)
+        full = self.write_to_limit(now)
         if full and again:
             return self.later(now + self.pause(trainee, TABLE_PAUSE), self.count_all, trainee, instance, False)
         if full:
             return self.release(now, full, instance)
-        if self.taken >= self.limits.daily:
-            return self.later(now + self.load.update, self.release, "daily", instance)
-        self.taken += 1
-        self.later(now + self.load.update, self.ask, trainee, instance)
+        if self.take_batch(now, instance, 1 + stock.ahead(now, self.limits.daily), 1) or self.take_batch(now, instance, 1, 1):
+            return self.later(now + self.load.update, self.ask, trainee, instance)
+        stock.refused = now
+        self.later(now + self.load.update, self.release, "daily", instance)
+
+    def write_to_limit(self, now):
+        """Writes to the daily limit's item. Returns the limit that refuses it, if any."""
+        self.writes[int(now)] += 1
+        return "table_writes" if not self.table.take(now) else "partition_writes" if not self.partition.take(now) else ""
+
+    def take_batch(self, now, instance, size, used):
+        """Takes tokens of the daily limit, if there are so many. An update that finds the item's set full is made twice."""
+        if self.taken + size > self.limits.daily:
+            return False
+        self.taken += size
+        self.batches += 1
+        self.instances += not instance.stock.size
+        if self.batches % DAILY_LIMIT["set"] == 0:
+            self.write_to_limit(now)
+        instance.stock.add(now, size, used, self.taken, self.instances)
+        return True
 
     def ask(self, now, trainee, instance, tries=0):
         self.tries[int(now)] += 1
@@ -216,9 +243,19 @@ class Run:
             return self.later(now + limit, self.release, "mint_time", instance)
         wait = outage.wait if outage else 0
         if tries == len(OPENAI_PAUSES) or wait > OPENAI["longest_wait"]:
-            return self.later(now + OPENAI_REFUSAL, self.release, "openai", instance)
+            return self.later(now + OPENAI_REFUSAL, self.give_back, instance)
         again = now + OPENAI_REFUSAL + wait + self.pause(trainee, OPENAI_PAUSES[tries])
         self.later(again, self.ask, trainee, instance, tries + 1)
+
+    def give_back(self, now, instance):
+        """Gives the token back that OpenAI refused: the trainee's own, and that of the daily limit."""
+        self.writes[int(now)] += self.limits.own > 0
+        stock = instance.stock
+        if self.limits.daily and (stock.keeps(self.limits.daily) or self.write_to_limit(now)):
+            stock.tokens += 1
+        elif self.limits.daily:
+            self.taken -= 1
+        self.later(now + self.load.update, self.release, "openai", instance)
 
     def answer(self, now, trainee, instance):
         self.waits.append(now - self.drawn[trainee][0])
@@ -231,6 +268,10 @@ class Run:
 
     def refuse(self, outcome):
         self.ended[outcome] += 1
+
+    def kept(self):
+        """The tokens of the daily limit that instances have taken and not used."""
+        return sum(instance.stock.tokens for instance in self.idle)
 
     def wait(self, share):
         """The time within which this share of the tokens was issued, in milliseconds."""

@@ -2,10 +2,13 @@
 
 mod caller;
 mod counter;
+mod everyone;
+mod ledger;
 pub mod origin;
 pub(crate) mod proxy;
 pub mod quota;
 pub(crate) mod sign_in;
+mod stock;
 
 use std::{
     sync::Arc,
@@ -16,11 +19,13 @@ use secrecy::ExposeSecret;
 use tokio::time::{Instant, timeout_at};
 use tracing::{debug, warn};
 
+#[cfg(test)]
+pub(crate) use self::stock::describe as describe_daily_limit;
 use self::{
     caller::Caller,
     origin::Origins,
     proxy::{HeaderValues, Proxy, ProxyError},
-    quota::{Quota, QuotaError, QuotaStatus},
+    quota::{Quota, QuotaError, Taken},
     sign_in::{NoSubject, SignIn},
 };
 use crate::{
@@ -32,6 +37,9 @@ use crate::{
 
 /// The largest body that is parsed, in bytes.
 const MAX_BODY: usize = 16 * 1024;
+
+/// The time that must be left to count a token: the table and OpenAI are asked within it.
+const WORTH_COUNTING: Duration = Duration::from_millis(100);
 
 /// The checks, and the values that they compare with.
 #[derive(Debug)]
@@ -66,8 +74,8 @@ pub(crate) struct Admitted {
     /// The caller's safety identifier.
     pub caller: String,
     pub secret: Arc<Secret>,
-    /// The rest of the caller's quota.
-    pub quota: QuotaStatus,
+    /// The token that was counted.
+    pub taken: Taken,
 }
 
 /// Why a request is not admitted.
@@ -91,6 +99,8 @@ pub(crate) enum AdmissionError {
     CallerBlocked,
     #[error("no token could be taken from the quota")]
     Quota(#[source] QuotaError),
+    #[error("too little time was left to count a token and to ask OpenAI")]
+    TooLate,
 }
 
 impl Admission {
@@ -143,8 +153,20 @@ impl Admission {
         if secret.blocks(&caller) && self.is_blocked_now(&caller, deadline).await {
             return Err(AdmissionError::CallerBlocked);
         }
-        let quota = self.take_quota(&caller, deadline, &mut summary.quota_time).await.map_err(AdmissionError::Quota)?;
-        Ok(Admitted { session, caller, secret, quota })
+        let taken = self.take_quota(&caller, deadline, &mut summary.quota_time).await?;
+        Ok(Admitted { session, caller, secret, taken })
+    }
+
+    /// Ends the counting of a request after OpenAI answered. `made_no_token`: OpenAI certainly made none, so that the day
+    /// does not count it.
+    pub async fn settle(&self, taken: &mut Taken, made_no_token: bool, summary: &mut RequestSummary) {
+        let Some(quota) = &self.quota else { return };
+        let began = Instant::now();
+        if made_no_token {
+            quota.give_back(taken).await;
+        }
+        taken.finish().await;
+        summary.quota_time = summary.quota_time.map(|time| time.saturating_add(began.elapsed()));
     }
 
     /// Checks again, just before the answer, whether the operator has blocked the caller meanwhile.
@@ -204,17 +226,20 @@ impl Admission {
         self.secret.held().is_none_or(|newest| newest.blocks(caller))
     }
 
-    /// Takes a token from the caller's quota, if tokens are counted, and sets `took` to the duration.
+    /// Takes a token from the quotas, if tokens are counted, and sets `took` to the duration.
     async fn take_quota(
         &self,
         caller: &str,
         deadline: Instant,
         took: &mut Option<Duration>,
-    ) -> Result<QuotaStatus, QuotaError> {
-        let Some(quota) = &self.quota else { return Ok(QuotaStatus::default()) };
+    ) -> Result<Taken, AdmissionError> {
+        let Some(quota) = &self.quota else { return Ok(Taken::default()) };
         let began = Instant::now();
+        if deadline.saturating_duration_since(began) < WORTH_COUNTING {
+            return Err(AdmissionError::TooLate);
+        }
         let taken = timeout_at(deadline, quota.take(caller, SystemTime::now())).await;
         *took = Some(began.elapsed());
-        taken.unwrap_or(Err(QuotaError::Unavailable(TableError::Timeout)))
+        taken.unwrap_or(Err(QuotaError::Unavailable(TableError::Timeout))).map_err(AdmissionError::Quota)
     }
 }

@@ -159,6 +159,13 @@ impl Refusal {
                     TRY_AGAIN,
                 ),
             },
+            Self::Admission(AdmissionError::TooLate) => row(
+                StatusCode::GATEWAY_TIMEOUT,
+                "openai_timeout",
+                NO_SESSION,
+                "No time was left to ask the OpenAI API",
+                TRY_AGAIN,
+            ),
             Self::Admission(AdmissionError::Secret(_) | AdmissionError::SecretTooLate) => row(
                 StatusCode::SERVICE_UNAVAILABLE,
                 "key_unavailable",
@@ -309,6 +316,7 @@ pub(crate) fn describe() -> serde_json::Value {
             | AdmissionError::CallerBlocked
             | AdmissionError::Secret(_)
             | AdmissionError::SecretTooLate
+            | AdmissionError::TooLate
             | AdmissionError::Quota(Exceeded(_) | DailyLimit { .. } | TableUnavailable(_)) => {}
         },
         Refusal::OpenAi(
@@ -337,6 +345,7 @@ pub(crate) fn describe() -> serde_json::Value {
         AdmissionError::Quota(DailyLimit { retry_after }),
         AdmissionError::Quota(TableUnavailable(TableError::Timeout)),
         AdmissionError::SecretTooLate,
+        AdmissionError::TooLate,
     ];
     let openai = [
         OpenAi::RejectedKey(refused.clone()),

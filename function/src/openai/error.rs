@@ -97,6 +97,13 @@ impl OpenAiError {
         self.refused().map(|refused| &refused.code)
     }
 
+    /// Whether OpenAI certainly made no token, because it refused the request. A gateway that answers 408, 504 or
+    /// Cloudflare's 524 does not know what happened behind it.
+    #[must_use]
+    pub fn made_no_token(&self) -> bool {
+        self.status().is_some_and(|status| ![408, 504, 524].contains(&status.as_u16()))
+    }
+
     /// The wait that OpenAI asks for.
     #[must_use]
     pub fn wait(&self) -> Option<Duration> {

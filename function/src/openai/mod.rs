@@ -76,6 +76,8 @@ pub struct Attempts {
     pub count: u32,
     /// From the first byte sent to the last one read, pauses included.
     pub took: Duration,
+    /// Whether a failed attempt may have made a token: it was sent, and OpenAI did not refuse it.
+    pub in_doubt: bool,
 }
 
 impl OpenAi {
@@ -143,7 +145,7 @@ impl OpenAi {
         let limit = self.patience.limit();
         // A second mint, with another key, has the rest of the time.
         let end = began.checked_add(limit.saturating_sub(attempts.took)).map_or(deadline, |end| end.min(deadline));
-        let minted = self.mint_with_retries(request, end, &mut attempts.count).await;
+        let minted = self.mint_with_retries(request, end, attempts).await;
         let took = began.elapsed();
         match &minted {
             // Otherwise the invocation had little time left, which says nothing about OpenAI.
@@ -162,7 +164,7 @@ impl OpenAi {
         &self,
         request: &MintRequest<'_>,
         deadline: Instant,
-        attempts: &mut u32,
+        attempts: &mut Attempts,
     ) -> Result<Token, OpenAiError> {
         // Timers have a resolution of a millisecond, so a response could arrive before one that is due at once.
         if deadline <= Instant::now() {
@@ -171,24 +173,33 @@ impl OpenAi {
         let mut lease = self.connection.lease()?;
         let mut retries = Retries::new(POLICY, Some(deadline));
         loop {
-            *attempts = attempts.saturating_add(1);
-            let exchange = timeout_at(deadline, self.exchange(&lease, request, *attempts)).await;
+            attempts.count = attempts.count.saturating_add(1);
+            let mut sent = true;
+            let exchange = timeout_at(deadline, self.exchange(&lease, request, attempts.count, &mut sent)).await;
             let failure = match exchange.unwrap_or(Err(OpenAiError::Timeout)) {
                 Err(failure) => failure,
                 minted => return minted,
             };
+            attempts.in_doubt |= sent && !failure.made_no_token();
             if failure.is_transient() {
-                debug!(attempt = *attempts, error = &failure as &dyn std::error::Error, "the attempt failed");
+                debug!(attempt = attempts.count, error = &failure as &dyn std::error::Error, "the attempt failed");
             }
             lease = retries.after(failure, &lease, &self.connection).await?;
         }
     }
 
-    async fn exchange(&self, lease: &Lease, request: &MintRequest<'_>, attempt: u32) -> Result<Token, OpenAiError> {
+    /// Sends a request over `lease`. `sent` becomes false if the connection could not be made.
+    async fn exchange(
+        &self,
+        lease: &Lease,
+        request: &MintRequest<'_>,
+        attempt: u32,
+        sent: &mut bool,
+    ) -> Result<Token, OpenAiError> {
         let began = Instant::now();
         let url = &self.urls(request.endpoint).mint;
         debug!(attempt, path = url.path(), connection = lease.kind(), "asking OpenAI");
-        let sent = lease
+        let asked = lease
             .client
             .post(url.clone())
             .bearer_auth(request.api_key.expose_secret())
@@ -197,7 +208,7 @@ impl OpenAi {
             // Without it, a server or a proxy may compress its answer, and nothing here decompresses one.
             .header(header::ACCEPT_ENCODING, "identity")
             .body(request.body.to_owned());
-        let mut response = sent.send().await?;
+        let mut response = asked.send().await.inspect_err(|error| *sent = !error.is_connect())?;
         let status = response.status();
         let body = if status.is_success() {
             read_body(&mut response).await?

@@ -56,10 +56,11 @@ impl TokenRoute {
             sign_in: &request.sign_in,
             source: request.source.as_deref(),
         };
-        let admitted = admission.admit(&application, deadline, summary).await?;
+        let mut admitted = admission.admit(&application, deadline, summary).await?;
         let mut attempts = Attempts::default();
         let minted = self.mint_with_fallback_key(&admitted, deadline, &mut attempts).await;
         (summary.attempts, summary.openai_time) = (attempts.count, attempts.took);
+        admission.settle(&mut admitted.taken, minted.is_err() && !attempts.in_doubt, summary).await;
         let token = minted?;
         if token.model.is_some() {
             summary.model.clone_from(&token.model);
@@ -103,7 +104,7 @@ impl TokenRoute {
 
     /// The token and the URLs to use it at, never the prompt or tools that are bound to it. `value` and `expires_at` are
     /// the names that OpenAI's own samples read, `token` and `url` those of the Vercel AI SDK (`ai` 7, `api.token`).
-    fn token_answer(&self, token: &Token, Admitted { session, quota, .. }: &Admitted) -> Answer {
+    fn token_answer(&self, token: &Token, Admitted { session, taken, .. }: &Admitted) -> Answer {
         #[derive(Serialize)]
         #[serde(rename_all = "camelCase")]
         struct Body<'a> {
@@ -139,7 +140,7 @@ impl TokenRoute {
             url: &self.openai.socket_url(session.kind, model),
         };
         let mut answer = Answer::json(StatusCode::OK, &body);
-        answer.headers.extend(rate_limit::headers(quota));
+        answer.headers.extend(rate_limit::headers(&taken.status));
         answer
     }
 }

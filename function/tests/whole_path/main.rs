@@ -7,9 +7,13 @@
 mod answers;
 mod any_event;
 mod callers;
+mod counted_once;
+mod daily_limit;
 mod events;
+mod faulty_table;
 mod frozen;
 mod function;
+mod given_back;
 mod invocations;
 mod keys;
 mod logs;
