@@ -9,8 +9,8 @@
   CloudFormation.
 
 Files in the folder DEPLOYMENTS control deployments. `hold` keeps a gradual one at 10 % until the file is gone, and `fail` ends it
-as an alarm does. `hold-before` and `hold-after` stop one at once, before and after the alias has moved; it then makes the file
-`waits`. The file `log` gets a line with the type of every deployment.
+as an alarm does: the alias returns to the version from before it. `hold-before` and `hold-after` stop one at once, before and
+after the alias has moved; it then makes the file `waits`. The file `log` gets a line with the type of every deployment.
 """
 
 import json
@@ -106,8 +106,10 @@ def shift_gradually(arn, old, new):
         raise ValueError("The Lambda function alias version does not match the current version in AppSpec file")
     lambda_svc._update_alias(function, name, {"RoutingConfig": {"AdditionalVersionWeights": {new["FunctionVersion"]: 0.1}}})
     hold("hold")
-    lambda_svc._update_alias(function, name, {"RoutingConfig": {"AdditionalVersionWeights": {}}})
-    if (DEPLOYMENTS / "fail").exists():
+    failed = (DEPLOYMENTS / "fail").exists()
+    before = {"FunctionVersion": old["FunctionVersion"]} if failed else {}
+    lambda_svc._update_alias(function, name, {"RoutingConfig": {"AdditionalVersionWeights": {}}} | before)
+    if failed:
         raise ValueError("One or more alarms have been activated according to the Amazon CloudWatch metrics you selected")
 
 
