@@ -342,7 +342,7 @@ def a_concurrency_that_was_set_by_hand(healthy, monkeypatch):
 @fault(
     "account concurrency",
     "10 mints at once, about 24 a second; the account's limit is 10. RateLimit lets 50 a second",
-    "Service Quotas, Lambda, for at least 27 ",
+    "Service Quotas, Lambda, for at least 26 ",
 )
 def a_new_account(healthy, monkeypatch):
     healthy.answered.answers["lambda", "GetAccountSettings"] = healthy.account(10)
