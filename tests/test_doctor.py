@@ -1027,7 +1027,7 @@ def test_a_smaller_account_that_is_large_enough_is_told_to_the_capacity_model(he
     said = run("doctor")
     assert said.status == 0, said.text
     assert dict(said.having("ok"))["account concurrency"].endswith(
-        "about 1,219 a second; the account's limit is 500. `make capacity` assumes 1,000: give it FLAGS='--concurrency 500'"
+        "about 1,234 a second; the account's limit is 500. `make capacity` assumes 1,000: give it FLAGS='--concurrency 500'"
     )
 
 
