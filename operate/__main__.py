@@ -45,8 +45,13 @@ def arguments(words=None):
         if command is key:
             added.add_argument("--unchecked", action="store_true", help="store the key without minting a test token")
         if command is deploy:
-            added.add_argument("options", nargs=argparse.REMAINDER, help="further options for the SAM CLI")
-    return parser.parse_args(words)
+            added.epilog = "Further options are those of sam deploy."
+    asked, options = parser.parse_known_args(words)
+    if asked.run is deploy:
+        asked.options = options
+    elif options:
+        parser.error(f"unrecognized arguments: {' '.join(options)}")
+    return asked
 
 
 def main():

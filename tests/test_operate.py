@@ -17,6 +17,7 @@ import pytest
 from botocore.stub import Stubber
 from conftest import NO_AWS_ACCOUNT, ROOT, TOOLCHAIN
 
+from operate import __main__ as operate
 from operate import account, environment, sam, secret, stack
 from operate.error import CommandError
 
@@ -469,6 +470,17 @@ def test_sam_works_on_the_stack_of_the_other_commands(sam_words):
     for option in ("--region", "--region=us-east-1", "--profile", "--stack-name", "--config-env"):
         with pytest.raises(CommandError, match=r"Set \w+ instead of --"):
             sam_words("deploy", option)
+
+
+def test_the_options_of_a_deployment_are_those_of_sam(capsys):
+    options = ["--tags", "cost-center=training", "team=voice", "--debug"]
+    assert operate.arguments(["deploy", *options]).options == options
+    assert operate.arguments(["deploy"]).options == []
+    assert operate.arguments(["sam", "deploy", *options]).options == options
+    assert operate.arguments(["key", "--unchecked"]).unchecked is True
+    with pytest.raises(SystemExit):
+        operate.arguments(["versions", "--debug"])
+    assert "unrecognized arguments: --debug" in capsys.readouterr().err
 
 
 def test_a_name_too_long_for_a_pipeline_is_refused_before_the_deployment(capsys):

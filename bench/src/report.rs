@@ -206,4 +206,21 @@ mod tests {
         };
         assert!(compared(limited) && !compared(unlimited));
     }
+
+    #[test]
+    fn a_second_request_or_a_lost_mint_misses_its_goal() {
+        let requests = [(300, 1.0), (1_100, 4.0 / 3.0), (5_000, f64::INFINITY)];
+        let counts = Counts {
+            openai_requests_per_mint_after_ms: requests.into(),
+            table_requests_in_a_mint: 1.0,
+            table_requests_per_mint: 1.05,
+            failed_when_closed: 1,
+            silent_peer_ms: 1_250.0,
+        };
+        let met: Vec<_> = count_goals(&counts).into_iter().map(|goal| goal.met).collect();
+        assert_eq!(met, [true, false, false, true, false, true]);
+        let written = serde_json::to_value(&counts).unwrap();
+        assert_eq!(written["openai_requests_per_mint_after_ms"]["300"], 1.0);
+        assert!(written["openai_requests_per_mint_after_ms"]["5000"].is_null(), "no token");
+    }
 }

@@ -1,7 +1,7 @@
 //! The loop that takes invocations from Lambda's Runtime API and hands them to the handler.
 //!
-//! It stands in for `lambda_runtime::Runtime::run`, which parses two headers that this function has no use for, and whose
-//! failure ends the process: a client context and a Cognito identity, both written by the invoker (version 1.5.0; open as
+//! It replaces `lambda_runtime::Runtime::run`, which parses two headers that this function does not use, and ends the process
+//! if it cannot: the client context, which the invoker writes, and the Cognito identity (version 1.5.0; open as
 //! aws/aws-lambda-rust-runtime #559). `aws lambda invoke --client-context` with a document that mobile SDKs do not send would
 //! thereby stop every instance that it reaches. Everything after these headers is the runtime's own: it reads the event and
 //! sends the answer.
