@@ -117,7 +117,8 @@ impl Credential {
     }
 }
 
-/// The session of a new call or WebSocket: the token's, overlaid with the requested fields, or for an API key the requested session.
+/// The session of a new call or WebSocket: the token's, overlaid with the requested fields, or for an API key the requested
+/// session.
 pub(crate) fn call_session(
     bound: Option<Value>,
     asked: Option<&Value>,
