@@ -96,7 +96,7 @@ async fn place_call(
     Ok((StatusCode::CREATED, headers, answer).into_response())
 }
 
-/// What a credential opens a session with.
+/// A checked token or API key: its session and its project.
 pub(crate) struct Credential {
     /// The session that the token was minted for, or `None` for an API key.
     pub(crate) session: Option<Value>,

@@ -44,10 +44,10 @@ pub enum NoSubject {
 }
 
 impl SignIn {
-    /// The caller that the sign-in names by `claim`; `None` if nobody is signed in.
+    /// The caller that the sign-in names by `claim`; `None` if there is no sign-in.
     ///
     /// # Errors
-    /// If somebody is signed in, but has no usable name.
+    /// If there is a sign-in without a usable name.
     pub fn caller(&self, claim: &str) -> Result<Option<Caller>, NoSubject> {
         let name = match self {
             Self::Anonymous => return Ok(None),
