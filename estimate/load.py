@@ -219,7 +219,7 @@ class Run:
         return "table_writes" if not self.table.take(now) else "partition_writes" if not self.partition.take(now) else ""
 
     def take_batch(self, now, instance, size, used):
-        """Takes tokens of the daily limit, if there are so many. An update that finds the item's set full is made twice."""
+        """Takes tokens of the daily limit, if as many are left. An update that finds the item's set full is made twice."""
         if self.taken + size > self.limits.daily:
             return False
         self.taken += size

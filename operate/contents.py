@@ -117,7 +117,7 @@ def key_in(text):
 def is_line(text):
     """Whether the text is a line of a settings file or a shell, such as `export NAME=value`.
 
-    What follows the first equals sign of a key in base64 is nothing, or one more.
+    The first equals sign of a key in base64 is its last character, or is followed by one more.
     """
     assignment = re.fullmatch(
         rf"(?:(?:export|set|setx|env)[{WHITE_SPACE}]+)?+(?:\$env:)?+[A-Za-z_][A-Za-z0-9_]*[{WHITE_SPACE}]*=(.*)",

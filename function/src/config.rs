@@ -65,7 +65,7 @@ variables! {
     PROXY_ADDRESS_HEADER;
     /// Name or ARN of a DynamoDB table with the partition key `id`. Empty: no quotas.
     QUOTA_TABLE;
-    /// Tokens per caller and clock minute. 0: not limited.
+    /// Requested tokens per caller and clock minute, also those that OpenAI does not issue. 0: not limited.
     QUOTA_PER_MINUTE;
     /// Tokens per caller and UTC day. 0: not limited.
     QUOTA_PER_DAY;
@@ -116,7 +116,7 @@ pub struct Config {
     pub model: Option<String>,
     /// `VOICE`: replaces the voice of the `default` profile.
     pub voice: Option<Voice>,
-    /// `TOKEN_TTL_SECONDS`, 10 to 7200, default 3600: how long a minted token opens sessions.
+    /// `TOKEN_TTL_SECONDS`, 10 to 7200, default 3600: how long a minted token can open its session.
     pub token_ttl: Duration,
     /// `KEY_TTL_SECONDS`, 0 to 86400, default 300: how long a fetched key is used before it is read again, in the
     /// background, while the old one stays in use.

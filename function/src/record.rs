@@ -38,7 +38,7 @@ pub struct RequestSummary {
     pub secret_fault: Option<String>,
     /// `None` if the request was not counted.
     pub quota_time: Option<Duration>,
-    /// The number of requests to OpenAI that were sent, at least in part.
+    /// The number of requests to OpenAI, with those for which no connection could be made.
     pub attempts: u32,
     pub openai_time: Duration,
     /// The time by which the token outlives the requested one, if that is far more.

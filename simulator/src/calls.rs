@@ -96,7 +96,7 @@ async fn place_call(
     Ok((StatusCode::CREATED, headers, answer).into_response())
 }
 
-/// What a credential opens a session with.
+/// A checked token or API key: its session and its project.
 pub(crate) struct Credential {
     /// The session that the token was minted for, or `None` for an API key.
     pub(crate) session: Option<Value>,
@@ -117,7 +117,8 @@ impl Credential {
     }
 }
 
-/// The session of a new call or WebSocket: the token's, overlaid with the requested fields, or for an API key the requested session.
+/// The session of a new call or WebSocket: the token's, overlaid with the requested fields, or for an API key the requested
+/// session.
 pub(crate) fn call_session(
     bound: Option<Value>,
     asked: Option<&Value>,

@@ -69,7 +69,7 @@ pub struct Change {
     key: Key,
     /// The random identifier.
     id: String,
-    /// What is set, besides the sets of identifiers.
+    /// The assignments other than those to the sets of identifiers.
     set: &'static str,
     /// The counters that are added to, and the condition of that.
     add: String,

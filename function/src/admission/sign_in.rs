@@ -1,6 +1,6 @@
 //! The caller's sign-in, as the gateway in front of the function verified it, and the subject that it names.
 //!
-//! A caller who is signed in is never identified by an address: a sign-in that names no one is refused.
+//! A caller who is signed in is never identified by an address: a sign-in without a usable subject is refused.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -44,10 +44,10 @@ pub enum NoSubject {
 }
 
 impl SignIn {
-    /// The caller that the sign-in names by `claim`; `None` if nobody is signed in.
+    /// The caller that the sign-in names by `claim`; `None` if there is no sign-in.
     ///
     /// # Errors
-    /// If somebody is signed in, but has no usable name.
+    /// If there is a sign-in without a usable name.
     pub fn caller(&self, claim: &str) -> Result<Option<Caller>, NoSubject> {
         let name = match self {
             Self::Anonymous => return Ok(None),

@@ -172,8 +172,9 @@ pub(crate) fn describe() -> serde_json::Value {
 }
 
 #[cfg(test)]
-#[allow(clippy::arithmetic_side_effects, reason = "a test fails by panicking")]
 mod tests {
+    #![allow(clippy::arithmetic_side_effects, reason = "a test fails by panicking")]
+
     use super::*;
 
     const DAY: u64 = 20_000;

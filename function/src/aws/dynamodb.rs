@@ -86,7 +86,7 @@ pub struct Update {
     pub condition_expression: String,
     /// Attribute names by their placeholder in the expressions, such as `#day`.
     pub expression_attribute_names: Map<String>,
-    /// Values by their placeholder in the expressions, such as `:one`. DynamoDB rejects an empty map.
+    /// Values by their placeholder in the expressions, such as `:tokens`. DynamoDB rejects an empty map.
     #[serde(skip_serializing_if = "Map::is_empty")]
     pub expression_attribute_values: Map<Value>,
     /// The attributes to return: `UPDATED_NEW` or `ALL_NEW`.

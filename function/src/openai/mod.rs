@@ -72,7 +72,7 @@ pub struct MintRequest<'a> {
 /// The cost of an answer.
 #[derive(Debug, Default)]
 pub struct Attempts {
-    /// The number of requests that were sent, at least in part.
+    /// The number of requests, with those for which no connection could be made.
     pub count: u32,
     /// From the first byte sent to the last one read, pauses included.
     pub took: Duration,

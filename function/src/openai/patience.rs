@@ -8,8 +8,8 @@ use std::{
 use crate::net::clock::Moment;
 
 /// The longest time for a mint, with its retries. At the default `RateLimit` of 50 requests a second and `BurstLimit` of
-/// 100, an OpenAI that never answers then holds 450 instances, less than half of an account's default of 1,000 concurrent
-/// executions. Mints take a fraction of a second.
+/// 100, an OpenAI that never answers then holds 460 instances (docs/capacity.md), less than half of an account's default of
+/// 1,000 concurrent executions. Mints take a fraction of a second.
 pub(super) const FULL: Duration = Duration::from_secs(7);
 
 /// The longest time for a mint after one that OpenAI did not answer.

@@ -163,7 +163,7 @@ impl Secret {
 }
 
 /// An identifier key for a secret without one. Derived from the secret's ARN, it survives a new API key, and with it quotas
-/// and blocks. But the ARN is not secret: whoever knows it can compute the identifiers.
+/// and blocks. But the ARN is not secret, and the identifiers can be computed from it.
 fn derived(from: &str) -> SecretSlice<u8> {
     let key = hmac::Key::new(hmac::HMAC_SHA256, from.as_bytes());
     hmac::sign(&key, b"token-mint safety identifier").as_ref().to_vec().into()

@@ -1,4 +1,4 @@
-//! The API key as people store it: what is accepted as a key, and advice for everything else.
+//! The API key as people store it: the texts that are accepted as a key, and advice for all others.
 //!
 //! operate/contents.py has the same rules and sentences, and function/tests/secrets.json the samples for both.
 
@@ -76,8 +76,8 @@ fn is_bearer(text: &str) -> bool {
     scheme.eq_ignore_ascii_case("Bearer") && rest.starts_with(char::is_whitespace)
 }
 
-/// Whether the text is a line of a settings file or a shell, such as `export NAME=value`. What follows the first equals
-/// sign of a key in base64 is nothing, or one more.
+/// Whether the text is a line of a settings file or a shell, such as `export NAME=value`. The first equals sign of a
+/// key in base64 is its last character, or is followed by one more.
 fn is_line(text: &str) -> bool {
     let command = ["export", "set", "setx", "env"].iter().find_map(|command| {
         let rest = text.strip_prefix(command)?;

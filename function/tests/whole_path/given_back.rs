@@ -30,7 +30,7 @@ async fn days(database: &DynamoDb) -> [u64; 2] {
 }
 
 #[tokio::test]
-async fn what_openai_refused_or_never_received_is_given_back_and_nothing_else() {
+async fn tokens_that_openai_refused_or_never_received_are_given_back_and_no_others() {
     let Some(database) = DynamoDb::start().await else { return };
     let mut variables = environment(&database.url);
     variables.extend([("DAILY_MINT_LIMIT", "30"), ("QUOTA_PER_MINUTE", "100")]);
@@ -81,7 +81,7 @@ async fn one_attempt_in_doubt_keeps_the_token_counted() {
 }
 
 #[tokio::test]
-async fn an_unreachable_openai_uses_up_nobody_s_day() {
+async fn an_unreachable_openai_uses_up_no_day() {
     let Some(database) = DynamoDb::start().await else { return };
     let mut variables = environment(&database.url);
     variables.extend([("OPENAI_BASE_URL", "http://127.0.0.1:1/v1"), ("OPENAI_API_KEY", "sk-proj-1")]);
