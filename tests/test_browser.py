@@ -356,7 +356,7 @@ REQUEST_TOKEN = """async ([url, body, authorization]) => {
 
 def test_only_pages_of_an_allowed_origin_can_read_answers_and_refusals(start_demo, visit, origin, quota_table, tmp_path):
     allowed, foreign = origin(tmp_path), origin(tmp_path)
-    address, openai = start_demo(ALLOWED_ORIGINS=allowed, QUOTA_PER_DAY="2", **quota_table)
+    address, openai = start_demo(ALLOWED_ORIGINS=allowed, QUOTA_PER_DAY="1", **quota_table)
     allowed_page, foreign_page = visit(allowed), visit(foreign)
 
     for body in (None, '{"voice": "marin"}'):
@@ -367,10 +367,10 @@ def test_only_pages_of_an_allowed_origin_can_read_answers_and_refusals(start_dem
     assert (busy["status"], busy["code"], busy["retryAfter"]) == (503, "openai_busy", "42")
     given = allowed_page.evaluate(REQUEST_TOKEN, [address, '{"voice": "marin"}'])
     assert (given["status"], given["voice"]) == (200, "marin") and given["value"].startswith("ek_")
-    assert '"day";r=0' in given["rateLimit"] and '"day";q=2' in given["policy"]
+    assert '"day";r=0' in given["rateLimit"] and '"day";q=1' in given["policy"]
     over = allowed_page.evaluate(REQUEST_TOKEN, [address, '{"voice": "marin"}'])
     assert (over["status"], over["code"]) == (429, "quota_exceeded")
-    assert int(over["retryAfter"]) > 0 and '"day";r=0' in over["rateLimit"] and '"day";q=2' in over["policy"]
+    assert int(over["retryAfter"]) > 0 and '"day";r=0' in over["rateLimit"] and '"day";q=1' in over["policy"]
 
 
 def test_a_page_can_send_an_authorization_header_to_the_demo(start_demo, visit, origin, tmp_path):

@@ -62,6 +62,8 @@ pub struct Connection {
 #[derive(Debug)]
 struct Current {
     client: reqwest::Client,
+    /// Whether the client has ever opened a connection.
+    connected: Arc<AtomicBool>,
     /// Whether the client is believed to hold an open connection.
     open: bool,
     last_used: Moment,
@@ -85,6 +87,7 @@ pub struct Lease {
     pub client: reqwest::Client,
     /// Whether it will use an existing connection, which may have died unnoticed.
     pub reused: bool,
+    connected: Arc<AtomicBool>,
 }
 
 impl Lease {
@@ -92,6 +95,13 @@ impl Lease {
     #[must_use]
     pub fn kind(&self) -> &'static str {
         if self.reused { "reused" } else { "new" }
+    }
+
+    /// Whether its client has ever opened a connection. Otherwise no request was sent with it, not even one that was given
+    /// up while it waited.
+    #[must_use]
+    pub fn has_connected(&self) -> bool {
+        self.connected.load(Ordering::Relaxed)
     }
 }
 
@@ -133,7 +143,7 @@ impl Connection {
         if current.open && current.last_used.elapsed() > IDLE_LIMIT {
             *current = Current::new(&self.tls, &self.warming)?;
         }
-        Ok(Lease { client: current.client.clone(), reused: current.open })
+        Ok(current.lease())
     }
 
     /// A new connection, in place of one that failed or became silent.
@@ -143,13 +153,14 @@ impl Connection {
     pub fn replace(&self) -> Result<Lease, reqwest::Error> {
         let mut current = self.current();
         *current = Current::new(&self.tls, &self.warming)?;
-        Ok(Lease { client: current.client.clone(), reused: false })
+        Ok(current.lease())
     }
 
     /// Must be called after a response was read to its end: its connection works and is used next, even if a new one was
     /// begun meanwhile.
     pub fn mark_healthy(&self, lease: &Lease) {
-        *self.current() = Current { client: lease.client.clone(), open: true, last_used: Moment::now() };
+        let (client, connected) = (lease.client.clone(), Arc::clone(&lease.connected));
+        *self.current() = Current { client, connected, open: true, last_used: Moment::now() };
     }
 
     fn current(&self) -> MutexGuard<'_, Current> {
@@ -159,24 +170,35 @@ impl Connection {
 
 impl Current {
     fn new(tls: &ClientConfig, warming: &Arc<AtomicBool>) -> Result<Self, reqwest::Error> {
-        let prewarmed = Prewarmed { warming: Arc::clone(warming), connection: Arc::default() };
+        let connected = Arc::default();
+        let prewarmed =
+            Prewarmed { warming: Arc::clone(warming), connected: Arc::clone(&connected), connection: Arc::default() };
         // The pool's own idle limit uses the monotonic clock and is only a second safeguard.
         let client = builder(tls).pool_idle_timeout(IDLE_LIMIT).connector_layer(prewarmed).build()?;
-        Ok(Self { client, open: false, last_used: Moment::now() })
+        Ok(Self { client, connected, open: false, last_used: Moment::now() })
+    }
+
+    fn lease(&self) -> Lease {
+        Lease { client: self.client.clone(), reused: self.open, connected: Arc::clone(&self.connected) }
     }
 }
 
-/// Keeps the first connection while `warming` is set, and gives it to the next request.
+/// Keeps the first connection while `warming` is set, and gives it to the next request. Sets `connected` with the first one.
 ///
 /// reqwest opens connections only for a request, but its connector can be wrapped.
 struct Prewarmed<C> {
     warming: Arc<AtomicBool>,
+    connected: Arc<AtomicBool>,
     connection: Arc<Mutex<Option<C>>>,
 }
 
 impl<C> Clone for Prewarmed<C> {
     fn clone(&self) -> Self {
-        Self { warming: Arc::clone(&self.warming), connection: Arc::clone(&self.connection) }
+        Self {
+            warming: Arc::clone(&self.warming),
+            connected: Arc::clone(&self.connected),
+            connection: Arc::clone(&self.connection),
+        }
     }
 }
 
@@ -224,6 +246,7 @@ where
         let connecting = self.connector.call(target);
         Box::pin(async move {
             let connection = connecting.await?;
+            prewarmed.connected.store(true, Ordering::Relaxed);
             if !prewarmed.warming.swap(false, Ordering::Relaxed) {
                 return Ok(connection);
             }

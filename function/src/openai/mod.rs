@@ -180,7 +180,7 @@ impl OpenAi {
                 Err(failure) => failure,
                 minted => return minted,
             };
-            attempts.in_doubt |= sent && !failure.made_no_token();
+            attempts.in_doubt |= sent && lease.has_connected() && !failure.made_no_token();
             if failure.is_transient() {
                 debug!(attempt = attempts.count, error = &failure as &dyn std::error::Error, "the attempt failed");
             }

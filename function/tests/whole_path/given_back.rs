@@ -11,6 +11,7 @@ use crate::{
     faulty_table::{Fault, FaultyTable, Hits},
     function::{Function, http_api, records},
     quotas::{EDGE, at, limits, quota},
+    raw_openai::FullListener,
     table::{DynamoDb, environment},
 };
 
@@ -91,6 +92,20 @@ async fn an_unreachable_openai_uses_up_no_day() {
         assert_eq!(function.mint().await.body["code"], "openai_unavailable");
     }
     assert_eq!(days(&database).await, [0, 0]);
+}
+
+#[tokio::test]
+async fn an_openai_that_accepts_no_connection_uses_up_no_day() {
+    let Some(database) = DynamoDb::start().await else { return };
+    let full = FullListener::new();
+    let base_url = full.base_url();
+    let mut variables = environment(&database.url);
+    variables.extend([("OPENAI_BASE_URL", base_url.as_str()), ("OPENAI_API_KEY", "sk-proj-1")]);
+    variables.extend([("DAILY_MINT_LIMIT", "30"), ("QUOTA_PER_MINUTE", "100")]);
+    let function = Function::start(&variables).await;
+    assert_eq!(function.mint().await.body["code"], "openai_timeout");
+    assert_eq!(days(&database).await, [0, 0]);
+    assert_eq!(attempts(&database).await, 1);
 }
 
 #[tokio::test]

@@ -19,6 +19,26 @@ use crate::function::{API_KEY, Function};
 /// An instruction of the kernel's packet filter: keep no byte of the packet (`BPF_RET | BPF_K` in linux/filter.h).
 const DROP: SockFilter = SockFilter::new(0x06, 0, 0, 0);
 
+/// An OpenAI that accepts no connection: its queue is full, so the kernel drops every further SYN.
+pub struct FullListener {
+    listener: std::net::TcpListener,
+    _waiting: Vec<std::net::TcpStream>,
+}
+
+impl FullListener {
+    pub fn new() -> Self {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let connect = || std::net::TcpStream::connect_timeout(&address, Duration::from_millis(200)).ok();
+        let waiting = std::iter::from_fn(connect).collect();
+        Self { listener, _waiting: waiting }
+    }
+
+    pub fn base_url(&self) -> String {
+        format!("http://{}/v1", self.listener.local_addr().unwrap())
+    }
+}
+
 pub struct RawOpenAi {
     base_url: String,
     state: Arc<State>,

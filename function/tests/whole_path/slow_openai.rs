@@ -1,16 +1,13 @@
 //! An OpenAI that is slow or silent: how many requests it gets, and how long a caller waits.
 
-use std::{
-    net::{TcpListener, TcpStream},
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use openai_simulator::{Fault, Simulator};
 use serde_json::json;
 
 use crate::{
     function::{API_KEY, Function, Reply, http_api, records},
-    raw_openai::{Answer, RawOpenAi},
+    raw_openai::{Answer, FullListener, RawOpenAi},
     refusals::assert_refused,
 };
 
@@ -97,14 +94,8 @@ async fn an_openai_that_answers_again_but_slowly_is_not_refused_for_long() {
 
 #[tokio::test]
 async fn an_openai_that_accepts_no_connection_is_tried_for_the_same_times() {
-    // A listener whose queue is full lets the kernel drop every further SYN.
-    let full = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = full.local_addr().unwrap();
-    let mut waiting = vec![];
-    while let Ok(stream) = TcpStream::connect_timeout(&address, Duration::from_millis(200)) {
-        waiting.push(stream);
-    }
-    let base_url = format!("http://{address}/v1");
+    let full = FullListener::new();
+    let base_url = full.base_url();
     let began = Instant::now();
     let function = Function::start(&[("OPENAI_BASE_URL", &base_url), ("OPENAI_API_KEY", API_KEY)]).await;
     let (_, took) = (timed(&function).await, began.elapsed().as_millis());
