@@ -6,6 +6,7 @@
 - An update of a stack leaves an alias alone that the update does not change.
 - A stack may have an application of CodeDeploy. Its gradual deployments refuse an alias that was moved without
   CloudFormation.
+- Generated names differ between Regions. A role's name is unique in the whole account.
 
 Files in the folder DEPLOYMENTS control deployments. `hold` keeps a gradual one at 10 % until the file is gone, and `fail` ends it
 as an alarm does. `hold-before` and `hold-after` stop one at once, before and after the alias has moved; it then makes the file
@@ -19,6 +20,7 @@ import time
 
 import samtranslator.translator.transform as sam
 from ministack.app import main
+from ministack.core.responses import get_region
 from ministack.services import lambda_svc
 from ministack.services.cloudformation import _stacks, changesets, engine, handlers, provisioners, stacks
 
@@ -29,6 +31,7 @@ translate, apply_transforms = sam.transform, engine._apply_transforms
 get_function, serve_function_code = lambda_svc._get_function, lambda_svc.serve_function_code
 runs_on_worker_thread = stacks._runs_on_worker_thread
 update_alias, publish = provisioners._lambda_alias_update, provisioners._lambda_version_create
+physical_name = provisioners._physical_name
 # Of each version that a stack published, and of the function's configuration.
 published, CONTENT = {}, ("CodeSha256", "Description", "Environment", "MemorySize", "Timeout", "TracingConfig", "Architectures")
 
@@ -110,6 +113,14 @@ def shift_gradually(arn, old, new):
         raise ValueError("One or more alarms have been activated according to the Amazon CloudWatch metrics you selected")
 
 
+def name_in_region(*arguments, **options):
+    reset = provisioners._NAME_SEED.set(provisioners._NAME_SEED.get() + get_region())
+    try:
+        return physical_name(*arguments, **options)
+    finally:
+        provisioners._NAME_SEED.reset(reset)
+
+
 def make_nothing(logical_id, _, stack_name):
     return f"{stack_name}-{logical_id}", {}
 
@@ -125,6 +136,7 @@ lambda_svc.serve_function_code = serve_code_of_version
 stacks._runs_on_worker_thread = lambda kind: kind == "AWS::Lambda::Alias" or runs_on_worker_thread(kind)
 provisioners._RESOURCE_HANDLERS["AWS::Lambda::Alias"]["update"] = deploy_alias
 provisioners._RESOURCE_HANDLERS["AWS::Lambda::Version"]["create"] = create_version
+provisioners._physical_name = name_in_region
 for kind in ("Application", "DeploymentGroup"):
     provisioners._RESOURCE_HANDLERS[f"AWS::CodeDeploy::{kind}"] = {
         "create": make_nothing,
