@@ -53,6 +53,9 @@ MINTS ?= 1000000
 UPSTREAM_MS ?= 400
 TRAINEES ?= 10000
 
+# The duration of `make soak`.
+MINUTES ?= 30
+
 # Further options for the SAM CLI, or for `make cost` and `make capacity`, whose --help lists them.
 FLAGS ?=
 
@@ -73,7 +76,7 @@ first = [ -e $(1) ] || echo '$(2)'
 # macOS has no `timeout` command.
 MINUTE := $(if $(shell command -v timeout),timeout 60)
 
-.PHONY: help environment demo check test begin supply-chain lint-briefly lint rust-tests fuzz fuzz-briefly bench bench-guard python-tools python-tests lock toolchain invoke local-api build deploy set release release-check key caller block unblock logs versions update-code rollback pause resume doctor status delete cost capacity
+.PHONY: help environment demo check test begin supply-chain lint-briefly lint rust-tests fuzz fuzz-briefly bench bench-guard soak python-tools python-tests lock toolchain invoke local-api build deploy set release release-check key caller block unblock proxy-secret logs versions update-code rollback pause resume doctor status delete cost capacity
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -140,6 +143,9 @@ bench: needs-rust,python $(TOOLS) ## measure cold start, CPU and memory beside t
 bench-guard: needs-rust
 	bench/run --guard
 
+soak: needs-rust ## run the release binary under mixed load with every fault, and check memory, files, threads, records and log (MINUTES=30)
+	bench/run --soak=$(MINUTES)
+
 python-tools: needs-python $(TOOLS) .venv/ministack/ready .venv/checkov/ready .venv/lock/ready $(NODE_MODULES) ## install what the Python tests need, to run one of them
 
 python-tests: needs-rust,python,curl,git python-tools ## test the release binary in Lambda's emulator, the stack, OpenAI's SDKs, the demo in a browser, the JavaScript, and the docs
@@ -195,6 +201,9 @@ block: needs-python environment $(TOOLS) ## block one caller (CALLER=identifier,
 
 unblock: needs-python environment $(TOOLS) ## unblock one caller (CALLER=identifier, SUBJECT=… or ADDRESS=…)
 	@$(OPERATE) unblock
+
+proxy-secret: needs-python environment $(TOOLS) ## store a new secret by which a proxy such as CloudFront proves itself, and print it
+	@$(OPERATE) proxy-secret
 
 logs: needs-python environment $(TOOLS) ## follow the function's log (FOLLOW=no: print recent lines and stop)
 	@$(SAM) logs --name MintFunction $(if $(filter no,$(FOLLOW)),,--tail) $(FLAGS)

@@ -78,8 +78,8 @@ S3_ACTIONS = {"HeadObject": "GetObject", "ListObjectsV2": "ListBucket"}
 
 # A connection goes by the service's new or old name, whichever it had when it was made.
 OLD_CONNECTION = "arn:aws:codestar-connections:*:*:connection/*"
-# The services of the secret, the table, logs, alarms and the topic.
-DATA = ("cloudwatch:", "dynamodb:", "logs:", "secretsmanager:", "sns:")
+# The services of the secret, the table, logs, alarms, the topic and the budget.
+DATA = ("billing:", "budgets:", "cloudwatch:", "dynamodb:", "logs:", "secretsmanager:", "sns:")
 
 # With KmsKeyArn: Secrets Manager and CloudWatch Logs use the key on behalf of the person or role that calls them (their guides,
 # "Permissions for the KMS key" and "kms:ViaService"). The key's ARN is the operator's choice.

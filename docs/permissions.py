@@ -24,7 +24,11 @@ from estimate.template import ROOT
 
 REGION = "us-east-1"
 VERBS = ("create", "read", "update", "delete")
-NESTED = {"DashboardStack": "infra/dashboard.yaml", "PipelineStack": "infra/pipeline.yaml"}
+NESTED = {
+    "BudgetStack": "infra/budget.yaml",
+    "DashboardStack": "infra/dashboard.yaml",
+    "PipelineStack": "infra/pipeline.yaml",
+}
 
 # Where SAM uploads to. All SAM stacks of a Region share the bucket, and each has its folder.
 UPLOADS = "arn:aws:s3:::aws-sam-cli-managed-default-*/{stack}/*"
@@ -56,6 +60,10 @@ REACH = {
     "AWS::ApiGatewayV2::Integration": {"Integration": f"{API}/integrations/*", "Integrations": f"{API}/integrations"},
     "AWS::ApiGatewayV2::Route": {"Route": f"{API}/routes/*", "Routes": f"{API}/routes"},
     "AWS::ApiGatewayV2::Stage": {"Stage": f"{API}/stages/*", "Stages": f"{API}/stages", "Tags": TAGS},
+    "AWS::Budgets::Budget": {
+        "budget": "arn:aws:budgets::*:budget/{stack}-{region}-*",
+        "billingview": "arn:aws:billing::*:billingview/*",
+    },
     "AWS::CloudFormation::Stack": {"stack": "arn:aws:cloudformation:*:*:stack/{parent}-{name}-*/*"},
     "AWS::CloudWatch::Alarm": {"alarm": "arn:aws:cloudwatch:*:*:alarm:{parent}-{name}-*"},
     "AWS::CloudWatch::Dashboard": {"dashboard": "arn:aws:cloudwatch::*:dashboard/{stack}-{region}"},

@@ -69,8 +69,8 @@ Set them with `make set PARAMETERS="Name=value …"`, or with `make deploy` and 
 
 ## Variables of the function
 
-The stack's parameters set these; you need them only to run the function by itself. An empty variable counts as unset; an
-invalid one stops the program with a message that names it.
+The stack's parameters set these; you need them only to run the function by itself. An empty variable counts as unset, except
+`TOKEN_PREFIX`; an invalid one stops the program with a message that names it.
 
 {markdown.table(4, ["Variable", "Default", "Allowed", "Effect"], list(variables()))}
 """,

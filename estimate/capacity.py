@@ -10,7 +10,7 @@ import math
 
 from estimate import markdown, options, template
 from estimate.cost import limit, measured
-from estimate.load import UNLIMITED, Limits, Load, Run, binding
+from estimate.load import OPENAI, UNLIMITED, Limits, Load, Outage, Run, binding
 
 # For each limit: the answer that the caller gets, and the name of the limit.
 REFUSED = {
@@ -22,7 +22,18 @@ REFUSED = {
     "partition_writes": ("503 `quota_unavailable`", "the writes of the daily limit's item"),
     "daily": ("503 `daily_limit_reached`", "`DailyMintLimit`"),
     "openai": ("503 `openai_busy`", "OpenAI's rate limit"),
+    "mint_time": ("504 `openai_timeout`", "the function's time for a mint"),
 }
+
+# What OpenAI does in an outage, as a row of the table.
+OUTAGES = {
+    "accepts connections and never answers": Outage(),
+    "accepts no connections": Outage(accepts=False),
+    f"answers 429, and asks for {OPENAI['longest_wait']:g} s each time": Outage(wait=OPENAI["longest_wait"]),
+    "answers 429, and asks for 12 s": Outage(wait=12),
+}
+# How long an outage is simulated, in seconds: for twice the longest mint and one more start.
+OUTAGE_SECONDS = 20
 
 
 def load(asked, given, sharp):
@@ -34,7 +45,7 @@ def load(asked, given, sharp):
         upstream=asked.upstream_ms / 1000,
         own=times["warm_ms_at_128"] / 1000,
         first=times["first_ms_at_128"] / 1000,
-        update=asked.quota_ms / 2 / 1000,
+        update=asked.quota_ms / 1000,
         start=(asked.start_ms + times["init_cpu_ms"]) / 1000,
         key_ttl=int(given["KeyTtlSeconds"]),
     )
@@ -52,6 +63,7 @@ def limits(asked, given):
         partition_writes=limit("partition_writes_per_second"),
         daily=int(given["DailyMintLimit"]),
         openai=asked.openai_per_minute,
+        mint_time=OPENAI["full_limit"],
     )
 
 
@@ -89,7 +101,7 @@ def column(run):
     """The outcome of a run, one number for each row of the table."""
     peaks = [max(counter.values(), default=0) for counter in (run.reads, run.writes, run.tries)]
     ended = [run.ended[name] for name in ("token", *REFUSED)]
-    return [*ended, run.peak, run.colds, *peaks, run.wait(0.5), run.wait(0.99)]
+    return [*ended, run.kept(), run.peak, run.colds, *peaks, run.wait(0.5), run.wait(0.99)]
 
 
 def table(asked, given, sharp):
@@ -101,6 +113,7 @@ def table(asked, given, sharp):
     patient = dataclasses.replace(people, spread=asked.spread)
     runs = [Run(people, limits(asked, given)), Run(people, raised), Run(patient, raised), Run(people, more)]
     names = ["**got a token**", *(f"{answer}: {name}" for answer, name in REFUSED.values())]
+    names += ["tokens of `DailyMintLimit` that instances keep at the end"]
     names += ["busy instances, peak", "cold starts", "secret reads per second, peak"]
     names += ["table writes per second, peak", "requests to OpenAI per second, peak"]
     names += ["wait for a token, median (ms)", "wait for a token, 99th percentile (ms)"]
@@ -109,7 +122,7 @@ def table(asked, given, sharp):
         for name, row in zip(names, zip(*map(column, runs), strict=True), strict=True)
     ]
     # A limit that never binds gets no row.
-    rows = [row for row in rows if set(row[1:]) != {"0"} or not row[0].startswith(("429", "503"))]
+    rows = [row for row in rows if set(row[1:]) != {"0"} or not row[0].startswith(("429", "503", "504"))]
     head = [
         "as deployed",
         "parameters set",
@@ -119,9 +132,28 @@ def table(asked, given, sharp):
     return markdown.table(1, ["", *head], rows)
 
 
+def outage(asked, given, fails):
+    """A run in which OpenAI fails while three times as many requests arrive as the API admits."""
+    crowd = load(asked, given, False)
+    rate = int(given["RateLimit"])
+    crowd = dataclasses.replace(crowd, trainees=3 * rate * OUTAGE_SECONDS, seconds=OUTAGE_SECONDS, spread=0, outage=fails)
+    # Only the API's rate and Lambda's starts reduce the load.
+    reached = dataclasses.replace(limits(asked, given), concurrency=UNLIMITED, secret_reads=UNLIMITED, daily=0)
+    return Run(crowd, reached)
+
+
+def outages(asked, given):
+    """The most instances that a total outage of OpenAI holds, for each kind of outage."""
+    rows = []
+    for name, fails in OUTAGES.items():
+        run = outage(asked, given, fails)
+        rows.append([f"OpenAI {name}", f"{run.peak:,}", f"{run.peak / asked.concurrency:.0%}".replace("%", " %")])
+    return markdown.table(1, ["", "busy instances, peak", "of the concurrent executions"], rows)
+
+
 def order(asked, given, sharp):
     found = binding(load(asked, given, sharp), limits(asked, given))
-    ordinals = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth")
+    ordinals = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth")
     listed = ",\n".join(
         f"{ordinal} {REFUSED[name][1]} ({many:,} refused)" for ordinal, (name, many) in zip(ordinals, found, strict=False)
     )
@@ -150,8 +182,14 @@ Limits to request: {concurrency:,} concurrent executions from AWS, and {openai:,
 
 {table(asked, given, True)}
 
+**If OpenAI fails completely** while the API admits as much as `RateLimit` ({int(given["RateLimit"]):,}) and `BurstLimit`
+({int(given["BurstLimit"]):,}) let through. A mint then ends after {OPENAI["full_limit"]:g} s, or after {OPENAI["brief_limit"]:g} s if OpenAI
+left the instance's last one unanswered:
+
+{outages(asked, given)}
+
 Assumptions: OpenAI's median time is {asked.upstream_ms} ms, and it accepts {openai_now:,} requests a minute, counted by the
-second; DynamoDB takes {asked.quota_ms} ms for both updates; a cold start waits {asked.start_ms} ms; the account has {lambda_now:,}
+second; DynamoDB takes {asked.quota_ms} ms for an update; a cold start waits {asked.start_ms} ms; the account has {lambda_now:,}
 concurrent executions, and no other function uses them."""
 
 

@@ -8,7 +8,7 @@ import json
 import math
 
 from estimate import markdown, options, template
-from estimate.description import METRICS
+from estimate.description import DAILY_LIMIT, METRICS
 from estimate.template import ROOT, Refused
 
 FACTS = json.loads((ROOT / "estimate/prices.json").read_text())
@@ -60,18 +60,23 @@ class Line:
         return self.usd(self.price.get("free", 0))
 
 
+def batch(asked):
+    """The tokens of the daily limit that a busy instance takes at a time, while the limit is far: as many as it needs within a
+    minute. A new instance takes fewer at first, and needs two more updates until then."""
+    needed = asked.mints / asked.instances / MONTH * DAILY_LIMIT["ahead_seconds"]
+    return max(1, min(DAILY_LIMIT["most"], int(needed)))
+
+
 def bill(asked, given):
     """The lines of a month's bill."""
     quotas = template.has_quotas(given)
     own = (given["QuotaPerMinute"], given["QuotaPerDay"]) != ("0", "0")
-    # One for each counter, whether its condition holds or not: a caller's item stays below the 1 KB of a unit until the
-    # caller has sent requests in about a hundred minutes of a day. A refusal costs one.
-    updates = own + (given["DailyMintLimit"] != "0")
+    daily = given["DailyMintLimit"] != "0"
     times = measured(quotas)
     # Billed by the millisecond, rounded up.
-    mint_ms = math.ceil(times["warm_ms_at_128"] + asked.quota_ms / 2 * updates + asked.upstream_ms)
-    refusal_ms = math.ceil(times["warm_ms_at_128"] + asked.quota_ms / 2)
-    cold_ms = math.ceil(times["init_cpu_ms"] + asked.start_ms)
+    mint_ms = math.ceil(times["warm_ms_at_128"] + asked.quota_ms * own + asked.upstream_ms)
+    refusal_ms = math.ceil(times["warm_ms_at_128"] + asked.quota_ms)
+    cold_ms = math.ceil(times["init_cpu_ms"] + asked.start_ms + asked.quota_ms * daily)
     requests = asked.mints + asked.refused
     colds = math.ceil(requests * asked.cold_percent / 100)
     gb, architecture = template.memory_mb() / 1024, given["Architecture"]
@@ -82,7 +87,9 @@ def bill(asked, given):
     ttl = int(given["KeyTtlSeconds"])
     reads = min(requests, asked.instances * MONTH // ttl + colds if ttl else requests)
     written = RECORD_BYTES + PLATFORM_BYTES + ACCESS_BYTES
-    units = asked.mints * updates + asked.refused
+    # One for each update, whether its condition holds or not: a caller's item stays below the 1 KB of a unit until the
+    # caller has sent requests in about fifty minutes of a day. A refusal costs one.
+    units = asked.mints * own + asked.refused + daily * (math.ceil(asked.mints / batch(asked)) + 2 * colds)
     of_function, of_code = metrics(quotas)
     watched = template.alarm_metrics(given)
     own_key = int(given["KmsKeyArn"] != "")
@@ -149,10 +156,12 @@ def worst_day(asked, given):
 def report(asked, given):
     """The text that `make cost` prints and docs/cost.md contains."""
     cold, ttl = f"{asked.cold_percent:g} %", given["KeyTtlSeconds"]
-    opened = "1 session" if asked.sessions == 1 else f"{asked.sessions} sessions"
+    tokens = "1 token" if batch(asked) == 1 else f"{batch(asked)} tokens"
+    opened = "1 session" if asked.sessions == 1 else f"{asked.sessions} sessions, of which OpenAI refuses all but the first,"
     return f"""{month(asked, given)}
 
-Assumptions: each mint waits {asked.upstream_ms} ms for OpenAI and {asked.quota_ms} ms for DynamoDB; {cold} of the requests are cold
+Assumptions: each mint waits {asked.upstream_ms} ms for OpenAI and {asked.quota_ms} ms for DynamoDB; an instance takes {tokens}
+of the daily limit at a time; {cold} of the requests are cold
 starts, which wait {asked.start_ms} ms each; {asked.instances} instances are busy all month and read the secret every {ttl}
 seconds; requests end with {asked.codes} different codes.
 
@@ -175,7 +184,7 @@ def arguments(words=None):
         "--codes", type=int, default=4, help="number of different outcomes that occur, including ok (default: %(default)s)"
     )
     parser.add_argument(
-        "--sessions", type=int, default=1, help="sessions that the holder of a token opens with it (default: %(default)s)"
+        "--sessions", type=int, default=1, help="sessions for each token; OpenAI allows one (default: %(default)s)"
     )
     return parser.parse_args(words)
 

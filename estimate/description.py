@@ -1,4 +1,4 @@
-"""The function's own description of its variables, refusals, metrics and retries: function/description.json.
+"""The function's own description of its variables, refusals, metrics, retries and daily limit: function/description.json.
 
 A test of the function writes the file and fails when it is out of date.
 """
@@ -13,3 +13,4 @@ REFUSALS = {(refusal["status"], refusal["code"]) for refusal in DESCRIPTION["ref
 CODES = {code for _, code in REFUSALS}
 METRICS = DESCRIPTION["metrics"]
 RETRIES = DESCRIPTION["retries"]
+DAILY_LIMIT = DESCRIPTION["daily_limit"]

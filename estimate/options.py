@@ -15,8 +15,8 @@ def parser(description, page):
     shared.add_argument(
         "--quota-ms",
         type=int,
-        default=10,
-        help="DynamoDB's time for the two updates of a mint, in milliseconds (default: %(default)s)",
+        default=5,
+        help="DynamoDB's time for an update, in milliseconds (default: %(default)s)",
     )
     shared.add_argument(
         "--start-ms",

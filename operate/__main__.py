@@ -1,4 +1,4 @@
-"""Commands for a stack: its deployment, parameters, versions, OpenAI key, callers, pauses and checks. `make help` lists them.
+"""Commands for a stack: its deployment, parameters, versions, OpenAI key, callers, proxy, pauses and checks. `make help` lists them.
 
 All commands use the AWS SDK with the operator's own credentials. ENV selects the stack in samconfig.toml, or STACK names it.
 PARAMETERS contains values of its parameters, TO names a version, and SUBJECT, ADDRESS or CALLER names a caller.
@@ -17,6 +17,7 @@ from operate.doctor import doctor
 from operate.error import CommandError
 from operate.key import key
 from operate.pause import pause, resume
+from operate.proxy import proxy_secret
 from operate.rollback import rollback
 from operate.sam import sam
 from operate.stack import Stack
@@ -25,7 +26,7 @@ from operate.update_code import update_code
 from operate.versions import versions
 
 COMMANDS = [
-    *(sam, deploy, set_parameters, key, caller, block, unblock, versions, update_code, rollback, pause, resume),
+    *(sam, deploy, set_parameters, key, caller, block, unblock, proxy_secret, versions, update_code, rollback, pause, resume),
     *(doctor, status),
 ]
 # Commands that also do their work where there is no complete stack.
@@ -44,8 +45,13 @@ def arguments(words=None):
         if command is key:
             added.add_argument("--unchecked", action="store_true", help="store the key without minting a test token")
         if command is deploy:
-            added.add_argument("options", nargs=argparse.REMAINDER, help="further options for the SAM CLI")
-    return parser.parse_args(words)
+            added.epilog = "Further options are those of sam deploy."
+    asked, options = parser.parse_known_args(words)
+    if asked.run is deploy:
+        asked.options = options
+    elif options:
+        parser.error(f"unrecognized arguments: {' '.join(options)}")
+    return asked
 
 
 def main():

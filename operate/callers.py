@@ -1,11 +1,12 @@
 """Callers: their safety identifiers, and the list of those that are blocked."""
 
+import functools
 import hmac
 import ipaddress
 import os
 import re
 
-from operate import secret
+from operate import contents, secret
 from operate.error import CommandError
 
 # The variables that name a caller, of which `make block` and `make unblock` require exactly one.
@@ -15,7 +16,7 @@ NAMES = ("CALLER", "SUBJECT", "ADDRESS")
 def caller(stack, _):
     """Print the safety identifier of a caller, under which OpenAI and the log know the caller."""
     fields = secret.read(stack)
-    identifier = chosen_identifier(fields, "SUBJECT", "ADDRESS")
+    identifier = chosen_identifier(stack, fields, "SUBJECT", "ADDRESS")
     print(identifier)
     print(f"This caller's records: in CloudWatch under Logs Insights, the saved query {stack.name}/one caller.")
     if identifier in secret.block_list(fields):
@@ -24,7 +25,8 @@ def caller(stack, _):
         print(f"To block this caller: make block CALLER={identifier}")
     if os.environ.get("ADDRESS") and stack.parameters.get("AuthIssuer"):
         print(
-            "However, AuthIssuer is set, so this stack identifies callers by the sub of their sign-in. Give SUBJECT=… instead."
+            f"However, AuthIssuer is set, so this stack identifies callers by the claim {claim(stack)} of their sign-in. "
+            "Give SUBJECT=… instead."
         )
     if os.environ.get("SUBJECT") and not stack.parameters.get("AuthIssuer"):
         print("However, AuthIssuer is not set, so this stack identifies callers by their address. Give ADDRESS=… instead.")
@@ -32,8 +34,8 @@ def caller(stack, _):
 
 def block(stack, _):
     """Block a caller, from the next time that instances read the secret. Tokens already issued stay valid."""
-    _, fields = secret.change(stack, with_block)
-    identifier, until = chosen_identifier(fields, *NAMES), secret.read_again_at(stack)
+    before, _ = secret.change(stack, functools.partial(with_block, stack))
+    identifier, until = chosen_identifier(stack, before, *NAMES), secret.read_again_at(stack)
     print(f"Blocked {identifier}. New instances refuse this caller immediately,")
     print(
         f"running instances from their first request after {until:%H:%M:%S}. Tokens already issued stay valid until they expire."
@@ -43,29 +45,34 @@ def block(stack, _):
 
 def unblock(stack, _):
     """Unblock a caller."""
-    _, fields = secret.change(stack, without_block)
-    identifier, until = chosen_identifier(fields, *NAMES), secret.read_again_at(stack)
+    before, _ = secret.change(stack, functools.partial(without_block, stack))
+    identifier, until = chosen_identifier(stack, before, *NAMES), secret.read_again_at(stack)
     print(f"Unblocked {identifier}. New instances serve this caller immediately. Running")
     print(f"instances read the change at their first request after {until:%H:%M:%S} and serve the caller from the next one on.")
 
 
-def with_block(fields):
+def with_block(stack, fields):
     """The secret's fields with the caller on the block list."""
-    identifier, blocked = chosen_identifier(fields, *NAMES), secret.block_list(fields)
+    identifier, blocked = chosen_identifier(stack, fields, *NAMES), secret.block_list(fields)
     if identifier in blocked:
         raise CommandError(f"{identifier} is already blocked. Nothing was changed.")
-    return fields | {secret.BLOCKED_FIELD: [*blocked, identifier]}
+    return fields | {contents.BLOCKED_FIELD: [*blocked, identifier]}
 
 
-def without_block(fields):
+def without_block(stack, fields):
     """The secret's fields with the caller taken off the block list."""
-    identifier, blocked = chosen_identifier(fields, *NAMES), secret.block_list(fields)
+    identifier, blocked = chosen_identifier(stack, fields, *NAMES), secret.block_list(fields)
     if identifier not in blocked:
         raise CommandError(f"{identifier} is not blocked. Nothing was changed.")
-    return fields | {secret.BLOCKED_FIELD: [other for other in blocked if other != identifier]}
+    return fields | {contents.BLOCKED_FIELD: [other for other in blocked if other != identifier]}
 
 
-def chosen_identifier(fields, *variables):
+def claim(stack):
+    """The claim of a sign-in that names the caller. A stack of an earlier release has no such parameter."""
+    return stack.parameters.get("AuthSubjectClaim") or "sub"
+
+
+def chosen_identifier(stack, fields, *variables):
     """The identifier of the caller that exactly one of these environment variables names."""
     given = [variable for variable in variables if os.environ.get(variable)]
     if len(given) != 1:
@@ -74,7 +81,8 @@ def chosen_identifier(fields, *variables):
         )
     value = os.environ[given[0]]
     if given == ["SUBJECT"]:
-        return safety_identifier(fields, b"subject:" + os.fsencode(value))
+        kind = "subject:" if claim(stack) == "sub" else f"claim:{claim(stack)} "
+        return safety_identifier(fields, kind.encode() + os.fsencode(value))
     if given == ["ADDRESS"]:
         return safety_identifier(fields, f"address:{canonical_address(value)}".encode())
     identifier = value.strip().lower()
@@ -87,15 +95,9 @@ def chosen_identifier(fields, *variables):
 
 def safety_identifier(fields, identity):
     """The hash of a caller's identity, as function/src/admission/caller.rs and secret/contents.rs compute it."""
-    key = secret.identifier_key(fields)
-    if not key:
-        api_key = str(fields.get(secret.KEY_FIELD, "")).strip()
-        if not re.fullmatch("[!-~]+", api_key):
-            raise CommandError(
-                "The secret has no OpenAI key yet, and without one there are no identifiers. Run `make key` first."
-            )
-        key = hmac.digest(api_key.encode(), b"token-mint safety identifier", "sha256")
-    return hmac.new(key, identity, "sha256").hexdigest()
+    if contents.text_of(fields, contents.IDENTIFIER_KEY_FIELD) is None:
+        raise CommandError(f"{contents.IDENTIFIER_KEY_FIELD} in the secret is not text. Fix it in the AWS console.")
+    return hmac.new(contents.identifier_key(fields, fields.arn), identity, "sha256").hexdigest()
 
 
 def canonical_address(text):

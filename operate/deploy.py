@@ -36,6 +36,7 @@ def deploy(stack, asked):
         change_set.require_idle(stack)
         base = Base(stack)
         kept = base.values
+        require_same_secret(build.template, base.template)
     else:
         base, kept = None, {}
     known = build.template.parameters
@@ -65,6 +66,17 @@ def deploy(stack, asked):
         folder = f"{stack.name}/{marked[REVISION]}"
     run_sam(stack, asked, build, values | marked, folder)
     require_live(stack, marked[REVISION])
+
+
+def require_same_secret(template, deployed):
+    """Refuses a template with which CloudFormation would overwrite the OpenAI key, also where no stack policy does."""
+    changed = template.secret_changes(deployed)
+    if changed:
+        raise CommandError(
+            f"The build changes the resource Secret ({', '.join(sorted(changed))}), and CloudFormation would then overwrite the "
+            "OpenAI key, the identifier key and the block list. Restore Secret in template.yaml and run `make build`. Nothing was "
+            "changed."
+        )
 
 
 def warn_of_ignored(configured, values, kept, chosen, environment):

@@ -6,7 +6,7 @@ import sys
 import urllib.error
 import urllib.request
 
-from operate import secret
+from operate import contents, secret
 from operate.error import CommandError
 
 OPENAI = "https://api.openai.com/v1"
@@ -20,24 +20,15 @@ def key(stack, asked):
     if base_url == OPENAI and not new.startswith("sk-"):
         raise CommandError("Not an OpenAI key: OpenAI's keys begin with sk-. Nothing was changed.")
     if not asked.unchecked:
-        mint_test_token(new, base_url)
+        mint_test_token(new, base_url, token_prefix(stack.parameters))
         print("OpenAI issued a test token with this key.")
 
-    before, _ = secret.change(stack, lambda fields: with_key(fields, new))
+    before, _ = secret.change(stack, lambda fields: fields | {contents.KEY_FIELD: new})
     until = secret.read_again_at(stack)
     print("The key is stored. New instances use it immediately. Running instances read it in the background at their first")
     print(f"request after {until:%H:%M:%S} and use it from the next request on, or as soon as OpenAI rejects the old key.")
-    blocked = secret.block_list(before)
-    if blocked and not secret.identifier_key(before) and before.get(secret.KEY_FIELD) != new:
-        print(f"The secret has no {secret.IDENTIFIER_KEY_FIELD}, so callers' identifiers are derived from the OpenAI key and")
-        print(f"have changed with it. The {len(blocked)} entries of {secret.BLOCKED_FIELD} no longer match any caller. Block")
-        print("these callers again with SUBJECT or ADDRESS.")
-
-
-def with_key(fields, new):
-    """The secret's fields with this key. A block list that the function cannot read is refused first."""
-    secret.block_list(fields)
-    return fields | {secret.KEY_FIELD: new}
+    for fault in contents.faults(before):
+        print(f"However, {fault}. It was not changed: `make doctor` says what to do.")
 
 
 def entered():
@@ -46,17 +37,25 @@ def entered():
         typed = getpass.getpass("OpenAI API key (not shown): ") if sys.stdin.isatty() else sys.stdin.readline()
     except (KeyboardInterrupt, EOFError):
         raise CommandError("\nNo key was given. Nothing was changed.") from None
-    new = typed.strip()
-    if not new:
+    if not typed.strip():
         raise CommandError("No key was given. Nothing was changed.")
-    if not all("!" <= letter <= "~" for letter in new) or len(new) < 20:
+    try:
+        new = contents.key_in(typed)
+    except contents.Unusable as fault:
+        raise CommandError(f"Not a valid key: {str(fault).partition(': ')[0]}. Nothing was changed.") from None
+    if len(new) < 20:
         raise CommandError(
             "Not a valid key: a key has at least 20 letters, digits and signs, and no spaces. Nothing was changed."
         )
     return new
 
 
-def mint_test_token(new, base_url, remedy=UNPROVEN):
+def token_prefix(parameters):
+    """The start of the tokens that the function accepts. A stack of an earlier release has no such parameter."""
+    return parameters.get("TokenPrefix", "ek_")
+
+
+def mint_test_token(new, base_url, prefix, remedy=UNPROVEN):
     """Mints one short-lived token and discards it. This costs nothing. An error ends with the remedy."""
     body = {"expires_after": {"anchor": "created_at", "seconds": 10}, "session": {"type": "realtime"}}
     request = urllib.request.Request(
@@ -73,7 +72,7 @@ def mint_test_token(new, base_url, remedy=UNPROVEN):
         raise CommandError(f"OpenAI answered {error.code} to this key. {remedy}") from None
     except (OSError, ValueError, KeyError, TypeError):
         raise CommandError(f"OpenAI could not be reached at {base_url}. {remedy}") from None
-    if not str(token).startswith("ek_"):
+    if not isinstance(token, str) or not token.removeprefix(prefix) or not token.startswith(prefix) or new in token:
         raise CommandError(f"The answer of {base_url} did not contain a valid token. {remedy}")
 
 

@@ -77,6 +77,6 @@ def check_length(name, connection):
         raise CommandError(
             f"The name {name} has {len(name)} characters. With a pipeline (ConnectionArn), a stack's name may have at most "
             f"{limit}: CloudFormation shortens longer ones in the names of roles, which the pipeline's permissions name. Set "
-            "STACK to a shorter name, or deploy without a pipeline (ConnectionArn=)."
+            "STACK to a shorter name, or deploy without a pipeline (ConnectionArn=). Nothing was changed."
         )
     print(f"Note: {name} has {len(name)} characters. A stack with a pipeline may have at most {limit}.", file=sys.stderr)

@@ -1,7 +1,4 @@
-"""The fields of a stack's secret: the OpenAI key, the identifier key, and the list of blocked callers.
-
-function/src/secret/contents.rs reads the same fields.
-"""
+"""The secret of a stack: read, and changed without losing the changes of other commands."""
 
 import contextlib
 import datetime
@@ -13,15 +10,21 @@ import uuid
 
 import botocore.exceptions
 
+from operate import contents
 from operate.error import CommandError
 
-KEY_FIELD = "OPENAI_API_KEY"
-IDENTIFIER_KEY_FIELD = "SAFETY_IDENTIFIER_KEY"
-BLOCKED_FIELD = "BLOCKED_CALLERS"
 # The maximum length of a secret in Secrets Manager, in bytes.
 MAXIMUM_BYTES = 65_536
 # How long a change is tried again while other commands change the secret.
 RETRY_SECONDS = 60
+
+
+class Fields(dict):
+    """The fields of a secret, and its ARN, from which the function derives identifiers if no field has a key for them."""
+
+    def __init__(self, fields, arn):
+        super().__init__(fields)
+        self.arn = arn
 
 
 def read(stack):
@@ -32,24 +35,28 @@ def read(stack):
 def read_version(stack):
     """The ID of the secret's current version, and its fields."""
     found = stack.secrets.get_secret_value(SecretId=stack.secret)
-    return found["VersionId"], parse(found.get("SecretString"))
+    return found["VersionId"], Fields(editable(parse(found.get("SecretString"))), found.get("ARN", stack.secret))
 
 
 def parse(text):
     """The fields of a secret's text. A secret in plain text is the OpenAI key alone, as it is for the function."""
     if text is None:
         raise CommandError("The secret is binary, and the function cannot read it. Store text in it in the AWS console.")
-    if not text.lstrip().startswith("{"):
-        return {KEY_FIELD: text.strip()}
     try:
-        return json.loads(text)
-    except ValueError:
+        return contents.fields(text)
+    except contents.Unusable:
         raise CommandError("The secret begins with {, but is not JSON. Fix it in the AWS console.") from None
 
 
-def are_keys_text(fields):
-    """Whether both keys are text where they are set, without which the function cannot read the secret."""
-    return all(isinstance(fields.get(name) or "", str) for name in (KEY_FIELD, IDENTIFIER_KEY_FIELD))
+def editable(fields):
+    """The fields as the commands store them: the key without quotation marks, and a block list in text as a list."""
+    fields = dict(fields)
+    with contextlib.suppress(contents.Unusable):
+        fields[contents.KEY_FIELD] = contents.key(fields)
+    blocked, readable = contents.blocked(fields)
+    if readable and isinstance(fields.get(contents.BLOCKED_FIELD), str):
+        fields[contents.BLOCKED_FIELD] = blocked
+    return fields
 
 
 def change(stack, edit):
@@ -81,7 +88,7 @@ def replace(stack, version, fields):
     if len(text.encode()) > MAXIMUM_BYTES:
         raise CommandError(
             f"The secret would exceed the {MAXIMUM_BYTES} bytes that Secrets Manager accepts. Nothing was changed. "
-            f"The secret lists {len(block_list(fields))} blocked callers: remove some with `make unblock`."
+            f"The secret lists {len(contents.blocked(fields)[0])} blocked callers: remove some with `make unblock`."
         )
     new = str(uuid.uuid4())
     label = f"pending-{new}"
@@ -130,15 +137,12 @@ def read_again_at(stack):
     return datetime.datetime.now() + datetime.timedelta(seconds=int(stack.parameters["KeyTtlSeconds"]))
 
 
-def identifier_key(fields):
-    """The key under which callers are hashed, or no bytes if the secret has none of its own."""
-    key = fields.get(IDENTIFIER_KEY_FIELD)
-    return key.strip().encode() if isinstance(key, str) else b""
-
-
 def block_list(fields):
-    """The identifiers of the blocked callers."""
-    found = fields.get(BLOCKED_FIELD, [])
-    if not isinstance(found, list) or not all(isinstance(identifier, str) for identifier in found):
-        raise CommandError(f"{BLOCKED_FIELD} in the secret is not a list of strings. Fix or remove it in the AWS console.")
+    """The identifiers of the blocked callers, and any other text in the list."""
+    blocked, readable = contents.blocked(fields)
+    if readable:
+        return blocked
+    found = fields[contents.BLOCKED_FIELD]
+    if not isinstance(found, list) or not all(isinstance(entry, str) for entry in found):
+        raise CommandError(f"{contents.UNREADABLE_LIST}. Fix or remove it in the AWS console.")
     return found

@@ -1,6 +1,6 @@
 """`make status`: the state of a deployed stack on one screen. It asks neither OpenAI nor the API."""
 
-from operate import secret as secret_fields
+from operate import contents
 from operate.checks import quota, versions
 from operate.checks.alarms import ALARMS, is_on
 from operate.checks.check import check, ok
@@ -39,14 +39,16 @@ def key(deployed):
 
 @check("blocked", "secretsmanager:GetSecretValue")
 def blocked(deployed):
-    count = len(secret_fields.block_list(deployed.secret_fields))
+    count = len(contents.blocked(deployed.secret_fields)[0])
     yield ok(f"{count} caller{'' if count == 1 else 's'}")
 
 
 @check("alarms", *ALARMS, "cloudwatch:GetMetricStatistics")
 def alarms(deployed):
     on = [name for name, alarm in deployed.alarms.items() if is_on(deployed, alarm)]
-    yield ok(f"on: {', '.join(on)}" if on else f"none of {len(deployed.alarms)} is on")
+    gone = len(deployed.alarm_names) - len(deployed.alarms)
+    said = f"on: {', '.join(on)}" if on else f"none of {len(deployed.alarms)} is on"
+    yield ok(said + (f", {gone} deleted: run `make doctor`" if gone else ""))
 
 
 @check("today", "cloudformation:ListStackResources", "dynamodb:GetItem")

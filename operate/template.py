@@ -8,6 +8,7 @@ import re
 from samtranslator.yaml_helper import yaml_parse
 
 FUNCTION = "MintFunction"
+SECRET = "Secret"
 # The parameters that only the commands set.
 REVISION = "Revision"
 REPLACED_VERSION = "ReplacedVersion"
@@ -39,6 +40,17 @@ class Template:
     def publishes_revisions(self):
         """Whether a new Revision publishes a version. Templates before make set do not have this parameter."""
         return REVISION in self.parameters
+
+    def secret_changes(self, deployed):
+        """What differs in the secret from the deployed template, so that CloudFormation would write a new value into it.
+
+        Another key in KMS and tags leave the value as it is.
+        """
+        ours, theirs = (one.document["Resources"].get(SECRET) for one in (self, deployed))
+        if not ours or not theirs or ours["Type"] != theirs["Type"]:
+            return {SECRET} if ours != theirs else set()
+        before, after = theirs["Properties"], ours["Properties"]
+        return {name for name in before.keys() | after.keys() if before.get(name) != after.get(name)} - {"KmsKeyId", "Tags"}
 
     def defaults(self):
         return {name: str(given["Default"]) for name, given in self.parameters.items() if "Default" in given}

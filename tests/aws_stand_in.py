@@ -4,13 +4,14 @@
 - GetFunction returns the code of the version that was asked for.
 - Lambda publishes no version whose code and configuration equal those of the last one.
 - An update of a stack leaves an alias alone that the update does not change.
+- A stack's roles get their permissions boundary, and its topics their key.
 - A stack may have an application of CodeDeploy. Its gradual deployments refuse an alias that was moved without
   CloudFormation.
 - Generated names differ between Regions. A role's name is unique in the whole account.
 
 Files in the folder DEPLOYMENTS control deployments. `hold` keeps a gradual one at 10 % until the file is gone, and `fail` ends it
-as an alarm does. `hold-before` and `hold-after` stop one at once, before and after the alias has moved; it then makes the file
-`waits`. The file `log` gets a line with the type of every deployment.
+as an alarm does: the alias returns to the version from before it. `hold-before` and `hold-after` stop one at once, before and
+after the alias has moved; it then makes the file `waits`. The file `log` gets a line with the type of every deployment.
 """
 
 import json
@@ -21,7 +22,7 @@ import time
 import samtranslator.translator.transform as sam
 from ministack.app import main
 from ministack.core.responses import get_region
-from ministack.services import lambda_svc
+from ministack.services import iam, lambda_svc, sns
 from ministack.services.cloudformation import _stacks, changesets, engine, handlers, provisioners, stacks
 
 DEPLOYMENTS = pathlib.Path(os.environ["DEPLOYMENTS"])
@@ -108,8 +109,10 @@ def shift_gradually(arn, old, new):
         raise ValueError("The Lambda function alias version does not match the current version in AppSpec file")
     lambda_svc._update_alias(function, name, {"RoutingConfig": {"AdditionalVersionWeights": {new["FunctionVersion"]: 0.1}}})
     hold("hold")
-    lambda_svc._update_alias(function, name, {"RoutingConfig": {"AdditionalVersionWeights": {}}})
-    if (DEPLOYMENTS / "fail").exists():
+    failed = (DEPLOYMENTS / "fail").exists()
+    before = {"FunctionVersion": old["FunctionVersion"]} if failed else {}
+    lambda_svc._update_alias(function, name, {"RoutingConfig": {"AdditionalVersionWeights": {}}} | before)
+    if failed:
         raise ValueError("One or more alarms have been activated according to the Amazon CloudWatch metrics you selected")
 
 
@@ -119,6 +122,32 @@ def name_in_region(*arguments, **options):
         return physical_name(*arguments, **options)
     finally:
         provisioners._NAME_SEED.reset(reset)
+
+
+def with_more(kind, complete):
+    """Completes a resource after ministack has created or updated it."""
+    handler = provisioners._RESOURCE_HANDLERS[kind]
+    create, update = handler["create"], handler["update"]
+
+    def create_more(logical_id, properties, stack_name):
+        made = create(logical_id, properties, stack_name)
+        complete(made[0], properties)
+        return made
+
+    def update_more(physical_id, old, new, stack_name, logical_id=None):
+        made = update(physical_id, old, new, stack_name, logical_id)
+        complete(made[0], new)
+        return made
+
+    handler |= {"create": create_more, "update": update_more}
+
+
+def set_boundary(role, properties):
+    iam._roles[role]["PermissionsBoundary"] = properties.get("PermissionsBoundary")
+
+
+def set_key(topic, properties):
+    sns._topics[topic]["attributes"]["KmsMasterKeyId"] = properties.get("KmsMasterKeyId", "")
 
 
 def make_nothing(logical_id, _, stack_name):
@@ -137,6 +166,8 @@ stacks._runs_on_worker_thread = lambda kind: kind == "AWS::Lambda::Alias" or run
 provisioners._RESOURCE_HANDLERS["AWS::Lambda::Alias"]["update"] = deploy_alias
 provisioners._RESOURCE_HANDLERS["AWS::Lambda::Version"]["create"] = create_version
 provisioners._physical_name = name_in_region
+with_more("AWS::IAM::Role", set_boundary)
+with_more("AWS::SNS::Topic", set_key)
 for kind in ("Application", "DeploymentGroup"):
     provisioners._RESOURCE_HANDLERS[f"AWS::CodeDeploy::{kind}"] = {
         "create": make_nothing,

@@ -219,8 +219,8 @@ def in_lambda(start, architecture):
         )
         program.wait_for_port(port)
 
-        def invoke(event):
-            return post(f"http://127.0.0.1:{port}/2015-03-31/functions/function/invocations", event)[2]
+        def invoke(event, **headers):
+            return post(f"http://127.0.0.1:{port}/2015-03-31/functions/function/invocations", event, headers)[2]
 
         return program, invoke
 

@@ -104,6 +104,12 @@ class Evaluated:
         parts = self.value(of[1])
         return of[0].join(parts) if all(isinstance(part, str) for part in parts) else {"Fn::Join": [of[0], parts]}
 
+    def fn_select(self, of):
+        return self.value(of[1])[int(of[0])]
+
+    def fn_split(self, of):
+        return self.value(of[1]).split(of[0])
+
     def fn_sub(self, of):
         text, more = of if isinstance(of, list) else (of, {})
         known = self.values | self.value(more)

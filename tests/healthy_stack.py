@@ -37,6 +37,9 @@ NAME, FUNCTION, TABLE, LOG, ACCESS_LOG = (
 )
 STACK_ID = f"arn:aws:cloudformation:{REGION}:{ACCOUNT}:stack/{NAME}/0a1b2c3d"
 NESTED_ID = f"arn:aws:cloudformation:{REGION}:{ACCOUNT}:stack/{NAME}-Dashboard/4e5f6a7b"
+PIPELINE_ID = f"arn:aws:cloudformation:{REGION}:{ACCOUNT}:stack/{NAME}-Pipeline/8c9d0e1f"
+# The path of the API behind a proxy of the operator's.
+THROUGH_THE_PROXY = "/proxy/token"
 HOUR = datetime.timedelta(hours=1)
 
 
@@ -119,7 +122,7 @@ class Outside:
     """The API as pages see it, OpenAI, and the archive of the live code: one HTTP server on loopback."""
 
     def __init__(self):
-        self.origins, self.signs_in = [ORIGIN], False
+        self.origins, self.signs_in, self.proxied = [ORIGIN], False, False
         self.code = program()
         self.openai = (200, {"value": "ek_of_the_tests"})
         # Answers in place of the usual ones, by the name of the request.
@@ -163,7 +166,7 @@ class Outside:
             return "code", 200, self.code
         if handler.path == "/v1/realtime/client_secrets":
             return "openai", *self.openai
-        if handler.path != "/token":
+        if handler.path not in ("/token", THROUGH_THE_PROXY):
             return "other path", 404, {"message": "Not Found"}
         foreign = origin and origin not in self.origins and "*" not in self.origins
         if handler.command == "OPTIONS":
@@ -174,6 +177,8 @@ class Outside:
             return "foreign", 403, {"code": "origin_not_allowed", "message": "Failed to create OpenAI session"}
         if body == b"[]":
             return "refused body", 400, {"code": "invalid_request", "message": "Failed to create OpenAI session"}
+        if self.proxied and handler.path == "/token":
+            return "past the proxy", 403, {"code": "proxy_required", "message": "Failed to create OpenAI session"}
         return "mint", 200, {"success": True, "value": "ek_of_the_tests"}
 
 
@@ -199,6 +204,8 @@ class HealthyStack:
             "AccessLogs": ACCESS_LOG,
             "Api": "a1b2c3",
         }
+        # The resources of nested stacks, by the stack's ID: the name, the type and the ID of each.
+        self.nested = {NESTED_ID: [("Dashboard", "AWS::CloudWatch::Dashboard", f"{NAME}-{REGION}")]}
         self.status, self.updated, self.events, self.nested_status = "UPDATE_COMPLETE", now() - 24 * HOUR, [], "CREATE_COMPLETE"
         self.of_version = {"LoggingConfig": {"LogFormat": "JSON", "LogGroup": LOG, "ApplicationLogLevel": "TRACE"}}
         self.make_data()
@@ -309,7 +316,7 @@ class HealthyStack:
         """What moto does not answer."""
         answers = self.answered.answers
         answers["cloudformation", "DescribeStacks"] = self.describe
-        answers["cloudformation", "ListStackResources"] = lambda _: {"StackResourceSummaries": self.resources()}
+        answers["cloudformation", "ListStackResources"] = self.listed
         answers["cloudformation", "DescribeStackEvents"] = lambda _: {"StackEvents": self.events}
         answers["cloudformation", "GetTemplate"] = lambda _: {"TemplateBody": json.dumps(TEMPLATE)}
         answers["cloudformation", "DetectStackDrift"] = lambda asked: {
@@ -323,7 +330,7 @@ class HealthyStack:
         self.answered.changes["lambda", "GetFunction"] = self.complete
 
     def describe(self, asked):
-        status = self.nested_status if asked["StackName"] == NESTED_ID else self.status
+        status = self.nested_status if asked["StackName"] in self.nested else self.status
         stack = {"StackId": STACK_ID, "StackName": NAME, "CreationTime": self.updated, "LastUpdatedTime": self.updated}
         outputs = {"TokenUrl": f"{self.outside.url}/token", "FunctionName": FUNCTION, "SecretArn": self.ids["Secret"]}
         if status == "REVIEW_IN_PROGRESS":
@@ -335,21 +342,29 @@ class HealthyStack:
 
     def resources(self):
         types_of = {name: found["Type"] for name, found in TEMPLATE["Resources"].items()}
-        ids = self.ids | {
-            "MintFunctionVersion0a1b2c3d4e": f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:{FUNCTION}:{self.version}",
-            "DashboardStack": NESTED_ID,
-        }
-        types_of |= {"MintFunctionVersion0a1b2c3d4e": "AWS::Lambda::Version", "DashboardStack": "AWS::CloudFormation::Stack"}
+        version = f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:{FUNCTION}:{self.version}"
         return [
-            {
-                "LogicalResourceId": name,
-                "PhysicalResourceId": physical,
-                "ResourceType": types_of[name],
-                "ResourceStatus": "CREATE_COMPLETE",
-                "LastUpdatedTimestamp": self.updated,
-            }
-            for name, physical in ids.items()
+            *(self.resource(name, types_of[name], physical) for name, physical in self.ids.items()),
+            self.resource("MintFunctionVersion0a1b2c3d4e", "AWS::Lambda::Version", version),
+            *(self.resource(f"{kind}Stack", "AWS::CloudFormation::Stack", stack) for kind, stack in self.nested_stacks()),
         ]
+
+    def nested_stacks(self):
+        return [(re.search(rf"{NAME}-(\w+)/", stack)[1], stack) for stack in self.nested]
+
+    def resource(self, name, kind, physical):
+        return {
+            "LogicalResourceId": name,
+            "PhysicalResourceId": physical,
+            "ResourceType": kind,
+            "ResourceStatus": "CREATE_COMPLETE",
+            "LastUpdatedTimestamp": self.updated,
+        }
+
+    def listed(self, asked):
+        nested = self.nested.get(asked["StackName"])
+        found = self.resources() if nested is None else [self.resource(*one) for one in nested]
+        return {"StackResourceSummaries": found}
 
     def event(self, name, kind, status, reason=None):
         """An event, newest first, of the last operation on the stack."""
@@ -399,6 +414,21 @@ class HealthyStack:
             parsed["Code"]["Location"] = f"{self.outside.url}/code"
             parsed["Configuration"] |= self.of_version
 
+    def add_pipeline(self):
+        """Adds the pipeline's nested stack, of which the checks read the project and the alarm."""
+        alarm = yaml_parse((ROOT / "infra/pipeline.yaml").read_text())["Resources"]["FailedBuildsAlarm"]["Properties"]
+        self.alarms["FailedBuildsAlarm"] = alarm | {
+            "AlarmName": f"{NAME}-FailedBuildsAlarm",
+            "AlarmDescription": alarm["AlarmDescription"]["Fn::Sub"],
+            "AlarmActions": [self.ids["AlarmTopic"]],
+            "Dimensions": [{"Name": "ProjectName", "Value": NAME}],
+        }
+        self.set_alarm("FailedBuildsAlarm")
+        self.nested[PIPELINE_ID] = [
+            ("Project", "AWS::CodeBuild::Project", NAME),
+            ("FailedBuildsAlarm", "AWS::CloudWatch::Alarm", f"{NAME}-FailedBuildsAlarm"),
+        ]
+
     # --- ways to break it ---------------------------------------------------------------------------------------------
 
     def set_secret(self, **fields):
@@ -411,10 +441,10 @@ class HealthyStack:
 
     def set_alarm(self, name, **properties):
         """Makes an alarm again, with other properties."""
-        cloudwatch = self.client("cloudwatch")
-        cloudwatch.delete_alarms(AlarmNames=[self.ids[name]])
+        cloudwatch, known = self.client("cloudwatch"), self.alarms[name]["AlarmName"]
+        cloudwatch.delete_alarms(AlarmNames=[known])
         cloudwatch.put_metric_alarm(**numbers(self.alarms[name] | properties))
-        cloudwatch.set_alarm_state(AlarmName=self.ids[name], StateValue="OK", StateReason="so")
+        cloudwatch.set_alarm_state(AlarmName=known, StateValue="OK", StateReason="so")
 
 
 def numbers(alarm):

@@ -10,10 +10,12 @@ RESULTS = json.loads((ROOT / "bench/results.json").read_text())
 PICTURE = (ROOT / "bench/results.svg").read_text()
 OURS = ["mint", "mint with quotas"]
 PEERS = ["lambda_http hello", "Python, requests.post", "Python, kept session", "Node, fetch"]
+# Measured only where Go is installed.
+OPTIONAL = {"Go, net/http"}
 
 
 def test_the_picture_shows_the_numbers():
-    assert set(RESULTS["candidates"]) == {*OURS, *PEERS}, "a kept run measured every candidate"
+    assert set(RESULTS["candidates"]) - OPTIONAL == {*OURS, *PEERS}, "a kept run measured every candidate"
     for name, row in RESULTS["candidates"].items():
         assert PICTURE.count(f">{name}</text>") == 3
         for shown in ("cold_cpu_ms", "mint_cpu_ms", "first_ms_at_128"):

@@ -129,6 +129,29 @@ def get_token(page):
     expect(page.locator("#time-left")).to_have_text(re.compile(r"\d+:\d\d"))
 
 
+# Keeps the microphone's stream, to check that it is stopped.
+KEEP_MICROPHONE = """() => {
+  const { mediaDevices } = navigator, open = mediaDevices.getUserMedia.bind(mediaDevices);
+  mediaDevices.getUserMedia = async constraints => (window.microphone = await open(constraints));
+}"""
+MICROPHONE_STOPPED = "window.microphone?.getTracks().every(track => track.readyState === 'ended')"
+
+# Opens the session of a token, as another program that has the token does.
+OPEN_SESSION = """async ({ callsUrl, value }) => {
+  const peer = new RTCPeerConnection();
+  peer.addTransceiver('audio');
+  await peer.setLocalDescription();
+  const headers = { Authorization: `Bearer ${value}`, 'Content-Type': 'application/sdp' };
+  const answer = await fetch(callsUrl, { method: 'POST', headers, body: peer.localDescription.sdp });
+  if (answer.status !== 201) throw new Error(await answer.text());
+}"""
+
+
+def minted_sessions(address):
+    seen = json.loads(post(f"{address}/simulator/requests", None, method="GET")[2])
+    return [request["body"]["session"] for request in seen if request["path"].endswith("/client_secrets")]
+
+
 def wait_until(page, expression):
     """Waits until a JavaScript expression is true. Playwright's `wait_for_function` violates the page's security policy."""
     for _ in range(150):
@@ -365,6 +388,38 @@ def test_a_used_up_quota_counts_down_to_the_next_attempt(start_demo, visit, quot
     expect(page.locator("#get-token")).to_have_text(re.compile(r"Try again in [\d:]+"))
 
 
+# Opens the WebSocket of an answer as the Vercel AI SDK does (`getWebSocketConfig` of @ai-sdk/openai 4), and returns the first
+# event and what happened to the socket.
+OPEN_SOCKET = """({ token, url }) => new Promise(resolve => {
+  const socket = new WebSocket(url, ['realtime', `openai-insecure-api-key.${token}`]);
+  let opened = false, first;
+  socket.onopen = () => { opened = true; };
+  socket.onclose = () => resolve({ opened, closed: true, ...first });
+  socket.onmessage = ({ data }) => {
+    first ??= JSON.parse(data);
+    if (first.type !== 'error') resolve({ opened, protocol: socket.protocol, ...first });
+  };
+})"""
+
+
+def test_the_answer_opens_a_websocket_once(start_demo, visit, origin, tmp_path):
+    allowed = origin(tmp_path)
+    address, openai = start_demo(ALLOWED_ORIGINS=allowed)
+    page = visit(allowed)
+    # The AI SDK's request for its `api.token`.
+    answer = page.evaluate(REQUEST_TOKEN, [address, "{}"])
+    assert answer["url"] == f"{openai.replace('http', 'ws')}/v1/realtime?model=gpt-realtime-2.1"
+    assert answer["token"] == answer["value"]
+    first = page.evaluate(OPEN_SOCKET, answer)
+    assert (first["type"], first["protocol"], first["session"]["model"]) == ("session.created", "realtime", "gpt-realtime-2.1")
+    second = page.evaluate(OPEN_SOCKET, answer)
+    assert (second["opened"], second["type"], second["closed"]) == (True, "error", True)
+    assert second["error"]["code"] == "ephemeral_token_already_used"
+    refused = page.evaluate(REQUEST_TOKEN, [address, '{"sessionConfig": {"instructions": "Be brief."}}'])
+    assert (refused["status"], refused["code"]) == (400, "invalid_request")
+    assert "a profile on the server defines the session" in refused["details"]
+
+
 # The call
 
 
@@ -452,10 +507,36 @@ def test_a_translation_uses_its_own_url_and_has_no_turns(start_demo, visit):
 # Calls that fail or end
 
 
-def test_a_denied_microphone_shows_a_message_and_keeps_the_token(start_demo, visit):
+def test_a_denied_microphone_shows_a_message_and_costs_no_token(start_demo, visit):
     address, _ = start_demo()
     page = visit(address, permissions=())
+    page.get_by_role("button", name="Get a token").click()
+    expect(page.locator("#refusal")).to_contain_text("The microphone is not allowed")
+    expect(page.locator("#refusal")).to_contain_text("This cost no token")
+    expect(page.get_by_role("button", name="Connect")).to_be_disabled()
+    assert minted_sessions(address) == []
+    page.context.grant_permissions(["microphone"])
+    connect(page)
+    expect(page.locator("#refusal")).to_be_empty()
+    assert len(minted_sessions(address)) == 1
+
+
+def test_the_microphone_is_off_between_the_token_and_the_call(start_demo, visit):
+    address, _ = start_demo()
+    page = visit(address)
+    page.evaluate(KEEP_MICROPHONE)
     get_token(page)
+    assert not page.evaluate("window.microphone")
+    page.get_by_role("button", name="Connect").click()
+    expect(page.get_by_role("status")).to_have_text("Connected. Say something.")
+    assert not page.evaluate(MICROPHONE_STOPPED)
+
+
+def test_a_microphone_that_is_denied_after_the_token_keeps_the_token(start_demo, visit):
+    address, _ = start_demo()
+    page = visit(address)
+    get_token(page)
+    page.context.clear_permissions()
     page.get_by_role("button", name="Connect").click()
     expect(page.locator("#failure")).to_contain_text("The microphone is not allowed")
     page.context.grant_permissions(["microphone"])
@@ -464,11 +545,37 @@ def test_a_denied_microphone_shows_a_message_and_keeps_the_token(start_demo, vis
     expect(page.locator("#failure")).to_be_empty()
 
 
+def test_a_token_that_was_used_elsewhere_shows_a_message_and_the_next_one_connects(start_demo, visit):
+    address, _ = start_demo()
+    page = visit(address)
+    with page.expect_response("**/token") as answered:
+        get_token(page)
+    page.evaluate(OPEN_SESSION, answered.value.json())
+    page.get_by_role("button", name="Connect").click()
+    expect(page.locator("#failure")).to_contain_text("The token was used before")
+    expect(page.locator("#failure")).to_contain_text("ephemeral_token_already_used")
+    expect(page.locator("#time-left")).to_have_text("used")
+    expect(page.get_by_role("button", name="Connect")).to_be_disabled()
+    connect(page)
+    assert len(minted_sessions(address)) == 2
+
+
+def test_every_connection_has_a_token_of_its_own(start_demo, visit):
+    address, _ = start_demo()
+    page = visit(address)
+    for times in (1, 2, 3):
+        connect(page)
+        page.get_by_role("button", name="Hang up").click()
+        expect(page.locator("#time-left")).to_have_text("used")
+        expect(page.get_by_role("button", name="Connect")).to_be_disabled()
+        assert len(minted_sessions(address)) == times
+
+
 def test_hanging_up_before_the_offer_is_sent_keeps_the_token_valid(start_demo, visit):
     address, _ = start_demo()
     page = visit(address)
-    page.evaluate("() => { navigator.mediaDevices.getUserMedia = () => new Promise(() => {}); }")
     get_token(page)
+    page.evaluate("() => { navigator.mediaDevices.getUserMedia = () => new Promise(() => {}); }")
     page.get_by_role("button", name="Connect").click()
     expect(page.get_by_role("status")).to_have_text("Waiting for the microphone…")
     page.get_by_role("button", name="Hang up").click()
@@ -479,9 +586,9 @@ def test_hanging_up_before_the_offer_is_sent_keeps_the_token_valid(start_demo, v
 def test_a_token_that_expires_during_the_microphone_prompt_ends_the_call(start_demo, visit):
     address, _ = start_demo(TOKEN_TTL_SECONDS="60")
     page = visit(address)
-    page.evaluate("() => { navigator.mediaDevices.getUserMedia = () => new Promise(() => {}); }")
     page.clock.install()
     get_token(page)
+    page.evaluate("() => { navigator.mediaDevices.getUserMedia = () => new Promise(() => {}); }")
     page.get_by_role("button", name="Connect").click()
     expect(page.get_by_role("status")).to_have_text("Waiting for the microphone…")
     page.clock.fast_forward(61_000)
@@ -551,11 +658,35 @@ def test_a_failing_microphone_shows_a_message(start_demo, visit, error, title):
     address, _ = start_demo()
     page = visit(address)
     fail = "name => navigator.mediaDevices.getUserMedia = async () => { throw new DOMException('No.', name); }"
-    page.evaluate(fail, error)
     get_token(page)
+    page.evaluate(fail, error)
     page.get_by_role("button", name="Connect").click()
     expect(page.locator("#failure")).to_contain_text(title)
     expect(page.get_by_role("button", name="Connect")).to_be_enabled()
+
+
+def test_without_a_microphone_no_token_is_requested(start_demo, visit):
+    address, _ = start_demo()
+    page = visit(address)
+    page.evaluate(
+        """() => {
+          navigator.mediaDevices.enumerateDevices = async () => [];
+          navigator.mediaDevices.getUserMedia = async () => { throw new DOMException('No.', 'NotFoundError'); };
+        }"""
+    )
+    page.get_by_role("button", name="Get a token").click()
+    expect(page.locator("#refusal")).to_contain_text("No microphone was found")
+    expect(page.get_by_role("button", name="Get a token")).to_be_enabled()
+    assert minted_sessions(address) == []
+
+
+def test_the_microphone_is_released_after_the_prompt(start_demo, visit):
+    address, _ = start_demo()
+    page = visit(address)
+    page.evaluate(KEEP_MICROPHONE)
+    page.evaluate("() => { navigator.permissions.query = async () => ({ state: 'prompt' }); }")
+    get_token(page)
+    assert page.evaluate(MICROPHONE_STOPPED)
 
 
 def test_an_insecure_page_explains_the_missing_microphone(start_demo, visit):
@@ -834,14 +965,6 @@ def documented_scripts():
     return [*own, *with_sdk]
 
 
-# Keeps the microphone's stream, to check that the script stops it.
-KEEP_MICROPHONE = """() => {
-  const { mediaDevices } = navigator, open = mediaDevices.getUserMedia.bind(mediaDevices);
-  mediaDevices.getUserMedia = async constraints => (window.microphone = await open(constraints));
-}"""
-MICROPHONE_STOPPED = "window.microphone?.getTracks().every(track => track.readyState === 'ended')"
-
-
 @pytest.fixture
 def script_page(start_demo, visit, origin, tmp_path):
     """Runs documented scripts in a page with an origin of its own: the page, the demo's address, its log, and its errors."""
@@ -907,11 +1030,6 @@ def require_sdk():
         skip("the test of OpenAI's SDK needs npm")
     version = json.loads((ROOT / "tests/node/package.json").read_text())["dependencies"]["@openai/agents-realtime"]
     assert f"here version {version}:" in (ROOT / "docs/api.md").read_text()
-
-
-def minted_sessions(address):
-    seen = json.loads(post(f"{address}/simulator/requests", None, method="GET")[2])
-    return [request["body"]["session"] for request in seen if request["path"].endswith("/client_secrets")]
 
 
 def assert_kept(minted, session):

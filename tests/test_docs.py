@@ -35,7 +35,7 @@ ELSEWHERE = {
     r"make (invoke|local-api)": "tests/test_sam_local.py",
     r"make (cost|capacity)( [A-Z_]+=\d+){2}": "tests/test_cost.py",
     r"make set PARAMETERS=.RateLimit=\d+ BurstLimit=.+": "tests/test_cost.py",
-    r"make set PARAMETERS=.DomainName=\S+ CertificateArn=.+": "tests/test_options.py",
+    r"make set PARAMETERS=.(DomainName|ProxyAddressHeader|MonthlyBudgetUsd)=.+": "tests/test_options.py",
     r"sudo apt-get install .+|curl .* \| sh .+|git clone .+|cd token-mint": ".ci/first-page",
     r"cargo test .+ --lib config|\.venv/tools/bin/pytest -q tests/test_pins\.py": ".ci/first-page",
     r"make (check|python-tools)": ".ci/first-page",
@@ -195,8 +195,8 @@ def test_the_tables_of_parameters_and_alarms_match_the_template():
         if found["Type"] == "AWS::CloudWatch::Alarm"
     }
     shown = dict(re.findall(r"^\| (\w+Alarm) \| (.+) \|$", PAGES["docs/operating.md"], re.MULTILINE))
-    assert shown == alarms and len(alarms) == 12
-    assert "| twelve alarms |" in PAGES["README.md"]
+    assert shown == alarms and len(alarms) == 13
+    assert "| thirteen alarms |" in PAGES["README.md"]
     given = re.findall(r"(\w+)=\S+", " ".join(re.findall(r'PARAMETERS="(.*?)"', ALL)))
     assert set(given) - {"Name"} <= set(TEMPLATE["Parameters"])
 

@@ -3,11 +3,13 @@ looks at is broken, in the line that says so and with the remedy."""
 
 import copy
 import datetime
+import io
 import json
 import os
 import re
 import sys
 import types
+import zipfile
 
 import pytest
 from conftest import ROOT, Program, free_port
@@ -20,6 +22,7 @@ from healthy_stack import (
     NO_ACCOUNT,
     TABLE,
     TEMPLATE,
+    THROUGH_THE_PROXY,
     Answered,
     HealthyStack,
     Outside,
@@ -108,13 +111,17 @@ def run(monkeypatch, capsys):
     return run
 
 
+# What a stack with the default parameters has no use for, or nobody consented to.
+SKIPPED = {"OpenAI", "proxy secret", "proxy", "sign-in", "token"}
+
+
 def test_nothing_is_wrong_with_a_healthy_stack(healthy, run):
     said = run("doctor")
     assert not said.having("WRONG") and said.status == 0, said.text
     assert [name for _, name, _ in said.lines] == [check.name for check in CHECKS], "one line each"
     skipped = {name for name, _ in said.having("skip")}
-    assert skipped == {"OpenAI", "sign-in", "token"}
-    assert f"Nothing is wrong: {len(CHECKS) - 3} ok, 3 skipped." in said.text
+    assert skipped == SKIPPED
+    assert f"Nothing is wrong: {len(CHECKS) - len(SKIPPED)} ok, {len(SKIPPED)} skipped." in said.text
     assert KEY not in said.text and "ek_" not in said.text
     assert not {"mint", "openai"} & set(healthy.outside.asked), "nothing is asked of OpenAI without consent"
     assert "revision 0a1b2c3d4e5f" in dict(said.having("ok"))["live version"]
@@ -124,9 +131,21 @@ def test_with_consent_it_also_asks_openai_and_mints(healthy, run, monkeypatch):
     monkeypatch.setenv("ASK_OPENAI", "yes")
     said = run("doctor")
     assert said.status == 0, said.text
-    assert [name for name, _ in said.having("skip")] == ["sign-in"]
+    assert [name for name, _ in said.having("skip")] == ["proxy secret", "sign-in", "proxy"]
     assert healthy.outside.asked.count("mint") == healthy.outside.asked.count("openai") == 1
     assert KEY not in said.text and "ek_" not in said.text
+
+
+@pytest.mark.parametrize(
+    "prefix, value, state",
+    [("vcst_", "vcst_1", "ok"), ("", "gAAAAAB==", "ok"), ("vcst_", "ek_1", "WRONG"), ("", "", "WRONG"), ("", KEY, "WRONG")],
+)
+def test_the_test_token_has_the_prefix_that_the_stack_accepts(healthy, run, monkeypatch, prefix, value, state):
+    monkeypatch.setenv("ASK_OPENAI", "yes")
+    healthy.parameters["TokenPrefix"] = prefix
+    healthy.go_live(Environment={"Variables": healthy.variables | {"TOKEN_PREFIX": prefix}})
+    healthy.outside.openai = (200, {"value": value})
+    assert "OpenAI" in dict(run("doctor").having(state))
 
 
 FAULTS = []
@@ -264,6 +283,23 @@ def an_archive_without_the_program(healthy, monkeypatch):
     healthy.outside.code = b"no archive"
 
 
+def with_bootstrap(content):
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr("bootstrap", content)
+    return packed.getvalue()
+
+
+@fault("architecture", "and its program is not an ELF program", "make build")
+def a_script_in_place_of_the_program(healthy, monkeypatch):
+    healthy.outside.code = with_bootstrap(b"#!/bin/sh\nexec true\n")
+
+
+@fault("architecture", "and its program is for another processor (ELF machine 40)", "make build")
+def a_program_for_a_processor_that_lambda_lacks(healthy, monkeypatch):
+    healthy.outside.code = program(40)
+
+
 @fault("environment", "TOKEN_TTL_SECONDS is '3600' instead of '60'", "run `make deploy`")
 def a_parameter_that_is_not_live(healthy, monkeypatch):
     healthy.parameters["TokenTtlSeconds"] = "60"
@@ -306,7 +342,7 @@ def a_concurrency_that_was_set_by_hand(healthy, monkeypatch):
 @fault(
     "account concurrency",
     "10 mints at once, about 24 a second; the account's limit is 10. RateLimit lets 50 a second",
-    "Service Quotas, Lambda, for at least 27 ",
+    "Service Quotas, Lambda, for at least 26 ",
 )
 def a_new_account(healthy, monkeypatch):
     healthy.answered.answers["lambda", "GetAccountSettings"] = healthy.account(10)
@@ -334,8 +370,8 @@ def a_secret_that_is_not_json(healthy, monkeypatch):
     healthy.set_secret_text('{"OPENAI_API_KEY')
 
 
-@fault("secret", "a key in it is not text, so the function cannot read it", "Correct it")
-def a_key_that_is_a_number(healthy, monkeypatch):
+@fault("identifier key", "SAFETY_IDENTIFIER_KEY is not text", "Correct it")
+def an_identifier_key_that_is_a_number(healthy, monkeypatch):
     healthy.set_secret(SAFETY_IDENTIFIER_KEY=5, note=1)
 
 
@@ -356,7 +392,17 @@ def a_key_of_something_else(healthy, monkeypatch):
     healthy.set_secret(OPENAI_API_KEY="0123456789-0123456789")
 
 
-@fault("identifier key", "there is none, so callers' identifiers change with the OpenAI key", "Store 64 random letters")
+@fault("OpenAI key", "OPENAI_API_KEY is not text", "Run `make key`")
+def a_key_that_is_a_number(healthy, monkeypatch):
+    healthy.set_secret(OPENAI_API_KEY=5)
+
+
+@fault("OpenAI key", "the key is a line such as NAME=value", "Run `make key`")
+def a_key_with_its_name(healthy, monkeypatch):
+    healthy.set_secret(OPENAI_API_KEY=f"OPENAI_API_KEY={KEY}")
+
+
+@fault("identifier key", "there is none, so callers' identifiers are derived from the secret's ARN", "Store 64 random letters")
 def a_secret_that_is_just_the_key(healthy, monkeypatch):
     healthy.set_secret_text(KEY)
 
@@ -371,9 +417,14 @@ def a_blocked_caller_that_is_an_address(healthy, monkeypatch):
     healthy.set_secret(BLOCKED_CALLERS=["0A" * 32, "203.0.113.9"])
 
 
-@fault("blocked callers", "BLOCKED_CALLERS is not a list of strings", "Correct or remove it")
-def a_block_list_that_is_no_list(healthy, monkeypatch):
-    healthy.set_secret(BLOCKED_CALLERS="0a" * 32)
+@fault("blocked callers", "BLOCKED_CALLERS is not a list of identifiers", "Correct or remove it")
+def a_block_list_that_is_another_text(healthy, monkeypatch):
+    healthy.set_secret(BLOCKED_CALLERS="everyone")
+
+
+@fault("proxy secret", "PREVIOUS_PROXY_SECRET is not text", "Run `make proxy-secret`")
+def a_proxy_secret_that_is_a_number(healthy, monkeypatch):
+    healthy.set_secret(PREVIOUS_PROXY_SECRET=5)
 
 
 @fault("secret size", "with room for 9 more blocked callers", "Remove callers with `make unblock`")
@@ -457,6 +508,25 @@ def an_authorizer_that_was_removed(healthy, monkeypatch):
     healthy.outside.instead["unsigned"] = (400, {"code": "invalid_request"}, {})
 
 
+def with_proxy(healthy):
+    healthy.outside.proxied = True
+    healthy.parameters["ProxyAddressHeader"] = "X-Real-IP"
+    healthy.set_secret(PROXY_SECRET="0f" * 32)
+    healthy.go_live(Environment={"Variables": healthy.variables | {"PROXY_ADDRESS_HEADER": "X-Real-IP"}})
+
+
+@fault("proxy secret", "PROXY_SECRET is missing or shorter than 32 characters", "Run `make proxy-secret`")
+def a_proxy_without_a_secret(healthy, monkeypatch):
+    with_proxy(healthy)
+    healthy.set_secret(PROXY_SECRET="")
+
+
+@fault("proxy", "a request that did not pass through the proxy is answered 200 without a body", "See the check environment")
+def an_api_that_answers_past_the_proxy(healthy, monkeypatch):
+    with_proxy(healthy)
+    healthy.outside.proxied = False
+
+
 @fault("token route", "is answered 500 without a body of the function (Internal Server Error)", "docs/operating.md lists")
 def an_api_that_may_not_invoke_the_function(healthy, monkeypatch):
     healthy.outside.instead["refused body"] = (500, {"message": "Internal Server Error"}, {})
@@ -528,6 +598,21 @@ def a_role_without_a_permission(healthy, monkeypatch):
     healthy.answered.answers["iam", "SimulatePrincipalPolicy"] = decide
 
 
+@fault("role", "token-mint-MintRole lacks kms:Decrypt on arn:aws:kms:eu-west-1:123456789012:key/1a2b", "Restore its policies")
+def a_role_that_may_not_use_the_key(healthy, monkeypatch):
+    """Its policy allows the key through Secrets Manager and for this secret only, so the simulation needs these conditions."""
+    healthy.parameters["KmsKeyArn"] = "arn:aws:kms:eu-west-1:123456789012:key/1a2b"
+
+    def decide(asked):
+        context = {entry["ContextKeyName"]: entry["ContextKeyValues"] for entry in asked["ContextEntries"]}
+        of_key = {"kms:ViaService": ["secretsmanager.eu-west-1.amazonaws.com"],
+                  "kms:EncryptionContext:SecretARN": [healthy.ids["Secret"]]}  # fmt: skip
+        assert context == (of_key if asked["ActionNames"] == ["kms:Decrypt"] else {})
+        return healthy.simulated(asked, "implicitDeny" if context else "allowed")
+
+    healthy.answered.answers["iam", "SimulatePrincipalPolicy"] = decide
+
+
 @fault("role", "the live version runs under arn:aws:iam::123456789012:role/other, not under the stack's", "Run `make deploy`")
 def another_role(healthy, monkeypatch):
     healthy.of_version["Role"] = "arn:aws:iam::123456789012:role/other"
@@ -575,6 +660,11 @@ def an_api_that_writes_elsewhere(healthy, monkeypatch):
     healthy.answered.answers["apigatewayv2", "GetStage"] = healthy.stage("other")
 
 
+@fault("access log", "the API had requests in the hour from 20", "Save the stage's access log again")
+def an_access_log_without_lines(healthy, monkeypatch):
+    healthy.client("logs").delete_log_stream(logGroupName=ACCESS_LOG, logStreamName="stream")
+
+
 @fault("alarms", "KeyRejectedAlarm has been on since 20", "Make a new one at platform.openai.com/api-keys and run make key")
 def an_alarm_that_is_on(healthy, monkeypatch):
     healthy.client("cloudwatch").set_alarm_state(
@@ -609,6 +699,18 @@ def an_alarm_that_was_deleted(healthy, monkeypatch):
     healthy.client("cloudwatch").delete_alarms(AlarmNames=[healthy.ids["ThrottlesAlarm"]])
 
 
+@fault("alarms", "FailedBuildsAlarm has been on since 20", "read the end of its log")
+def an_alarm_of_a_nested_stack_that_is_on(healthy, monkeypatch):
+    healthy.add_pipeline()
+    healthy.client("cloudwatch").set_alarm_state(AlarmName="token-mint-FailedBuildsAlarm", StateValue="ALARM", StateReason="so")
+
+
+@fault("alarms", "FailedBuildsAlarm was deleted outside CloudFormation", "Create it again under the same name")
+def an_alarm_of_a_nested_stack_that_was_deleted(healthy, monkeypatch):
+    healthy.add_pipeline()
+    healthy.client("cloudwatch").delete_alarms(AlarmNames=["token-mint-FailedBuildsAlarm"])
+
+
 def subscribed(healthy, *subscriptions):
     owner = {"Owner": "123456789012", "Protocol": "email", "TopicArn": healthy.ids["AlarmTopic"]}
     answer = {"Subscriptions": [owner | {"SubscriptionArn": arn, "Endpoint": address} for arn, address in subscriptions]}
@@ -632,6 +734,73 @@ def an_address_that_unsubscribed(healthy, monkeypatch):
 @fault("alarm actions", "ThrottlesAlarm has no action, so it sends no e-mail", "Restore the alarm's actions")
 def an_alarm_without_actions(healthy, monkeypatch):
     healthy.set_alarm("ThrottlesAlarm", AlarmActions=[])
+
+
+OWN_TOPIC = "arn:aws:sns:eu-west-1:123456789012:on-call"
+
+
+@fault("alarm actions", f"ThrottlesAlarm is not sent to {OWN_TOPIC}.", "Restore the alarm's actions")
+def an_alarm_that_lost_one_of_two_topics(healthy, monkeypatch):
+    with_two_topics(healthy)
+    healthy.set_alarm("ThrottlesAlarm", AlarmActions=[healthy.ids["AlarmTopic"]])
+
+
+@fault("alarm actions", "FailedBuildsAlarm is not sent to arn:aws:sns:eu-west-1:123456789012:token-mint-Topic.", "Restore the")
+def an_alarm_of_a_nested_stack_that_lost_a_topic(healthy, monkeypatch):
+    with_two_topics(healthy)
+    healthy.add_pipeline()
+    healthy.set_alarm("FailedBuildsAlarm", AlarmActions=[OWN_TOPIC])
+
+
+@fault(
+    "alarm actions", f"KeyRejectedAlarm is sent to {OWN_TOPIC}, which is not from the parameters", "Restore the alarm's actions"
+)
+def an_alarm_that_is_sent_elsewhere_too(healthy, monkeypatch):
+    healthy.set_alarm("KeyRejectedAlarm", AlarmActions=[healthy.ids["AlarmTopic"], OWN_TOPIC])
+
+
+@fault(
+    "alarm actions", f"KeyRejectedAlarm is sent to {OWN_TOPIC}, which is not from the parameters", "Restore the alarm's actions"
+)
+def an_alarm_that_is_sent_somewhere_without_a_parameter(healthy, monkeypatch):
+    without_a_topic(healthy)
+    healthy.set_alarm("KeyRejectedAlarm", AlarmActions=[OWN_TOPIC])
+
+
+@fault("alarm actions", "the topic arn:aws:sns:eu-west-1:123456789012:token-mint-Topic does not exist", "Create it again under")
+def a_topic_that_was_deleted(healthy, monkeypatch):
+    healthy.client("sns").delete_topic(TopicArn=healthy.ids["AlarmTopic"])
+
+
+@fault("alarm actions", f"the topic {OWN_TOPIC} does not exist", "Create it, or run `make set` with another AlarmTopicArn")
+def a_topic_of_the_operators_that_was_deleted(healthy, monkeypatch):
+    with_two_topics(healthy)
+    healthy.client("sns").delete_topic(TopicArn=OWN_TOPIC)
+
+
+def with_two_topics(healthy):
+    sns = healthy.client("sns")
+    sns.create_topic(Name="on-call")
+    sns.subscribe(TopicArn=OWN_TOPIC, Protocol="email", Endpoint="on-call@example.com")
+    healthy.parameters["AlarmTopicArn"] = OWN_TOPIC
+    both = [healthy.ids["AlarmTopic"], OWN_TOPIC]
+    for name in healthy.alarms:
+        actions = "InsufficientDataActions" if name == "NoMintsAlarm" else "AlarmActions"
+        healthy.alarms[name][actions] = both
+        healthy.set_alarm(name)
+
+
+def without_a_topic(healthy):
+    healthy.parameters["AlarmEmail"] = ""
+    for name in healthy.alarms:
+        healthy.set_alarm(name, AlarmActions=[], InsufficientDataActions=[])
+
+
+@fault("metrics", "FailedBuildsAlarm watches FailedBuilds of AWS/CodeBuild by ProjectName=other", "correct the alarm")
+def an_alarm_on_another_project(healthy, monkeypatch):
+    healthy.add_pipeline()
+    healthy.measure("AWS/CodeBuild", ["Builds"], [{"Name": "ProjectName", "Value": NAME}])
+    healthy.set_alarm("FailedBuildsAlarm", Dimensions=[{"Name": "ProjectName", "Value": "other"}])
 
 
 @fault(
@@ -717,7 +886,7 @@ def test_a_stack_whose_first_change_set_was_not_executed_has_nothing_to_check(he
     assert reasons["live version"] == reasons["pause"] == "the stack has no output FunctionName"
     assert reasons["secret"] == "the stack has no output SecretArn" and reasons["API"] == "the stack has no output TokenUrl"
     assert reasons["quota table"] == "the stack has no resource QuotaTable" and reasons["alarms"] == "the stack has no alarms"
-    assert reasons["nested stacks"] == "there are none: Dashboard and ConnectionArn are empty"
+    assert reasons["nested stacks"] == "there are none: Dashboard, MonthlyBudgetUsd and ConnectionArn are empty"
     assert reasons["drift"] == "CloudFormation cannot detect it now: Stack is in REVIEW_IN_PROGRESS state"
 
 
@@ -750,9 +919,24 @@ def test_where_users_sign_in_the_api_is_asked_for_its_refusal_only(healthy, run,
     with_sign_in(healthy)
     said = run("doctor")
     assert said.status == 0, said.text
-    assert {"foreign origin", "token route", "token"} == {name for name, _ in said.having("skip")}
+    assert {"proxy secret", "foreign origin", "token route", "proxy", "token"} == {name for name, _ in said.having("skip")}
     assert dict(said.having("ok"))["sign-in"] == "a request without a sign-in is answered 401"
     assert "mint" not in healthy.outside.asked
+
+
+def test_behind_a_proxy_the_token_is_asked_for_there(healthy, run, monkeypatch):
+    monkeypatch.setenv("ASK_OPENAI", "yes")
+    with_proxy(healthy)
+    said = run("doctor")
+    assert said.status == 0, said.text
+    assert dict(said.having("ok"))["proxy"] == "a request that did not pass through the proxy is answered 403"
+    assert dict(said.having("skip"))["token"] == "ProxyAddressHeader is set: only with TOKEN_URL, the URL at the proxy"
+    assert "mint" not in healthy.outside.asked
+
+    monkeypatch.setenv("TOKEN_URL", f"{healthy.outside.url}{THROUGH_THE_PROXY}")
+    said = run("doctor")
+    assert said.status == 0, said.text
+    assert "token" in dict(said.having("ok")) and healthy.outside.asked.count("mint") == 1
 
 
 @pytest.mark.parametrize("allowed", ["", "*"])
@@ -764,25 +948,56 @@ def test_without_a_list_of_origins_no_origin_is_foreign(allowed, healthy, run):
         healthy.outside.instead["foreign"] = (400, {"code": "invalid_request"}, {})
     said = run("doctor")
     assert said.status == 0, said.text
-    skipped = {name for name, _ in said.having("skip")} - {"OpenAI", "sign-in", "token"}
+    skipped = {name for name, _ in said.having("skip")} - SKIPPED
     assert skipped == {"foreign origin", "foreign preflight" if allowed else "preflight"}
 
 
+def test_two_topics_and_a_pipeline_are_healthy(healthy, run):
+    with_two_topics(healthy)
+    healthy.add_pipeline()
+    healthy.alarms["FailedBuildsAlarm"]["AlarmActions"] = [healthy.ids["AlarmTopic"], OWN_TOPIC]
+    healthy.set_alarm("FailedBuildsAlarm")
+    before_a_push = run("doctor")
+    healthy.measure("AWS/CodeBuild", ["Builds"], [{"Name": "ProjectName", "Value": NAME}])
+    after_a_push = run("doctor")
+    for said in (before_a_push, after_a_push):
+        assert said.status == 0, said.text
+        lines = dict(said.having("ok"))
+        assert lines["alarms"] == f"{len(healthy.alarms)}, none of them on"
+        assert set(lines["alarm actions"].split(" to ")[1].split(", ")) == {"operator@example.com", "on-call@example.com"}
+    counted = [
+        int(re.search(r"has the (\d+)", dict(said.having("ok"))["metrics"])[1]) for said in (before_a_push, after_a_push)
+    ]
+    assert counted[1] == counted[0] + 1
+    assert f"none of {len(healthy.alarms)} is on" in run("status").text
+
+
+def test_if_all_alarms_were_deleted_only_their_own_line_is_wrong(healthy, run):
+    healthy.client("cloudwatch").delete_alarms(AlarmNames=[alarm["AlarmName"] for alarm in healthy.alarms.values()])
+    said = run("doctor")
+    assert {name for name, _ in said.having("WRONG")} == {"alarms"} and len(said.having("WRONG")) == len(healthy.alarms), (
+        said.text
+    )
+    skipped = dict(said.having("skip"))
+    assert skipped["alarm actions"] == skipped["metrics"] == "all alarms were deleted: see alarms"
+    assert f"none of 0 is on, {len(healthy.alarms)} deleted: run `make doctor`" in run("status").text
+
+
 def test_without_an_address_alarms_are_sent_to_nobody(healthy, run):
-    healthy.parameters["AlarmEmail"] = ""
-    for name in healthy.alarms:
-        healthy.set_alarm(name, AlarmActions=[], InsufficientDataActions=[])
+    without_a_topic(healthy)
     said = run("doctor")
     assert said.status == 0, said.text
     assert dict(said.having("skip"))["alarm actions"] == "no alarm has a topic: set AlarmEmail or AlarmTopicArn to get messages"
 
 
 def test_with_a_topic_alone_alarms_without_actions_are_wrong(healthy, run):
-    healthy.parameters |= {"AlarmEmail": "", "AlarmTopicArn": "arn:aws:sns:eu-west-1:123456789012:own"}
-    for name in healthy.alarms:
-        healthy.set_alarm(name, AlarmActions=[], InsufficientDataActions=[])
+    without_a_topic(healthy)
+    healthy.parameters["AlarmTopicArn"] = OWN_TOPIC
+    healthy.answered.refuse("sns", "ListSubscriptionsByTopic")
     said = run("doctor")
-    assert said.status == 1 and "ThrottlesAlarm" in dict(said.having("WRONG"))["alarm actions"], said.text
+    silent, denied = [text for name, text in said.having("WRONG") if name == "alarm actions"]
+    assert said.status == 1 and "ThrottlesAlarm" in silent and "has no action" in silent, said.text
+    assert "your credentials lack sns:ListSubscriptionsByTopic" in denied
 
 
 def test_the_recorded_version_during_cleanup_is_the_one_with_the_current_revision(healthy, run, monkeypatch):
@@ -814,7 +1029,7 @@ def test_a_smaller_account_that_is_large_enough_is_told_to_the_capacity_model(he
     said = run("doctor")
     assert said.status == 0, said.text
     assert dict(said.having("ok"))["account concurrency"].endswith(
-        "about 1,219 a second; the account's limit is 500. `make capacity` assumes 1,000: give it FLAGS='--concurrency 500'"
+        "about 1,234 a second; the account's limit is 500. `make capacity` assumes 1,000: give it FLAGS='--concurrency 500'"
     )
 
 
@@ -890,7 +1105,7 @@ def test_an_action_that_is_denied_is_named(healthy, run):
     for name, text in denied.items():
         found = re.match(r"not checked: your credentials lack (\S+)\. Allow (\S+), or use another role\.", text)
         assert found and found[1] == found[2] and found[1] in asking[name], (name, text)
-    of_secret = {"OpenAI key", "identifier key", "blocked callers", "secret size", "OpenAI"}
+    of_secret = {"OpenAI key", "identifier key", "blocked callers", "proxy secret", "secret size", "OpenAI"}
     assert set(denied) == {name for name, actions in asking.items() if actions} - of_secret - {"stack"}, said.text
     assert {text for name, text in said.having("skip") if name in of_secret} == {"the secret cannot be read: see secret"}
     assert said.status == 1
@@ -966,7 +1181,7 @@ def test_status_is_one_screen(healthy, run):
     assert lines["stack"].startswith("token-mint in eu-west-1, UPDATE_COMPLETE since 20")
     assert re.fullmatch(r"version 1, revision 0a1b2c3d4e5f, published 20\d\d-\d\d-\d\d \d\d:\d\d UTC", lines["live"])
     assert lines["minting"] == "on" and lines["key"] == "set" and lines["blocked"] == "1 caller"
-    assert lines["alarms"] == "none of 12 is on" and lines["today"] == "1,234 of 5,000 tokens since midnight UTC"
+    assert lines["alarms"] == "none of 13 is on" and lines["today"] == "1,234 of 5,000 tokens since midnight UTC"
     assert lines["URL"] == f"{healthy.outside.url}/token"
     assert not healthy.outside.asked and KEY not in said.text
 

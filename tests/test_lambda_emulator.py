@@ -1,5 +1,6 @@
 """The release binary in Lambda's emulator, with its secret in a stand-in of Secrets Manager."""
 
+import base64
 import json
 import time
 
@@ -58,3 +59,13 @@ def test_an_event_without_a_request_is_refused_without_a_function_error(in_lambd
     answer = json.loads(invoke(event))
     assert answer["statusCode"] in (400, 405), answer
     assert "errorType" not in answer
+
+
+@pytest.mark.parametrize("context", ["{", "text", '{"client": {"installation_id": "1"}}', '{"custom": {"a": 1}}'])
+def test_no_client_context_ends_the_function(in_lambda, simulator, context):
+    program, invoke = in_lambda(OPENAI_BASE_URL=f"{simulator}/v1", OPENAI_API_KEY="sk-test")
+    event = b'{"httpMethod": "POST", "body": "{}"}'
+    header = {"X-Amz-Client-Context": base64.b64encode(context.encode()).decode()}
+    for headers in (header, {}, header):
+        assert json.loads(invoke(event, **headers))["statusCode"] == 200
+    assert program.log.read_text().count('"ColdStarts":1') == 1, "one process has answered all of them"

@@ -79,6 +79,7 @@ def test_the_sdk_mints_a_token_for_translation(client):
             "expires_after.seconds",
         ),
         ({"session": {"type": "realtime", "model": "gpt-4o-realtime-preview"}}, openai.NotFoundError, "session.model"),
+        ({"session": {"type": "realtime", "model": "gpt-realtime-mini-2025-10-06"}}, openai.NotFoundError, "session.model"),
     ],
 )
 def test_the_simulator_refuses_the_same_requests_as_openai(client, request_, error, param):
@@ -137,6 +138,15 @@ def test_models_have_their_shutdown_date(client):
     ends = {model.id: getattr(model, "shutdown_date", None) for model in client.models.list()}
     assert ends["gpt-realtime"] == "2027-01-20"
     assert ends["gpt-realtime-2.1"] is None
+    assert "gpt-realtime-mini-2025-10-06" not in ends, "it was shut down on 2026-07-23"
+
+
+def test_noise_reduction_has_a_strength(client):
+    noise_reduction = {"type": "near_field", "strength": 0.5}
+    secret = client.realtime.client_secrets.create(
+        session={"type": "realtime", "audio": {"input": {"noise_reduction": noise_reduction}}}
+    )
+    assert secret.session.audio.input.noise_reduction.to_dict() == noise_reduction
 
 
 @pytest.fixture(scope="module")

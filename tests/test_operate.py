@@ -1,6 +1,7 @@
 """The operator's commands, without a deployment: against a small stack in ministack, or without AWS."""
 
 import concurrent.futures
+import hmac
 import json
 import os
 import random
@@ -16,6 +17,7 @@ import pytest
 from botocore.stub import Stubber
 from conftest import NO_AWS_ACCOUNT, ROOT, TOOLCHAIN
 
+from operate import __main__ as operate
 from operate import account, environment, sam, secret, stack
 from operate.error import CommandError
 
@@ -97,6 +99,32 @@ def machines(tmp_path):
     return machines
 
 
+def test_a_subject_is_the_value_of_the_claim_that_the_stack_names(operator):
+    def hashed(identity):
+        return hmac.new(b"random", identity, "sha256").hexdigest()
+
+    subject = {"SUBJECT": "a@example.com"}
+    cloudformation = operator.client("cloudformation")
+    for parameters, claim, identity in [
+        ({}, "sub", b"subject:a@example.com"),
+        ({"AuthSubjectClaim": "sub"}, "sub", b"subject:a@example.com"),
+        ({"AuthSubjectClaim": ""}, "sub", b"subject:a@example.com"),
+        ({"AuthSubjectClaim": "email"}, "email", b"claim:email a@example.com"),
+    ]:
+        template = json.loads(json.dumps(TEMPLATE))
+        template["Parameters"] |= {name: {"Type": "String", "Default": value} for name, value in parameters.items()}
+        # Something has to change, or there is no update.
+        template["Parameters"]["AuthIssuer"]["Default"] = f"https://login.example/{len(parameters)}{claim}{parameters}"
+        cloudformation.update_stack(StackName="token-mint", TemplateBody=json.dumps(template))
+        cloudformation.get_waiter("stack_update_complete").wait(StackName="token-mint", WaiterConfig={"Delay": 1})
+        ran = operator.run("caller", **subject)
+        assert ran.stdout.splitlines()[0] == hashed(identity), (parameters, ran)
+        assert f"by the claim {claim} of their sign-in" in operator.run("caller", ADDRESS="203.0.113.9").stdout
+        assert operator.run("block", **subject).returncode == 0
+        assert operator.secret()["BLOCKED_CALLERS"] == [hashed(identity)]
+        assert operator.run("unblock", **subject).returncode == 0
+
+
 def test_concurrent_blocks_from_different_machines_are_all_stored(operator, machines):
     identifiers = [f"{number:064x}" for number in range(20)]
     with concurrent.futures.ThreadPoolExecutor(20) as pool:
@@ -120,6 +148,35 @@ def test_concurrent_commands_of_one_checkout_create_one_version_each(operator):
         ran = list(pool.map(lambda number: operator.run("block", CALLER=f"{number:064x}"), range(8)))
     assert [one.returncode for one in ran] == [0] * 8, ran
     assert count() - before == 8
+
+
+def test_a_new_proxy_secret_is_printed_once_and_keeps_the_one_before(operator):
+    before = operator.secret()
+    printed = []
+    for number in range(3):
+        ran = operator.run("proxy-secret")
+        assert ran.returncode == 0, ran
+        new, *rest = ran.stdout.splitlines()
+        assert re.fullmatch("[0-9a-f]{64}", new) and "X-Proxy-Secret" in ran.stdout and new not in "".join(rest)
+        assert "ProxyAddressHeader is not set" in ran.stdout
+        assert ("stays valid until the next" in ran.stdout) is (number > 0)
+        previous = {"PREVIOUS_PROXY_SECRET": printed[-1]} if printed else {}
+        printed.append(new)
+        assert operator.secret() == before | {"PROXY_SECRET": new} | previous
+    assert len(set(printed)) == 3
+    assert operator.labels() == ["AWSCURRENT", "AWSPREVIOUS"]
+
+
+def test_a_proxy_secret_stored_beside_a_block_is_kept(operator, machines):
+    one, other = machines(2)
+    for number in range(4):
+        with concurrent.futures.ThreadPoolExecutor(2) as pool:
+            stored = pool.submit(operator.run, "proxy-secret", package=one)
+            blocked = pool.submit(operator.run, "block", CALLER=f"{number:064x}", package=other)
+        assert (stored.result().returncode, blocked.result().returncode) == (0, 0)
+        fields = operator.secret()
+        assert fields["PROXY_SECRET"] == stored.result().stdout.splitlines()[0]
+        assert fields["BLOCKED_CALLERS"][-1] == f"{number:064x}"
 
 
 def test_a_key_stored_beside_a_block_is_kept(operator, machines):
@@ -324,7 +381,7 @@ def test_all_targets_for_a_stack_check_the_environment():
     recipes = re.split(r"\n(?=\S)", (ROOT / "Makefile").read_text())
     checked = [recipe.split(":")[0] for recipe in recipes if re.match(r"[a-z-]+:.* environment ", recipe)]
     assert checked == [recipe.split(":")[0] for recipe in recipes if re.search(r"\t@.*\$\((OPERATE|SAM)\)", recipe)]
-    assert len(checked) == 16
+    assert len(checked) == 17
 
 
 CONFIGURED = {"AWS_CONFIG_FILE": "config", "AWS_SHARED_CREDENTIALS_FILE": "credentials", "AWS_EC2_METADATA_DISABLED": "true"}
@@ -413,6 +470,17 @@ def test_sam_works_on_the_stack_of_the_other_commands(sam_words):
     for option in ("--region", "--region=us-east-1", "--profile", "--stack-name", "--config-env"):
         with pytest.raises(CommandError, match=r"Set \w+ instead of --"):
             sam_words("deploy", option)
+
+
+def test_the_options_of_a_deployment_are_those_of_sam(capsys):
+    options = ["--tags", "cost-center=training", "team=voice", "--debug"]
+    assert operate.arguments(["deploy", *options]).options == options
+    assert operate.arguments(["deploy"]).options == []
+    assert operate.arguments(["sam", "deploy", *options]).options == options
+    assert operate.arguments(["key", "--unchecked"]).unchecked is True
+    with pytest.raises(SystemExit):
+        operate.arguments(["versions", "--debug"])
+    assert "unrecognized arguments: --debug" in capsys.readouterr().err
 
 
 def test_a_name_too_long_for_a_pipeline_is_refused_before_the_deployment(capsys):

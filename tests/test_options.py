@@ -1,21 +1,29 @@
 """What the optional parameters add to a deployment: in the template as CloudFormation evaluates it, and in ministack.
 
-ministack enforces no permissions, gives roles no boundary and topics no key, and has neither DNS nor the domain's TLS.
+ministack stores a permissions boundary, a key and a domain, but enforces and uses none of them: it denies nothing, encrypts
+nothing, and has neither DNS nor TLS. It has no stacks with budgets, so moto stores the budget with the template's properties. No
+stand-in creates the pipeline's roles, sends a message, or counts costs.
 """
 
 import fnmatch
+import functools
+import hmac
 import io
 import json
+import pathlib
 import re
 import shlex
 import subprocess
 import zipfile
 
+import boto3
+import cfnlint
 import pytest
-from conftest import ROOT, TARGET, TOOLCHAIN, post
+from conftest import NO_AWS_ACCOUNT, ROOT, TARGET, TOOLCHAIN, free_port, post
 from evaluated import Evaluated
 
 from docs import permissions
+from operate import proxy
 
 ALLOWED = {"AllowedOrigins": "https://app.example.com"}
 CERTIFICATE = "arn:aws:acm:eu-west-1:123456789012:certificate/1a2b"
@@ -64,11 +72,11 @@ class StandIn:
         del template["Transform"]
         return json.dumps(template | {"Resources": resources})
 
-    def deploy(self, verb="create", **parameters):
+    def deploy(self, verb="create", tags=(), **parameters):
         given = [{"ParameterKey": name, "ParameterValue": value} for name, value in (ALLOWED | parameters).items()]
         cloudformation = self.client("cloudformation")
         getattr(cloudformation, f"{verb}_stack")(
-            StackName="token-mint", TemplateBody=self.template(), Parameters=given, Capabilities=["CAPABILITY_IAM"]
+            StackName="token-mint", TemplateBody=self.template(), Parameters=given, Capabilities=["CAPABILITY_IAM"], Tags=tags
         )
         cloudformation.get_waiter(f"stack_{verb}_complete").wait(StackName="token-mint", WaiterConfig={"Delay": 1})
         return self.outputs()
@@ -197,6 +205,26 @@ def test_every_role_has_the_boundary():
     assert [role.get("PermissionsBoundary") for role in bounded.values()] == [BOUNDARY] * 4
 
 
+def test_the_stand_in_gives_roles_the_boundary_and_resources_the_tags(stand_in):
+    tags = [{"Key": "team", "Value": "voice"}]
+    stand_in.deploy(tags=tags, PermissionsBoundaryArn=BOUNDARY)
+    clients = functools.cache(stand_in.client)
+    names = [stand_in.physical(name) for name in ("MintRole", "CodeDeployServiceRole")]
+
+    def made():
+        return [clients("iam").get_role(RoleName=name)["Role"] for name in names]
+
+    for role in made():
+        assert role["PermissionsBoundary"]["PermissionsBoundaryArn"] == BOUNDARY and tags[0] in role["Tags"]
+    function = clients("lambda").get_function(FunctionName=stand_in.physical("MintFunction"))
+    assert function["Tags"]["team"] == "voice"
+    assert tags[0] in clients("secretsmanager").describe_secret(SecretId=stand_in.physical("Secret"))["Tags"]
+    table = clients("dynamodb").describe_table(TableName=stand_in.physical("QuotaTable"))["Table"]["TableArn"]
+    assert tags[0] in clients("dynamodb").list_tags_of_resource(ResourceArn=table)["Tags"]
+    stand_in.deploy("update", tags=tags)
+    assert not any(role.get("PermissionsBoundary") for role in made()), "an empty parameter removes it"
+
+
 def test_the_page_names_the_types_that_take_no_tags():
     """As CloudFormation's schemas have it. Without a schema of tags, a type has them if it has the property."""
     without = set()
@@ -236,7 +264,7 @@ EMAIL = "operator@example.com"
 def test_alarms_go_to_the_address_and_to_the_topic(given, topics):
     found = evaluated(QuietMinutesAlarm="30", **given)
     alarms = [one["Properties"] for one in found.resources.values() if one["Type"] == "AWS::CloudWatch::Alarm"]
-    assert len(alarms) == 12
+    assert len(alarms) == 13
     for alarm in alarms:
         actions = [value for name, value in alarm.items() if name.endswith("Actions")]
         assert actions == [topics, topics]
@@ -255,7 +283,7 @@ def test_the_stand_in_sends_alarms_to_both(stand_in):
     own = stand_in.client("sns").create_topic(Name="on-call")["TopicArn"]
     stand_in.deploy(AlarmEmail=EMAIL, AlarmTopicArn=own)
     alarms = stand_in.client("cloudwatch").describe_alarms()["MetricAlarms"]
-    assert len(alarms) == 11
+    assert len(alarms) == 12
     for alarm in alarms:
         assert alarm["AlarmActions"] == alarm["OKActions"] == [stand_in.physical("AlarmTopic"), own]
 
@@ -311,11 +339,111 @@ def test_the_page_has_the_statements_for_the_policy_of_the_key():
 
 def test_the_stand_in_encrypts_with_the_key_and_keeps_the_secret(stand_in):
     key = stand_in.client("kms").create_key()["KeyMetadata"]["Arn"]
-    stand_in.deploy()
+    stand_in.deploy(AlarmEmail=EMAIL)
     secrets = stand_in.client("secretsmanager")
     before = secrets.get_secret_value(SecretId=stand_in.physical("Secret"))
-    stand_in.deploy("update", KmsKeyArn=key)
+    topic = functools.partial(stand_in.client("sns").get_topic_attributes, TopicArn=stand_in.physical("AlarmTopic"))
+    assert not topic()["Attributes"].get("KmsMasterKeyId")
+    stand_in.deploy("update", AlarmEmail=EMAIL, KmsKeyArn=key)
+    assert topic()["Attributes"]["KmsMasterKeyId"] == key
     assert secrets.describe_secret(SecretId=stand_in.physical("Secret"))["KmsKeyId"] == key
     assert secrets.get_secret_value(SecretId=stand_in.physical("Secret"))["SecretString"] == before["SecretString"]
     groups = {one["logGroupName"]: one.get("kmsKeyId") for one in stand_in.client("logs").describe_log_groups()["logGroups"]}
     assert {groups[stand_in.physical(name)] for name in ("FunctionLogs", "AccessLogs")} == {key}
+
+
+# --- a proxy in front -------------------------------------------------------------------------------------------------
+
+
+def test_the_header_of_a_proxy_reaches_the_function_and_its_secret_does_not():
+    for given in ({}, {"ProxyAddressHeader": "CloudFront-Viewer-Address"}):
+        function = evaluated(**given).resources["MintFunction"]["Properties"]
+        variables = function["Environment"]["Variables"]
+        assert variables["PROXY_ADDRESS_HEADER"] == given.get("ProxyAddressHeader", "")
+        assert not [name for name in variables if "PROXY_SECRET" in name]
+    source = (ROOT / "template.yaml").read_text()
+    assert "PROXY_SECRET" not in source and "NoEcho" not in source, "no parameter is a secret"
+
+
+def test_the_stand_in_answers_through_the_proxy_only(stand_in, simulator):
+    stand_in.deploy(OpenAIBaseUrl=f"{simulator}/v1", ProxyAddressHeader="CloudFront-Viewer-Address", KeyTtlSeconds="0")
+    secrets, where = stand_in.client("secretsmanager"), stand_in.physical("Secret")
+    fields = json.loads(secrets.get_secret_value(SecretId=where)["SecretString"])
+    fields = proxy.with_proxy_secret(fields | {"OPENAI_API_KEY": "sk-proj-0123456789-of-the-tests"}, "0a" * 32)
+    secrets.put_secret_value(SecretId=where, SecretString=json.dumps(fields))
+    host = stand_in.outputs()["TokenUrl"].split("/")[2].split(".")[0] + ".execute-api.localhost"
+
+    def ask(**headers):
+        sent = {"Host": host, "CloudFront-Viewer-Address": "2001:db8:1:2::3:443"}
+        status, _, text = post(f"{stand_in.endpoint}/token", b"{}", sent | headers)
+        return status, json.loads(text).get("code")
+
+    assert ask() == ask(**{"X-Proxy-Secret": "0b" * 32}) == (403, "proxy_required")
+    assert ask(**{"X-Proxy-Secret": "0a" * 32}) == (200, None)
+    [request] = json.loads(post(f"{simulator}/simulator/requests", None, method="GET")[2])
+    caller = hmac.new(fields["SAFETY_IDENTIFIER_KEY"].encode(), b"address:2001:db8:1:2::", "sha256").hexdigest()
+    assert request["safety_identifier"] == caller, "as `make caller ADDRESS=…` prints it"
+
+
+# --- a budget ---------------------------------------------------------------------------------------------------------
+
+
+def budget(**parameters):
+    """The budget of a deployment, or None."""
+    outer = evaluated(**parameters).resources.get("BudgetStack")
+    if outer is None:
+        return None
+    given = outer["Properties"]["Parameters"]
+    assert len(given["BudgetName"]) <= permissions.read("infra/budget.yaml")["Parameters"]["BudgetName"]["MaxLength"]
+    return Evaluated("infra/budget.yaml", **given).resources["Budget"]["Properties"]
+
+
+def test_a_budget_sends_a_message_at_80_and_at_100_percent():
+    assert budget(AlarmEmail=EMAIL) is None
+    by_mail, by_topic = {"SubscriptionType": "EMAIL", "Address": EMAIL}, {"SubscriptionType": "SNS", "Address": TOPIC}
+    for given, receivers, name in [
+        ({"AlarmEmail": EMAIL}, [by_mail], f"token-mint-eu-west-1-{EMAIL}"),
+        ({"AlarmTopicArn": TOPIC}, [by_topic], "token-mint-eu-west-1-on-call"),
+        ({"AlarmEmail": EMAIL, "AlarmTopicArn": TOPIC}, [by_mail, by_topic], f"token-mint-eu-west-1-{EMAIL}-on-call"),
+    ]:
+        found = budget(MonthlyBudgetUsd="25", **given)
+        limit = {"Amount": "25", "Unit": "USD"}
+        assert found["Budget"] == {
+            "BudgetName": name, "BudgetType": "COST", "TimeUnit": "MONTHLY", "BudgetLimit": limit,
+        }  # fmt: skip
+        sent = found["NotificationsWithSubscribers"]
+        assert [one["Notification"]["Threshold"] for one in sent] == [80, 100]
+        assert [one["Subscribers"] for one in sent] == [receivers, receivers]
+    assert "give AlarmEmail or AlarmTopicArn" in refusals(MonthlyBudgetUsd="25")
+
+
+def test_a_budget_is_one_that_aws_budgets_takes(start):
+    port = free_port()
+    start([ROOT / ".venv/ministack/bin/moto_server", "-H", "127.0.0.1", "-p", port], "moto", **NO_AWS_ACCOUNT).wait_for_port(
+        port
+    )
+    session = boto3.Session("test", "test", region_name="eu-west-1")
+    budgets = session.client("budgets", endpoint_url=f"http://127.0.0.1:{port}")
+    for scope in ("account", "stack"):
+        found = budget(MonthlyBudgetUsd="25", AlarmEmail=EMAIL, AlarmTopicArn=TOPIC, BudgetScope=scope)
+        # boto3 compares each property with AWS's own model of the request.
+        budgets.create_budget(AccountId="123456789012", **found)
+        [made] = budgets.describe_budgets(AccountId="123456789012")["Budgets"]
+        assert float(made["BudgetLimit"]["Amount"]) == 25 and ("CostFilters" in made) is (scope == "stack")
+        named = {"AccountId": "123456789012", "BudgetName": made["BudgetName"]}
+        sent = budgets.describe_notifications_for_budget(**named)["Notifications"]
+        assert [one["Threshold"] for one in sent] == [80, 100]
+        budgets.delete_budget(**named)
+
+
+def test_a_budget_of_the_stack_counts_its_tag_only():
+    of_stack = budget(MonthlyBudgetUsd="25", AlarmEmail=EMAIL, BudgetScope="stack")
+    assert of_stack["Budget"]["CostFilters"] == {"TagKeyValue": ["aws:cloudformation:stack-name$token-mint"]}
+
+
+def test_the_page_names_the_regions_without_budgets():
+    section = (ROOT / "docs/operating.md").read_text().split("## A budget\n")[1].split("\n## ")[0]
+    providers = pathlib.Path(cfnlint.__file__).parent / "data/schemas/providers"
+    schemas = {file.stem: json.loads(file.read_text()) for file in providers.glob("*-*-*.json")}
+    lacking = {region for region, types in schemas.items() if "AWS::Budgets::Budget" not in types}
+    assert set(re.findall(r"`([a-z]+(?:-[a-z]+)+-\d)`", section)) == lacking and len(lacking) > 10

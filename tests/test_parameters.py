@@ -270,8 +270,12 @@ def test_the_template_takes_exactly_the_values_that_the_function_takes(variable)
     assert 5 < taken < len(values) - 5, f"{taken} of {len(values)}"
 
 
-@pytest.mark.parametrize("variable", ["ALLOWED_ORIGINS", "OPENAI_BASE_URL"])
+@pytest.mark.parametrize("variable", ["ALLOWED_ORIGINS", "OPENAI_BASE_URL", "PROXY_ADDRESS_HEADER", "AUTH_SUBJECT_CLAIM"])
 def test_the_template_and_the_function_explain_a_refused_value_in_the_same_words(variable):
     expected = PARAMETERS[VARIABLES[variable]]["ConstraintDescription"]
-    for value in ("api.openai.com", "https://api.openai.com/?x", "ftp://127.0.0.1"):
+    name = VARIABLES[variable]
+    values = ("api.openai.com", "https://api.openai.com/?x", "ftp://127.0.0.1", "two words")
+    refused = [value for value in values if not cloudformation_takes(name, value)]
+    assert len(refused) >= 2
+    for value in refused:
         assert expected in said_by_the_function(variable, value)

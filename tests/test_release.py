@@ -28,6 +28,7 @@ from test_stack import Operator, stand_in, with_nested_stacks  # noqa: F401
 
 from docs import permissions
 from operate import change_set, deploy, parameters, sam
+from operate.build import Build
 from operate.error import CommandError
 from operate.release import Base
 from operate.template import Template
@@ -214,8 +215,23 @@ def test_a_build_sets_the_architecture_and_production_stays_gradual(releases, an
     another_build("second")
     releases.make("deploy", "ENV=prod", "PARAMETERS=TokenTtlSeconds=60")
     assert values()["DeploymentType"] == CANARY and values()["TokenTtlSeconds"] == "60"
+    assert values()["Architecture"] == architecture, "samconfig.toml names arm64"
     assert values()["AllowedOrigins"] == "https://app.example.com"
     assert releases.deployments() == [CANARY]
+
+
+def test_a_first_deployment_that_was_declined_is_explained_and_can_be_confirmed(releases):
+    first = " ".join(f"{name}={value}" for name, value in releases.parameters.items())
+    said = releases.make("deploy", f"PARAMETERS={first}", stdin="n\n", fails=True, CI="")
+    assert "Deploy this changeset? [y/N]" in said, "SAM asks"
+    explained = "was not created, because its change set was not confirmed. Run `make deploy` and confirm it."
+    assert f"The stack token-mint {explained}" in said
+    for command in (["versions"], ["set", "PARAMETERS=RateLimit=60"], ["key"]):
+        assert explained in releases.make(*command, stdin="sk-proj-0123456789-of-the-tests\n", fails=True)
+    assert "nothing was deployed: its first change set was not executed" in releases.make("doctor", fails=True)
+    assert "token-mint in eu-west-1, REVIEW_IN_PROGRESS" in releases.make("status")
+    said = releases.make("deploy", f"PARAMETERS={first}", stdin="y\n", CI="")
+    assert "Version 1 with revision" in said
 
 
 def test_a_rollback_returns_to_the_version_that_was_replaced(releases, another_build):
@@ -250,27 +266,45 @@ def test_a_rollback_returns_to_the_version_that_was_replaced(releases, another_b
     assert "Version 1 is the first one." in releases.make("rollback", fails=True)
 
 
+def test_a_rollback_that_stops_a_gradual_deployment_may_name_a_version(releases, another_build):
+    """Another one than the version before, to which CodeDeploy returns the alias. test_operating.py names none."""
+    releases.deploy(DeploymentType=CANARY)
+    releases.set(TokenTtlSeconds="60")
+    another_build("next")
+    (releases.folder / "hold").touch()
+    with in_background(releases, "deploy"):
+        until(lambda: releases.alias()[1])
+        said = releases.make("rollback", "TO=1")
+    assert "Version 1 is live; before, it was 2, with 10% of requests to version 3." in said
+    assert "The stack is UPDATE_ROLLBACK_COMPLETE, and version 1 is live." in said
+    assert releases.alias() == (1, {})
+
+
 def test_a_rollback_cancels_an_update_at_once(releases, another_build):
     releases.deploy()
     another_build("second")
     releases.deploy()
-    for moment, live in (("hold-after", 3), ("hold-before", 2)):
-        another_build(moment)
+    # With TO, it ends at another version than the one before, to which CloudFormation returns the alias.
+    for moment, live, to, target in (
+        ("hold-after", 3, [], 2), ("hold-before", 2, [], 2), ("hold-before", 2, ["TO=1"], 1),
+    ):  # fmt: skip
+        another_build(f"{moment} {to}")
         (releases.folder / moment).touch()
         with in_background(releases, "deploy") as deployment:
             until((releases.folder / "waits").exists)
             assert releases.alias() == (live, {})
-            with in_background(releases, "rollback") as rollback:
+            with in_background(releases, "rollback", *to) as rollback:
                 said = ""
                 while "live" not in said:
                     said += rollback.stdout.readline()
-                assert releases.alias() == (2, {}), said
+                assert releases.alias() == (target, {}), said
                 # The update ends when ministack comes to its next resource.
                 (releases.folder / moment).unlink()
         assert "Cancelled the update of the stack that was in progress." in said
-        assert ("Version 2 is live; before, it was 3." if live == 3 else "Version 2 is still live.") in said
-        assert "and version 2 is live." in rollback.said
-        assert deployment.returncode != 0 and releases.alias() == (2, {})
+        before = f"Version {target} is live; before, it was {live}."
+        assert (before if live != target else f"Version {target} is still live.") in said
+        assert f"and version {target} is live." in rollback.said
+        assert deployment.returncode != 0 and releases.alias() == (target, {})
 
 
 def test_weights_that_were_set_by_hand_are_named_and_ended(releases):
@@ -288,8 +322,11 @@ def test_weights_that_were_set_by_hand_are_named_and_ended(releases):
 def test_each_release_goes_live(releases, another_build):
     releases.deploy(DeploymentType=CANARY)
     assert releases.version(1)["TracingConfig"]["Mode"] == "PassThrough"
-    # A setting that is neither code nor a variable.
+    # A setting that is neither code nor a variable. Another build on this disk is not released with it.
+    another_build("not deployed")
     said = releases.set(Tracing="Active")
+    assert releases.program(2) == releases.program(1)
+    another_build("")
     assert "Tracing: (empty) → Active" in said and "Version 2 with revision" in said
     assert releases.version(2)["TracingConfig"]["Mode"] == "Active" and releases.alias() == (2, {})
     # The same again, and the same build, change nothing.
@@ -347,6 +384,27 @@ def test_updated_code_is_neither_lost_nor_released_by_surprise(releases, another
     assert releases.live()[1:] == (fixed, variables | {"TOKEN_TTL_SECONDS": "1500"})
 
 
+def test_a_gradual_release_starts_from_updated_code_and_from_a_version_of_the_console(releases, another_build):
+    """CodeDeploy knows neither, so each release first records the live version, at once."""
+    releases.deploy(DeploymentType=CANARY)
+    another_build("fix")
+    releases.make("update-code")
+    _, fixed, variables = releases.live()
+    said = releases.set(LogLevel="DEBUG")
+    assert "Step 1 of 2" in said and releases.deployments() == ["AllAtOnce", CANARY]
+    number, now, changed = releases.live()
+    assert (now, changed) == (fixed, variables | {"LOG_LEVEL": "DEBUG"})
+
+    # In the console, the alias was moved back to the first version.
+    releases.client("lambda").update_alias(FunctionName=releases.function, Name="live", FunctionVersion="1")
+    another_build("next")
+    said = releases.plain_deploy()
+    assert f"the stack records version {number}" in said and "This command starts from version 1." in said
+    assert releases.deployments() == ["AllAtOnce", CANARY]
+    latest, program, now = releases.live()
+    assert latest > number and program not in (fixed, releases.program(1)) and now == variables
+
+
 def test_code_for_another_processor_is_not_published(releases, built, architecture):
     releases.deploy()
     other = {"arm64": "x86_64", "x86_64": "arm64"}[architecture]
@@ -389,7 +447,8 @@ def test_values_in_samconfig_do_not_undo_a_change_of_the_stack(releases, tmp_pat
 
 def test_make_set_checks_names_and_values_first(releases):
     assert "There is no stack token-mint" in releases.set(RateLimit="60", fails=True)
-    releases.deploy()
+    first = " ".join(f"{name}={value}" for name, value in releases.parameters.items())
+    releases.make("deploy", f"PARAMETERS={first}", "FLAGS=--tags cost-center=training team=voice")
     before = releases.stack()
     for sentence, words in [
         ('Write make set PARAMETERS="Name=value …"', ""),
@@ -414,7 +473,9 @@ def test_make_set_checks_names_and_values_first(releases):
     assert "version 1 stays live" in said
     values = releases.values()
     assert (values["RateLimit"], values["AlarmEmail"], values["AllowedOrigins"]) == ("60", "", "https://app.example.com")
-    assert [one["Key"] for one in releases.stack()["Tags"]] == [one["Key"] for one in before["Tags"]]
+    assert {one["Key"]: one["Value"] for one in releases.stack()["Tags"]} == {"cost-center": "training", "team": "voice"}
+    role = releases.client("iam").list_roles()["Roles"][0]["RoleName"]
+    assert {"Key": "team", "Value": "voice"} in releases.client("iam").list_role_tags(RoleName=role)["Tags"]
 
 
 def test_an_interrupted_command_says_what_goes_on(releases):
@@ -506,6 +567,114 @@ def test_a_stack_of_an_earlier_release_is_refused_before_anything_changes(monkey
         deploy.set_parameters(types.SimpleNamespace(name="token-mint"), None)
     with pytest.raises(CommandError, match=r"from version 4\. Run `make deploy` once with PARAMETERS=DeploymentType=AllAtOnce"):
         Base.record_live_version(base)
+
+
+class Planned:
+    """`make deploy` of a build that is a program for x86_64, up to SAM, whose words and values are recorded in place of a run."""
+
+    def __init__(self, folder, monkeypatch):
+        (folder / TEMPLATE.function["CodeUri"]).mkdir(parents=True)
+        shutil.copy(ROOT / "template.yaml", folder)
+        (folder / TEMPLATE.function["CodeUri"] / "bootstrap").write_bytes(b"\x7fELF" + bytes(14) + b"\x3e\x00")
+        monkeypatch.chdir(ROOT)
+        self.ran, self.given = [], {}
+        monkeypatch.setattr(deploy, "Build", lambda: Build(folder))
+        monkeypatch.setattr(deploy, "require_live", lambda stack, revision: None)
+        monkeypatch.setattr(deploy.subprocess, "run", self.run)
+        monkeypatch.setattr(sam.account, "session", lambda environment: types.SimpleNamespace(region_name="eu-west-1"))
+        for name in ("CI", "DEPLOY_ROLE_ARN", "FROM", "PARAMETERS"):
+            monkeypatch.delenv(name, raising=False)
+
+    def run(self, words, env):
+        file = words[words.index("--parameter-overrides") + 1]
+        self.given = CfnParameterOverridesType().convert((file,), None, None)
+        self.ran.append(words)
+        return types.SimpleNamespace(returncode=0)
+
+    def deploy(self, name="token-mint", **parameters):
+        """Deploys a stack that does not exist yet, or one with these parameters."""
+        chosen = types.SimpleNamespace(name="default", stack=name, profile=None, parameters="Architecture=arm64")
+        outputs = {"FunctionName": "function"} if parameters else {}
+        deploy.deploy(
+            types.SimpleNamespace(name=name, environment=chosen, outputs=outputs, parameters=parameters),
+            types.SimpleNamespace(options=[]),
+        )
+
+
+@pytest.fixture
+def planned(tmp_path, monkeypatch):
+    return Planned(tmp_path / "build", monkeypatch)
+
+
+def test_a_deployment_names_the_role_of_cloudformation_and_asks_unless_ci_is_set(planned, monkeypatch):
+    """Without the role, the pipeline's own role may create no change set."""
+    planned.deploy()
+    role = "arn:aws:iam::123456789012:role/token-mint-deploy"
+    monkeypatch.setenv("DEPLOY_ROLE_ARN", role)
+    monkeypatch.setenv("CI", "true")
+    planned.deploy()
+    by_hand, by_pipeline = planned.ran
+    assert not {"--role-arn", "--no-confirm-changeset"} & set(by_hand)
+    assert by_pipeline[by_pipeline.index("--role-arn") + 1] == role and "--no-confirm-changeset" in by_pipeline
+
+
+def test_a_name_too_long_for_a_pipeline_is_refused_by_both_commands(planned, monkeypatch):
+    too_long, connection = "x" * 29, "ConnectionArn=arn:aws:codeconnections:eu-west-1:123456789012:connection/1"
+    monkeypatch.setenv("PARAMETERS", f"{connection} Repository=https://git.example.com/mint")
+    with pytest.raises(CommandError, match=r"has 29 characters.* Nothing was changed"):
+        planned.deploy(too_long)
+    values = TEMPLATE.defaults()
+    base = types.SimpleNamespace(template=TEMPLATE, recorded=values, values=values)
+    monkeypatch.setattr(deploy, "Base", lambda stack: base)
+    monkeypatch.setattr(change_set, "require_idle", lambda stack: None)
+    with pytest.raises(CommandError, match=r"has 29 characters.* Nothing was changed"):
+        deploy.set_parameters(types.SimpleNamespace(name=too_long), None)
+    assert not planned.ran
+    planned.deploy("x" * 28)
+    assert len(planned.ran) == 1
+
+
+def test_the_architecture_of_the_build_replaces_that_of_the_stack_and_of_samconfig(planned, monkeypatch):
+    planned.deploy()
+    assert planned.given["Architecture"] == "x86_64"
+    values = TEMPLATE.defaults() | {"Architecture": "arm64"}
+    alias = types.SimpleNamespace(revision="", moved=False)
+    base = types.SimpleNamespace(
+        template=TEMPLATE, values=values, alias=alias, code_differs=False, explain=lambda: None, needs_step=lambda values: False
+    )
+    monkeypatch.setattr(deploy, "Base", lambda stack: base)
+    monkeypatch.setattr(deploy, "marks", lambda *_: {"Revision": "0123456789ab", "ReplacedVersion": "1"})
+    monkeypatch.setattr(change_set, "require_idle", lambda stack: None)
+    planned.deploy(**values)
+    assert planned.given["Architecture"] == "x86_64"
+
+
+def changed_secret(**properties):
+    document = copy.deepcopy(TEMPLATE.document)
+    document["Resources"]["Secret"]["Properties"] |= properties
+    return Template(document)
+
+
+def test_a_build_that_would_overwrite_the_key_is_refused(planned, monkeypatch):
+    generated = TEMPLATE.document["Resources"]["Secret"]["Properties"]["GenerateSecretString"]
+    monkeypatch.setattr(change_set, "require_idle", lambda stack: None)
+    renamed = copy.deepcopy(TEMPLATE.document)
+    renamed["Resources"]["OtherSecret"] = renamed["Resources"].pop("Secret")
+    for deployed, named in [
+        (changed_secret(Description="another"), "Description"),
+        (changed_secret(GenerateSecretString=generated | {"PasswordLength": 32}), "GenerateSecretString"),
+        (changed_secret(Name="token-mint", Description="another"), "Description, Name"),
+        (Template(renamed), "Secret"),
+    ]:
+        base = types.SimpleNamespace(template=deployed, values=TEMPLATE.defaults())
+        monkeypatch.setattr(deploy, "Base", lambda stack, base=base: base)
+        with pytest.raises(CommandError, match=rf"changes the resource Secret \({named}\).* Nothing was changed\."):
+            planned.deploy(**TEMPLATE.defaults())
+    assert not planned.ran
+    # KmsKeyArn and tags, and properties of the resource that CloudFormation does not send to Secrets Manager.
+    kept = changed_secret(KmsKeyId="arn:aws:kms:eu-west-1:123456789012:key/1a2b", Tags=[{"Key": "team", "Value": "voice"}])
+    kept.document["Resources"]["Secret"] |= {"DeletionPolicy": "Retain", "Metadata": {}}
+    assert TEMPLATE.secret_changes(kept) == TEMPLATE.secret_changes(TEMPLATE) == set()
 
 
 def test_values_reach_sam_unchanged(tmp_path):

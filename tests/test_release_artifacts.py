@@ -1,6 +1,6 @@
 """A release: its files are the same on every machine, describe what is in them, and are checked before they are deployed.
 
-`make release-check` compiles twice and compares; here, one compiled function is packaged twice. test_stack.py deploys a release.
+`make release-check` compiles twice and compares; here, one compiled function is packaged twice, and the comparison is tested. test_stack.py deploys a release.
 """
 
 import datetime
@@ -27,13 +27,14 @@ import yaml
 from conftest import ROOT, TOOLCHAIN, free_port
 
 import release.__main__
+import release.check
 import release.version
 from operate.error import CommandError
 from operate.published import FUNCTION, MOST_TEXT, PublishedRelease, SameScheme
 from release.__main__ import contents, write
 from release.archive import archive, checksums
 from release.bill import bill
-from release.compile import TRIPLES
+from release.compile import TRIPLES, flags, standard_library
 from release.error import ReleaseError
 
 EPOCH = 1_790_000_000
@@ -224,6 +225,110 @@ def test_the_bill_of_materials_lists_what_cargo_compiles():
     listed = {(crate["name"], crate["version"]) for crate in components(architecture)}
     assert listed == {(packages[one]["name"], packages[one]["version"]) for one in reached & compiled}
     assert len(listed) > 100 and reached - compiled, "`cargo metadata` alone would list too many"
+
+
+# --- the same bytes -----------------------------------------------------------------------------------------------------
+
+
+def test_the_flags_of_a_release_keep_paths_of_the_machine_out_of_the_program(tmp_path):
+    remapped = flags()
+    names = dict(flag.removeprefix("--remap-path-prefix=").rsplit("=", 1) for flag in remapped)
+    assert names[str(ROOT)] == "/token-mint" and names[f"{ROOT}/target/dist"] == "/target"
+    assert set(names.values()) == {"/token-mint", "/target", "/cargo", f"/rustc/{standard_library()[1]}"}
+    # rustc applies the last one that fits, so a folder in another one follows it.
+    places = list(names)
+    assert places.index(str(ROOT)) < places.index(f"{ROOT}/target/dist")
+
+    def program(folder, *options):
+        """The code for a panic, which names its source file, as compiled in this folder."""
+        folder.mkdir(exist_ok=True)
+        (folder / "lib.rs").write_text("pub fn first(all: &[u8]) -> u8 { all[0] }\n")
+        command = ["rustc", "--crate-type", "lib", "--emit", "obj", "-o", folder / "lib.o", *options, folder / "lib.rs"]
+        subprocess.run(command, check=True, cwd=folder)
+        return (folder / "lib.o").read_bytes()
+
+    one, other = tmp_path / "one", tmp_path / "another place"
+    assert program(one) != program(other), "without them, the paths are in it"
+    replaced = [[flag.replace(f"{ROOT}=", f"{folder}=") for flag in remapped] for folder in (one, other)]
+    assert program(one, *replaced[0]) == program(other, *replaced[1])
+
+
+@pytest.fixture
+def again(dist, tmp_path, monkeypatch):
+    """Runs `make release-check`, with a second build that copies the release and lets the test change a file of it."""
+    monkeypatch.setattr(release.check, "ROOT", tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+
+    def again(change=lambda folder: None, bill=None):
+        ran = []
+
+        def run(command, env=None, umask=-1, **_):
+            ran.append([str(word) for word in command])
+            if "release" in command:
+                shutil.copytree(dist, command[-1])
+                change(command[-1])
+                assert env["HOME"] != str(tmp_path) and env["TZ"] != os.environ.get("TZ") and umask == 0o077
+            return subprocess.CompletedProcess(command, 0)
+
+        monkeypatch.setattr(release.check.subprocess, "run", run)
+        monkeypatch.setattr(release.check, "unlike_the_bill", lambda *_: bill)
+        release.check.main()
+        return ran
+
+    return again
+
+
+def test_the_second_build_is_of_the_same_commit_in_another_checkout(again, capsys):
+    clone, checkout, build = again()
+    assert clone[:2] == ["git", "clone"] and checkout[-1] == "0" * 40
+    assert build[1:5] == ["-m", "release", "arm64", "x86_64"]
+    assert "have the same bytes in all 7 files" in capsys.readouterr().out
+
+
+def flip(folder):
+    content = bytearray((folder / "token-mint-arm64.zip").read_bytes())
+    content[len(content) // 2] ^= 1
+    (folder / "token-mint-arm64.zip").write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("change", "name"),
+    [
+        (flip, "token-mint-arm64.zip"),
+        (lambda folder: (folder / "release.json").unlink(), "release.json"),
+        (lambda folder: (folder / "notes.txt").touch(), "notes.txt"),
+    ],
+)
+def test_a_file_that_differs_between_the_builds_is_named(again, change, name):
+    with pytest.raises(SystemExit, match=rf"These files differ between the two builds: {name}\."):
+        again(change)
+
+
+def test_a_bill_of_materials_that_is_not_what_was_compiled_fails_the_check(again):
+    with pytest.raises(SystemExit, match="Only compiled: serde"):
+        again(bill="Only compiled: serde.")
+
+
+def test_libraries_that_only_one_of_bill_and_build_has_are_named(tmp_path, monkeypatch):
+    def package(name, library):
+        return {"name": name, "version": "1.0.0", "targets": [{"kind": ["lib"], "name": library}]}
+
+    metadata = {"packages": [package("serde", "serde"), package("aws-lc-rs", "aws_lc_rs")]}
+    monkeypatch.setattr(release.check, "run", lambda *_: json.dumps(metadata))
+    libraries = tmp_path / "target/dist" / TRIPLES["arm64"] / "release/deps"
+    libraries.mkdir(parents=True)
+    for name in ("token_mint", "serde", "aws_lc_rs"):
+        (libraries / f"lib{name}-0123456789abcdef.rlib").touch()
+
+    def compared(*names):
+        components = [{"name": name, "version": "1.0.0"} for name in names]
+        (tmp_path / "token-mint-arm64.cdx.json").write_text(json.dumps({"components": components}))
+        return release.check.unlike_the_bill("arm64", tmp_path, tmp_path)
+
+    assert compared("serde", "aws-lc-rs") is None
+    assert "Only in the bill: []. Only compiled: ['aws_lc_rs']." in compared("serde")
+    (libraries / "libserde-0123456789abcdef.rlib").unlink()
+    assert "Only in the bill: ['serde']. Only compiled: []." in compared("serde", "aws-lc-rs")
 
 
 # --- the version ------------------------------------------------------------------------------------------------------

@@ -25,6 +25,7 @@ NEEDS = {
     "fuzz": [*RUST, "a C++ compiler (c++)"],
     "python-tests": [*RUST, *PYTHON, "curl", "git"],
     "bench": [*RUST, *PYTHON],
+    "soak": RUST,
     "invoke": [*RUST, *PYTHON, "a running Docker engine that you may use: start Docker"],
     "build": [*RUST, *PYTHON],
     "deploy": PYTHON,

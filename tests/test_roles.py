@@ -3,16 +3,19 @@
 docs/permissions.py derives what a deployment needs. Not covered, since no AWS is asked: whether AWS checks what it publishes.
 """
 
+import ast
 import fnmatch
 import functools
 import json
 import os
+import pathlib
 import re
 import shlex
 import subprocess
 import sys
 
 import pytest
+import samcli
 from conftest import NO_AWS_ACCOUNT, ROOT, skip
 from test_pipeline import ROLES, actions, listed, statements
 
@@ -87,8 +90,10 @@ def pattern(resource):
         return text
     name = resource.get("Ref") or resource["Fn::GetAtt"][0]
     return {
+        "BuildLogs": "arn:aws:logs:eu-west-1:123456789012:log-group:token-mint-PipelineStack-1A2B-BuildLogs-1A2B:*",
         "BuildRole": "arn:aws:iam::123456789012:role/token-mint-PipelineStack-1A2B-BuildRole-1A2B",
         "ConnectionArn": "arn:aws:code*:eu-west-1:123456789012:connection/1A2B",
+        "DeployRole": "arn:aws:iam::123456789012:role/token-mint-PipelineStack-1A2B-DeployRole-1A2B",
         "SecretArn": "arn:aws:secretsmanager:eu-west-1:123456789012:secret:Secret-1A2B",
     }[name]
 
@@ -111,23 +116,23 @@ def sample(resource):
 
 
 @functools.cache
-def grants():
-    """DeployRole's statements: the effect, the actions in lower case, the resources."""
+def grants(role="DeployRole"):
+    """A role's statements: the effect, the actions in lower case, the resources."""
     return [
         (
             one["Effect"],
             {action.lower() for action in listed(one["Action"])},
             [pattern(resource) for resource in listed(one["Resource"])],
         )
-        for one in statements("DeployRole")
+        for one in statements(role)
     ]
 
 
-def allowed(action, arn):
-    """Whether DeployRole may do this, as IAM decides: the case of an action does not matter, and an explicit Deny wins."""
+def allowed(action, arn, role="DeployRole"):
+    """Whether a role may do this, as IAM decides: the case of an action does not matter, and an explicit Deny wins."""
     effects = {
         effect
-        for effect, names, resources in grants()
+        for effect, names, resources in grants(role)
         if action.lower() in names and any(fnmatch.fnmatchcase(arn, resource) for resource in resources)
     }
     return effects == {"Allow"}
@@ -216,7 +221,12 @@ def access_levels():
 
 
 # Younger than the list of access levels, or not in it: reading and tagging.
-UNCLASSIFIED = {"apigateway:TagResource", "apigateway:UntagResource", "lambda:GetFunctionScalingConfig"}
+UNCLASSIFIED = {
+    "apigateway:TagResource",
+    "apigateway:UntagResource",
+    "billing:GetBillingViewData",
+    "lambda:GetFunctionScalingConfig",
+}
 
 
 @pytest.mark.parametrize("role", ROLES)
@@ -248,6 +258,65 @@ def test_the_actions_that_could_give_a_permission_are_bounded():
     assert {name for name in topic if "Policy" in name} == {"DataProtectionPolicy", "ArchivePolicy"}
 
 
+# --- the build --------------------------------------------------------------------------------------------------------
+
+# The files of the SAM CLI that `sam deploy` runs for a stack that exists.
+SAM_DEPLOYS = ["lib/deploy/deployer.py", "lib/package/s3_uploader.py"]
+# Calls in these files and in operate/ that `make deploy` does not make on a push, and what makes them.
+NOT_ON_A_PUSH = deploy_policy.NOT_CALLED | {
+    "cloudformation:DeleteStack": "sam deploy --on-failure",
+    "lambda:UpdateAlias": "make rollback and make update-code",
+    "s3:DeleteObject": "sam delete",
+    "s3:ListBucket": "sam delete",
+}
+
+
+def imported(module, found=None):
+    """The modules of operate/ that a module imports, directly or through others, and itself."""
+    found = set() if found is None else found
+    path = ROOT / f"{module.replace('.', '/')}.py"
+    if module not in found and path.is_file():
+        found.add(module)
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and node.module.split(".")[0] == "operate":
+                for name in [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]:
+                    imported(name, found)
+    return found
+
+
+def test_the_build_may_make_each_call_of_a_deployment_and_no_other():
+    modules = imported("operate.deploy") | imported("operate.stack")
+    assert {"operate.change_set", "operate.release", "operate.versions"} <= modules
+    ours = "\n".join((ROOT / f"{module.replace('.', '/')}.py").read_text() for module in sorted(modules))
+    folder = pathlib.Path(samcli.__file__).parent
+    made = {action for service in ("cloudformation", "lambda", "s3") for action in deploy_policy.calls(ours, service)}
+    for file in SAM_DEPLOYS:
+        made |= deploy_policy.calls((folder / file).read_text(), deploy_policy.SAM_FILES[file])
+    assert set(NOT_ON_A_PUSH) <= made, "these calls are gone"
+    # SAM finds its bucket by its stack, and uploads through boto3's transfers. infra/deploy-newest reads the stack's state.
+    made = (made - set(NOT_ON_A_PUSH)) | {"s3:PutObject", "cloudformation:DescribeStacks"}
+    stack = "arn:aws:cloudformation:eu-west-1:123456789012:stack/{}/1-2-3"
+    reached = {
+        "cloudformation": stack.format("token-mint"),
+        "lambda": "arn:aws:lambda:eu-west-1:123456789012:function:token-mint-MintFunction-1A2B",
+        "s3": "arn:aws:s3:::aws-sam-cli-managed-default-1A2B/token-mint/0123456789ab.zip",
+    }
+    needed = {(action, reached[action.split(":")[0]]) for action in made} | {
+        ("cloudformation:DescribeStacks", stack.format("aws-sam-cli-managed-default")),
+        ("cloudformation:CreateChangeSet", "arn:aws:cloudformation:eu-west-1:aws:transform/Serverless-2016-10-31"),
+        ("iam:PassRole", pattern({"Fn::GetAtt": ["DeployRole", "Arn"]})),
+    }
+    assert not [pair for pair in sorted(needed) if not allowed(*pair, "BuildRole")]
+    # CodeBuild itself needs the others: the source, and the log.
+    granted = {
+        one for one in actions("BuildRole") if not one.startswith(("codeconnections:", "codestar-connections:", "logs:"))
+    }
+    assert granted == {action for action, _ in needed}
+    for action, arn in needed:
+        other = arn.replace("token-mint", "token-mint-prod")
+        assert arn == other or not allowed(action, other, "BuildRole"), f"{action} on {other}"
+
+
 # --- deployments by hand ----------------------------------------------------------------------------------------------
 
 
@@ -274,17 +343,22 @@ def iam(resources):
     return {name: resource for name, resource in resources.items() if resource["Type"].startswith("AWS::IAM::")}
 
 
+def without_conditions(found, template):
+    """The names, with the parameters of a template's conditions in place of the conditions."""
+    while conditions := found & set(template["Conditions"]):
+        found = (found - conditions) | references([template["Conditions"][name] for name in conditions])
+    return found
+
+
 def parameters_that_change_roles():
     """The parameters on which a role or a policy depends, through conditions, through the pipeline's or in SAM's transform."""
     template, pipeline = permissions.read("template.yaml"), permissions.read("infra/pipeline.yaml")
     stack = template["Resources"]["PipelineStack"]
-    of_pipeline = references(list(iam(pipeline["Resources"]).values())) & set(stack["Properties"]["Parameters"])
+    of_pipeline = without_conditions(references(list(iam(pipeline["Resources"]).values())), pipeline)
+    of_pipeline &= set(stack["Properties"]["Parameters"])
     found = references(list(iam(template["Resources"]).values()))
     found |= {stack["Condition"]} | references([stack["Properties"]["Parameters"][name] for name in of_pipeline])
-    while found & set(template["Conditions"]):
-        conditions = found & set(template["Conditions"])
-        found = (found - conditions) | references([template["Conditions"][name] for name in conditions])
-    found &= set(template["Parameters"])
+    found = without_conditions(found, template) & set(template["Parameters"])
     for name, parameter in template["Parameters"].items():
         made = [iam(permissions.transformed(**{name: value})) for value in parameter.get("AllowedValues", [])]
         if any(one != made[0] for one in made):
@@ -351,7 +425,7 @@ def test_a_deployment_by_hand_may_do_all_that_cloudformation_needs(needs, stack)
 def test_the_policies_for_people_reach_names_of_this_project_only():
     known = re.compile(
         r"token-mint\*|aws-sam-cli-managed-default|:secret:Secret-|:connection/\*|::/(apis|tags)|CodeDeployDefault|transform/Serverless"
-        r"|::/domainnames|:kms:\*:\*:key/|:route53:::(hostedzone|change)/"
+        r"|::/domainnames|:kms:\*:\*:key/|:billingview/|:route53:::(hostedzone|change)/"
     )
     for name, policy in deploy_policy.policies():
         for statement in policy:

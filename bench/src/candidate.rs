@@ -30,6 +30,8 @@ pub const MINT_WITH_QUOTAS: &str = "mint with quotas";
 pub const PYTHON: &str = "Python, requests.post";
 /// Python with one kept connection.
 pub const PYTHON_KEPT: &str = "Python, kept session";
+/// Go's standard library with one kept connection.
+pub const GO: &str = "Go, net/http";
 /// Node with one kept connection.
 pub const NODE: &str = "Node, fetch";
 
@@ -63,6 +65,7 @@ impl Candidate {
             Self { name: MINT_WITH_QUOTAS, quotas: true, ..mint() },
             python(PYTHON, "python-original", "python-original.zip"),
             python(PYTHON_KEPT, "python-kept", "python-kept.zip"),
+            candidate(GO, vec![built.join("go/bootstrap")], root, "go.zip"),
             candidate(NODE, vec![node, peers.join("node/dist/index.mjs")], root, "node.zip"),
         ]
     }

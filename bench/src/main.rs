@@ -9,8 +9,12 @@ mod aws;
 mod candidate;
 mod cgroup;
 mod chart;
+mod counts;
+mod figures;
+mod relay;
 mod report;
 mod run;
+mod soak;
 
 use std::{
     collections::BTreeMap,
@@ -19,8 +23,9 @@ use std::{
     process::ExitCode,
 };
 
-use candidate::{Candidate, HELLO, MINT, MINT_WITH_QUOTAS};
+use candidate::{Candidate, GO, HELLO, MINT, MINT_WITH_QUOTAS};
 use cgroup::Cgroup;
+use counts::Counts;
 use openai_simulator::Fault;
 use report::{Goal, Measured, Row};
 use run::{Failure, Process, StandIns};
@@ -49,80 +54,92 @@ struct Plan {
     cycles: u32,
     /// The factor by which a ratio may miss its goal.
     slack: f64,
-    /// Measures only the function and hello.
-    function_only: bool,
+    /// The candidates to measure; empty: all.
+    only: &'static [&'static str],
 }
 
-const FULL: Plan = Plan { cold_runs: 20, rounds: 60, mints: 30, cycles: 200, slack: 1.0, function_only: false };
-const QUICK: Plan = Plan { cold_runs: 10, rounds: 20, mints: 20, cycles: 50, slack: 1.0, function_only: false };
+const FULL: Plan = Plan { cold_runs: 20, rounds: 60, mints: 30, cycles: 200, slack: 1.0, only: &[] };
+const QUICK: Plan = Plan { cold_runs: 10, rounds: 20, mints: 20, cycles: 50, slack: 1.0, only: &[] };
 /// For a busy machine: detects only regressions by a multiple.
-const GUARD: Plan = Plan { cold_runs: 7, rounds: 10, mints: 20, cycles: 10, slack: 3.0, function_only: true };
+const GUARD: Plan =
+    Plan { cold_runs: 7, rounds: 10, mints: 20, cycles: 10, slack: 3.0, only: &[HELLO, MINT, MINT_WITH_QUOTAS] };
+/// For any machine: only the counts, without CPU times.
+const COUNTS: Plan = Plan { cold_runs: 0, rounds: 0, only: &[MINT, MINT_WITH_QUOTAS], ..FULL };
 
 /// More mints than a run of the bench makes.
 const EVERY_MINT: usize = 100_000;
 
 async fn bench() -> Result<bool, Failure> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new(".")).to_owned();
-    let (mut plan, mut keep, mut delay, mut bootstrap) = (FULL, false, None, None);
+    let (mut plan, mut keep, mut delay, mut minutes, mut bootstrap) = (FULL, false, None, None, None);
     for argument in env::args_os().skip(1) {
         match argument.to_str() {
             Some("--quick") => plan = QUICK,
             Some("--guard") => plan = GUARD,
+            Some("--counts") => plan = COUNTS,
             Some("--keep") => keep = true,
             Some(argument) if argument.starts_with("--delay=") => {
                 let ms = argument.trim_start_matches("--delay=").parse();
                 delay = Some(ms.map_err(|_| format!("{argument}: expected a whole number of milliseconds"))?);
             }
+            Some(argument) if argument.starts_with("--soak=") => {
+                let given = argument.trim_start_matches("--soak=").parse().ok().filter(|given| *given > 0.0);
+                minutes = Some(given.ok_or_else(|| format!("{argument}: expected a number of minutes"))?);
+            }
             _ => bootstrap = Some(PathBuf::from(argument)),
         }
     }
     let bootstrap = bootstrap
-        .ok_or("usage: [--quick | --guard] [--keep] [--delay=MILLISECONDS] BOOTSTRAP, the function to measure")?;
+        .ok_or("usage: [--quick | --guard | --counts | --soak=MINUTES] [--keep] [--delay=MILLISECONDS] BOOTSTRAP")?;
     let target = env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
     let event = fs::read_to_string(root.join("function/events/http-api.json"))?;
-    let stand_ins = StandIns::start(python_roots(&root).as_deref()).await?;
-
     let mut candidates = Candidate::all(&root, &target, &bootstrap.canonicalize()?);
-    candidates.retain(|candidate| !plan.function_only || [HELLO, MINT, MINT_WITH_QUOTAS].contains(&candidate.name));
-    let all = candidates.len();
+    if let Some(minutes) = minutes {
+        let with_quotas = candidates.iter().find(|candidate| candidate.name == MINT_WITH_QUOTAS);
+        return soak::soak(with_quotas.ok_or("the function is missing")?, &root, minutes).await;
+    }
+    let stand_ins = StandIns::start(python_roots(&root).as_deref()).await?;
+    candidates.retain(|candidate| plan.only.is_empty() || plan.only.contains(&candidate.name));
+    let mut complete = true;
     candidates.retain(|candidate| match candidate.missing() {
         None => true,
         Some(why) => {
             println!("skipped: {}: {why}", candidate.name);
+            complete &= candidate.name == GO;
             false
         }
     });
-    if keep && delay.is_none() && (candidates.len() < all || !Cgroup::can_limit()) {
+    if keep && delay.is_none() && !(complete && Cgroup::can_limit()) {
         return Err(
-            "The results of a full run go into the docs, so it needs every peer above and the right to limit CPU (root \
-             has it). `make bench QUICK=1` measures the rest and keeps no results."
+            "The results of a full run go into the docs, so it needs every peer above but Go, and the right to limit CPU \
+             (root has it). `make bench QUICK=1` measures the rest and keeps no results."
                 .into(),
         );
     }
     if let Some(ms) = delay {
         stand_ins.openai.fail(Fault::Delay { ms }, EVERY_MINT);
     }
-    let rows = measure(&candidates, &stand_ins, &event, &plan).await?;
-    stand_ins.openai.clear_faults();
-    let mint =
-        candidates.iter().find(|candidate| candidate.name == MINT).ok_or("the function to measure is missing")?;
-    let failed = run::closed_while_frozen(mint, &stand_ins, &event, plan.cycles).await?;
-    let recovery = run::silent_peer(mint, &stand_ins, &event).await?;
-
     let order: Vec<_> = candidates.iter().map(|candidate| candidate.name).collect();
-    println!("{}", report::table(&rows, &order));
+    let mut rows = BTreeMap::new();
+    if plan.cold_runs > 0 {
+        rows = measure(&candidates, &stand_ins, &event, &plan).await?;
+        println!("{}", report::table(&rows, &order));
+    }
     if let Some(ms) = delay {
         println!("OpenAI took {ms} ms for each answer, so the results are not compared with the goals.");
         return Ok(true);
     }
-    let goals = report::goals(&rows, (failed, recovery), plan.slack);
+    let candidate = |name| candidates.iter().find(|candidate| candidate.name == name).ok_or("the function is missing");
+    let counts = Counts::of(candidate(MINT)?, candidate(MINT_WITH_QUOTAS)?, &event, plan.cycles).await?;
+    let mut goals = report::goals(&rows, plan.slack);
+    goals.extend(report::count_goals(&counts));
     for Goal { name, limit, reached, met } in &goals {
         println!("{} {name:<62} {reached:>8}, goal {limit}", if *met { "met   " } else { "MISSED" });
     }
     if keep {
-        write(&root, &rows, &order, &plan)?;
+        write(&root, &rows, &order, &counts, &plan)?;
     }
-    Ok(goals.iter().all(|goal| goal.met) && rows.contains_key(HELLO))
+    Ok(goals.iter().all(|goal| goal.met) && (plan.cold_runs == 0 || rows.contains_key(HELLO)))
 }
 
 /// The trusted roots that Python's `requests` brings along, as in Lambda.
@@ -147,7 +164,7 @@ async fn measure(
             let cost = run::cost(candidate, stand_ins, event, plan.mints).await;
             results.costs.push(cost.map_err(|error| named(candidate, &error))?);
             // A slow candidate takes a second for each of these.
-            if run % 4 == 0 && !plan.function_only {
+            if run % 4 == 0 && plan.only.is_empty() {
                 let wait = run::wait(candidate, stand_ins, event, 5).await;
                 results.waits.extend(wait.map_err(|error| named(candidate, &error))?);
             }
@@ -179,10 +196,16 @@ fn named(candidate: &Candidate, error: &Failure) -> Failure {
 }
 
 /// Writes `bench/results.json` and `bench/results.svg`.
-fn write(root: &Path, rows: &BTreeMap<&'static str, Row>, order: &[&'static str], plan: &Plan) -> Result<(), Failure> {
+fn write(
+    root: &Path,
+    rows: &BTreeMap<&'static str, Row>,
+    order: &[&'static str],
+    counts: &Counts,
+    plan: &Plan,
+) -> Result<(), Failure> {
     let (date, machine) = (env::var("BENCH_DATE")?, env::var("BENCH_MACHINE")?);
     let results = json!({"date": date, "machine": machine, "cold_runs": plan.cold_runs,
-        "rounds": plan.rounds, "mints": plan.mints, "candidates": rows});
+        "rounds": plan.rounds, "mints": plan.mints, "counts": counts, "candidates": rows});
     fs::write(root.join("bench/results.json"), format!("{}\n", serde_json::to_string_pretty(&results)?))?;
     let footer =
         format!("{date}, {machine}; medians of {} cold starts and {} rounds; logarithmic", plan.cold_runs, plan.rounds);

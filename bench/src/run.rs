@@ -10,9 +10,10 @@ use std::{
 };
 
 use lambda_stand_in::Lambda;
-use openai_simulator::{Fault, Simulator};
+use openai_simulator::Simulator;
+use serde_json::Value;
 use tokio::{
-    process::{Child, Command},
+    process::{Child, ChildStderr, ChildStdout, Command},
     time::sleep,
 };
 
@@ -40,8 +41,9 @@ pub struct StandIns {
     pub aws: Aws,
     /// The path of a PEM file with the certificate authorities of both.
     pub ca_file: String,
-    /// The same, after all the roots that Python's `requests` brings along and parses for each connection.
-    pub python_ca_file: String,
+    /// The same, after all the roots that Python's `requests` brings along. Python parses them for each connection, Go once,
+    /// like those of Amazon Linux.
+    pub ca_file_with_roots: String,
 }
 
 /// The process of a function, with a Runtime API of its own.
@@ -53,6 +55,15 @@ pub struct Process {
     polls: u64,
     event: String,
     mints: bool,
+}
+
+/// How a process is started.
+#[derive(Default)]
+pub struct Start<'a> {
+    /// Further variables, which may replace others.
+    pub environment: &'a [(&'a str, &'a str)],
+    /// Whether its output can be read. Otherwise it is dropped.
+    pub with_output: bool,
 }
 
 /// The cost of one process: CPU in milliseconds, memory in megabytes.
@@ -78,15 +89,17 @@ impl StandIns {
     /// Starts both. `roots` is Python's file of trusted roots, if it is installed.
     pub async fn start(roots: Option<&Path>) -> Result<Self, Failure> {
         let (openai, aws) = (Simulator::start_tls().await?, Aws::start().await?);
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let file = |name: &str| {
-            let name = format!("token-mint-bench-{}-{name}.pem", std::process::id());
+            let name = format!("token-mint-bench-{}-{number}-{name}.pem", std::process::id());
             std::env::temp_dir().join(name).to_string_lossy().into_owned()
         };
-        let (ca_file, python_ca_file) = (file("own"), file("all"));
+        let (ca_file, ca_file_with_roots) = (file("own"), file("all"));
         let own = format!("{}{}", openai.ca_pem().unwrap_or_default(), aws.ca_pem);
         fs::write(&ca_file, &own)?;
-        fs::write(&python_ca_file, roots.map(fs::read_to_string).transpose()?.unwrap_or_default() + &own)?;
-        Ok(Self { openai, aws, ca_file, python_ca_file })
+        fs::write(&ca_file_with_roots, roots.map(fs::read_to_string).transpose()?.unwrap_or_default() + &own)?;
+        Ok(Self { openai, aws, ca_file, ca_file_with_roots })
     }
 
     fn full_handshakes(&self) -> usize {
@@ -100,13 +113,24 @@ impl StandIns {
 impl Drop for StandIns {
     fn drop(&mut self) {
         let _ = fs::remove_file(&self.ca_file);
-        let _ = fs::remove_file(&self.python_ca_file);
+        let _ = fs::remove_file(&self.ca_file_with_roots);
     }
 }
 
 impl Process {
     /// Starts a process and waits until its init has finished.
     pub async fn start(candidate: &Candidate, stand_ins: &StandIns, event: &str) -> Result<Self, Failure> {
+        Self::start_as(candidate, stand_ins, event, &Start::default()).await
+    }
+
+    /// The same, started in another way than the measured ones.
+    pub async fn start_as(
+        candidate: &Candidate,
+        stand_ins: &StandIns,
+        event: &str,
+        start: &Start<'_>,
+    ) -> Result<Self, Failure> {
+        let output = || if start.with_output { Stdio::piped() } else { Stdio::null() };
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let name = format!("token-mint-bench-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         let cgroup = Cgroup::new(&name).ok();
@@ -138,13 +162,17 @@ impl Process {
                 ("OPENAI_API_KEY", API_KEY),
                 ("OPENAI_BASE_URL", &stand_ins.openai.base_url()),
                 ("EXTRA_CA_FILE", &stand_ins.ca_file),
-                ("REQUESTS_CA_BUNDLE", &stand_ins.python_ca_file),
-                ("AWS_CA_BUNDLE", &stand_ins.python_ca_file),
+                ("REQUESTS_CA_BUNDLE", &stand_ins.ca_file_with_roots),
+                ("AWS_CA_BUNDLE", &stand_ins.ca_file_with_roots),
                 ("NODE_EXTRA_CA_CERTS", &stand_ins.ca_file),
+                ("SSL_CERT_FILE", &stand_ins.ca_file_with_roots),
+                // Otherwise Go also reads this machine's own folder of roots.
+                ("SSL_CERT_DIR", "/nonexistent"),
             ])
+            .envs(start.environment.iter().copied())
             .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
+            .stdout(output())
+            .stderr(output())
             .kill_on_drop(true);
         if candidate.quotas {
             command.env("QUOTA_TABLE", "quotas");
@@ -156,28 +184,39 @@ impl Process {
 
     /// Sends one request, and returns the time until its answer.
     pub async fn invoke(&mut self) -> Result<Duration, Failure> {
-        let began = Instant::now();
-        let answer = self.lambda.invoke(self.event.clone(), TIMEOUT).await?;
-        let waited = began.elapsed();
-        let answer: serde_json::Value = serde_json::from_slice(&answer)?;
+        let (waited, answer) = self.send(self.event.clone(), TIMEOUT).await?;
         let body = answer["body"].as_str().unwrap_or_default();
         if answer["statusCode"] != 200 || (self.mints && !body.contains("\"ek_")) {
             return Err(format!("the answer contains no token: {answer}").into());
         }
-        self.wait_for_next().await;
         Ok(waited)
     }
 
-    async fn wait_for_next(&mut self) {
+    /// Sends an event with a deadline after `timeout`. Returns the time until its answer, and the answer.
+    pub async fn send(&mut self, event: String, timeout: Duration) -> Result<(Duration, Value), Failure> {
+        let began = Instant::now();
+        let answer = self.lambda.invoke(event, timeout).await?;
+        let waited = began.elapsed();
         self.polls = self.polls.saturating_add(1);
         self.lambda.wait_for_polls(self.polls).await;
+        Ok((waited, serde_json::from_slice(&answer)?))
+    }
+
+    /// Its output, once, if it was started with it.
+    pub fn output(&mut self) -> Option<(ChildStdout, ChildStderr)> {
+        self.child.stdout.take().zip(self.child.stderr.take())
+    }
+
+    /// The process ID.
+    pub fn id(&self) -> u32 {
+        self.child.id().unwrap_or_default()
     }
 
     async fn cpu(&self) -> Result<f64, Failure> {
         sleep(REST).await;
         let cpu = match &self.cgroup {
             Some(cgroup) => cgroup.cpu()?,
-            None => cpu_of_threads(self.child.id().unwrap_or_default())?,
+            None => cpu_of_threads(self.id())?,
         };
         Ok(cpu.as_secs_f64() * 1e3)
     }
@@ -193,14 +232,15 @@ impl Process {
 
     /// The peak resident memory, in megabytes.
     fn rss(&self) -> Result<f64, Failure> {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id().unwrap_or_default()))?;
+        let status = fs::read_to_string(format!("/proc/{}/status", self.id()))?;
         let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap_or_default();
         Ok(line.trim().trim_end_matches(" kB").parse::<f64>()? / 1024.0)
     }
 
-    async fn signal(&self, signal: &str) -> io::Result<()> {
+    /// Sends a signal to the process, such as `-STOP`.
+    pub async fn signal(&self, signal: &str) -> io::Result<()> {
         // The shell's builtin, since minimal systems have no program `kill`.
-        let kill = format!("kill {signal} {}", self.child.id().unwrap_or_default());
+        let kill = format!("kill {signal} {}", self.id());
         let status = Command::new("sh").args(["-c", &kill]).status().await?;
         if status.success() { Ok(()) } else { Err(io::Error::other(format!("`{kill}` failed"))) }
     }
@@ -262,35 +302,6 @@ pub async fn wait(
     }
     process.stop().await?;
     Ok(Some(Wait { first: first.as_secs_f64() * 1e3, warm: median(&waits) }))
-}
-
-/// Freezes the process between requests while OpenAI closes all connections. Returns the number of failed mints.
-pub async fn closed_while_frozen(
-    candidate: &Candidate,
-    stand_ins: &StandIns,
-    event: &str,
-    cycles: u32,
-) -> Result<u32, Failure> {
-    let mut process = Process::start(candidate, stand_ins, event).await?;
-    let mut failed: u32 = 0;
-    for _ in 0..cycles {
-        process.signal("-STOP").await?;
-        stand_ins.openai.close_connections().await;
-        process.signal("-CONT").await?;
-        failed = failed.saturating_add(u32::from(process.invoke().await.is_err()));
-    }
-    process.stop().await?;
-    Ok(failed)
-}
-
-/// The time of a mint on a connection that has become silent, in milliseconds.
-pub async fn silent_peer(candidate: &Candidate, stand_ins: &StandIns, event: &str) -> Result<f64, Failure> {
-    let mut process = Process::start(candidate, stand_ins, event).await?;
-    process.invoke().await?;
-    stand_ins.openai.fail(Fault::Hang, 1);
-    let waited = process.invoke().await?;
-    process.stop().await?;
-    Ok(waited.as_secs_f64() * 1e3)
 }
 
 /// The median, or 0 without numbers.

@@ -16,7 +16,8 @@ use tracing::Level;
 use url::{Host, Url};
 
 use crate::{
-    admission::{origin::Origins, quota::Limits},
+    admission::{origin::Origins, quota::Limits, sign_in::DEFAULT_CLAIM},
+    openai,
     profile::Voice,
     secret::Source,
 };
@@ -33,12 +34,16 @@ macro_rules! variables {
 
 variables! {
     /// ARN or name of the secret in AWS Secrets Manager. It contains
-    /// `{"OPENAI_API_KEY": "sk-…", "SAFETY_IDENTIFIER_KEY": "…", "BLOCKED_CALLERS": ["…"]}`, or just the key as plain text.
+    /// `{"OPENAI_API_KEY": "sk-…", "SAFETY_IDENTIFIER_KEY": "…", "BLOCKED_CALLERS": ["…"], "PROXY_SECRET": "…"}`, or just
+    /// the key as plain text.
     OPENAI_SECRET_ARN;
     /// The key itself, for runs on your own machine. Read only if `OPENAI_SECRET_ARN` is unset.
     OPENAI_API_KEY;
     /// Base URL of OpenAI's API, or of another server with the same API. `http:` on loopback hosts only.
     OPENAI_BASE_URL;
+    /// The start of every accepted token: up to 32 letters, digits and `_-.`. OpenAI's tokens start with `ek_`. Empty
+    /// accepts the tokens of other servers, in any form; unset does not. An API key is never accepted as a token.
+    TOKEN_PREFIX;
     /// Replaces the default profile's model. Up to 128 letters, digits and `-_.:/`.
     MODEL;
     /// Replaces the default profile's voice.
@@ -51,9 +56,16 @@ variables! {
     /// Exact origins, separated by commas. Empty or `*`: not checked. `make demo` also allows its own page; with your
     /// own key and an empty list, it allows only that page.
     ALLOWED_ORIGINS;
+    /// Claim of a verified sign-in that names the caller, such as `email`. A request whose claims lack it gets
+    /// `no_subject`.
+    AUTH_SUBJECT_CLAIM;
+    /// Header in which a proxy in front of the gateway states the caller's address: `CloudFront-Viewer-Address`, or another
+    /// one with a single address. A request is then accepted only if its `X-Proxy-Secret` equals `PROXY_SECRET` in the
+    /// secret. Empty: no header is believed.
+    PROXY_ADDRESS_HEADER;
     /// Name or ARN of a DynamoDB table with the partition key `id`. Empty: no quotas.
     QUOTA_TABLE;
-    /// Tokens per caller and clock minute. 0: not limited.
+    /// Requested tokens per caller and clock minute, also those that OpenAI does not issue. 0: not limited.
     QUOTA_PER_MINUTE;
     /// Tokens per caller and UTC day. 0: not limited.
     QUOTA_PER_DAY;
@@ -83,6 +95,14 @@ const ORIGINS: &str = "* alone, or a list of origins exactly as browsers send th
                        https://, a host in lower case, and a port if it is not the default; no path and no slash at \
                        the end";
 
+/// The rule of the template's `ProxyAddressHeader`, too.
+const HEADER_NAME: &str = "the name of a header, such as CloudFront-Viewer-Address: a letter, then at most 63 letters, digits \
+                           and hyphens";
+
+/// The rule of the template's `AuthSubjectClaim`, too. A space would make the caller's text ambiguous before it is hashed.
+const CLAIM_NAME: &str =
+    "the name of a claim, such as sub or https://example.com/user_id: at most 128 letters, digits and -_.:/";
+
 /// The function's configuration, every value of it checked.
 #[derive(Debug)]
 pub struct Config {
@@ -90,17 +110,23 @@ pub struct Config {
     pub key_source: Source,
     /// `OPENAI_BASE_URL`, without a slash at its end. Default `https://api.openai.com/v1`.
     pub base_url: Url,
+    /// `TOKEN_PREFIX`: the start of every accepted token, default `ek_`. Empty accepts every plausible token.
+    pub token_prefix: String,
     /// `MODEL`: replaces the model of the `default` profile.
     pub model: Option<String>,
     /// `VOICE`: replaces the voice of the `default` profile.
     pub voice: Option<Voice>,
-    /// `TOKEN_TTL_SECONDS`, 10 to 7200, default 3600: how long a minted token opens sessions.
+    /// `TOKEN_TTL_SECONDS`, 10 to 7200, default 3600: how long a minted token can open its session.
     pub token_ttl: Duration,
     /// `KEY_TTL_SECONDS`, 0 to 86400, default 300: how long a fetched key is used before it is read again, in the
     /// background, while the old one stays in use.
     pub key_ttl: Duration,
     /// `ALLOWED_ORIGINS`: the pages that may ask for tokens; empty or `*` turns the check off.
     pub allowed_origins: Origins,
+    /// `AUTH_SUBJECT_CLAIM`: the claim of a verified sign-in that names the caller. Default `sub`.
+    pub auth_subject_claim: String,
+    /// `PROXY_ADDRESS_HEADER`: the header in which a proxy states the caller's address. `None`: there is no proxy.
+    pub proxy_address_header: Option<String>,
     /// `QUOTA_TABLE`, with `QUOTA_PER_MINUTE` and `QUOTA_PER_DAY` (0 to 1000000, default 10 and 200) and
     /// `DAILY_MINT_LIMIT` (0 to 1000000000, default 5000). `None` if no table is named, or all
     /// limits are off.
@@ -142,7 +168,7 @@ impl Config {
         Self::from_lookup(|name| env::var_os(name).map(|value| value.to_string_lossy().into_owned()))
     }
 
-    /// Reads variables through `lookup`. One that is empty counts as unset.
+    /// Reads variables through `lookup`. One that is empty counts as unset, except `TOKEN_PREFIX`.
     ///
     /// # Errors
     /// If the value of a variable is outside its range.
@@ -151,11 +177,14 @@ impl Config {
         Ok(Self {
             key_source: key_source(read(OPENAI_SECRET_ARN), read(OPENAI_API_KEY))?,
             base_url: base_url(read(OPENAI_BASE_URL))?,
+            token_prefix: token_prefix(lookup(TOKEN_PREFIX).as_deref())?,
             model: read(MODEL).map(model).transpose()?,
             voice: read(VOICE).as_deref().map(voice).transpose()?,
             token_ttl: Duration::from_secs(TOKEN_TTL.parse(read(TOKEN_TTL.name))?),
             key_ttl: Duration::from_secs(KEY_TTL.parse(read(KEY_TTL.name))?),
             allowed_origins: origins(read(ALLOWED_ORIGINS).as_deref())?,
+            auth_subject_claim: claim_name(read(AUTH_SUBJECT_CLAIM))?,
+            proxy_address_header: read(PROXY_ADDRESS_HEADER).map(header_name).transpose()?,
             quotas: quotas(
                 read(QUOTA_TABLE),
                 Limits {
@@ -265,12 +294,41 @@ fn is_port(text: &str) -> bool {
     !text.starts_with('0') && is_number(text) && text.parse::<u16>().is_ok()
 }
 
+/// Up to 128 letters, digits and `-_.:/`.
+fn is_plain_name(value: &str) -> bool {
+    value.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.:/".contains(&byte)) && value.len() <= 128
+}
+
+fn claim_name(value: Option<String>) -> Result<String, ConfigError> {
+    match value {
+        None => Ok(DEFAULT_CLAIM.to_owned()),
+        Some(value) if is_plain_name(&value) => Ok(value),
+        Some(value) => Err(invalid(AUTH_SUBJECT_CLAIM, quoted_fault(&value), CLAIM_NAME)),
+    }
+}
+
+fn token_prefix(value: Option<&str>) -> Result<String, ConfigError> {
+    let prefix = value.map_or(openai::TOKEN_PREFIX, str::trim);
+    let known_characters = prefix.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte));
+    if known_characters && prefix.len() <= 32 {
+        return Ok(prefix.to_owned());
+    }
+    Err(invalid(TOKEN_PREFIX, quoted_fault(prefix), "up to 32 letters, digits and _-., or nothing for any token"))
+}
+
 fn model(value: String) -> Result<String, ConfigError> {
-    let known_characters = value.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.:/".contains(&byte));
-    if known_characters && value.len() <= 128 {
+    if is_plain_name(&value) {
         return Ok(value);
     }
     Err(invalid(MODEL, quoted_fault(&value), "a model's name of up to 128 letters, digits and -_.:/"))
+}
+
+fn header_name(value: String) -> Result<String, ConfigError> {
+    let known_characters = value.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+    if known_characters && value.starts_with(|first: char| first.is_ascii_alphabetic()) && value.len() <= 64 {
+        return Ok(value);
+    }
+    Err(invalid(PROXY_ADDRESS_HEADER, quoted_fault(&value), HEADER_NAME))
 }
 
 fn voice(value: &str) -> Result<Voice, ConfigError> {
@@ -408,6 +466,8 @@ pub(crate) fn describe() -> serde_json::Value {
         number(&PER_DAY),
         number(&ALL_CALLERS_PER_DAY),
         (OPENAI_BASE_URL, json!({"range": null, "default": DEFAULT_BASE_URL})),
+        (AUTH_SUBJECT_CLAIM, json!({"range": null, "default": DEFAULT_CLAIM})),
+        (TOKEN_PREFIX, json!({"range": null, "default": openai::TOKEN_PREFIX})),
         (LOG_LEVEL, json!({"range": null, "default": DEFAULT_LEVEL.as_str()})),
     ]);
     let described = COMMENTS.iter().map(|(name, lines)| {
@@ -443,6 +503,7 @@ mod tests {
             assert_eq!(config.token_ttl, Duration::from_secs(3600));
             assert_eq!(config.key_ttl, Duration::from_secs(300));
             assert_eq!(config.allowed_origins, Origins::Any);
+            assert_eq!(config.auth_subject_claim, "sub");
             assert_eq!(config.quotas, None);
             assert_eq!(config.log_level, Level::INFO);
         }
@@ -461,6 +522,18 @@ mod tests {
         assert_eq!(limits(&[("QUOTA_PER_DAY", "7")]), None);
         let off = [("QUOTA_PER_MINUTE", "0"), ("QUOTA_PER_DAY", "0"), ("DAILY_MINT_LIMIT", "0")];
         assert_eq!(limits(&[off[0], off[1], off[2], ("QUOTA_TABLE", "t")]), None);
+    }
+
+    #[test]
+    fn an_empty_prefix_accepts_any_token_and_an_unset_one_does_not() {
+        let prefix = |variables: &[(&str, &str)]| config(variables).unwrap().token_prefix;
+        assert_eq!(prefix(&[]), "ek_");
+        for (value, expected) in [("", ""), (" ", ""), ("vcst_", "vcst_"), (" ek_ ", "ek_"), ("a.b-C_9", "a.b-C_9")] {
+            assert_eq!(prefix(&[("TOKEN_PREFIX", value)]), expected, "{value:?}");
+        }
+        for refused in ["ek_*", "e k", "\u{e9}k_", &"x".repeat(33)] {
+            assert!(sentence("TOKEN_PREFIX", refused).contains("up to 32 letters, digits and _-."), "{refused}");
+        }
     }
 
     #[test]
@@ -485,6 +558,14 @@ mod tests {
         );
         assert!(sentence("VOICE", "nova").contains("alloy, ash"));
         assert!(sentence("MODEL", "a model").contains("MODEL is \"a model\""));
+        assert_eq!(
+            sentence("PROXY_ADDRESS_HEADER", "X-Real-IP:"),
+            format!("PROXY_ADDRESS_HEADER is \"X-Real-IP:\": expected {HEADER_NAME}")
+        );
+        assert_eq!(
+            sentence("AUTH_SUBJECT_CLAIM", "user id"),
+            format!("AUTH_SUBJECT_CLAIM is \"user id\": expected {CLAIM_NAME}")
+        );
         assert!(sentence("LOG_LEVEL", "VERBOSE").ends_with("expected ERROR, WARN, INFO, DEBUG or TRACE"));
     }
 

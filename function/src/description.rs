@@ -5,7 +5,7 @@ use std::{env, fs, path::Path, time::Duration};
 
 use serde_json::{Value, json};
 
-use crate::{api::refusal, aws::dynamodb, config, openai, profile::Profiles, record};
+use crate::{admission, api::refusal, aws::dynamodb, config, openai, profile::Profiles, record};
 
 const REFRESH: &str = "WRITE=yes cargo test --package token-mint --lib description";
 
@@ -24,6 +24,7 @@ fn describe() -> Value {
         "variables": variables,
         "refusals": refusal::describe(),
         "metrics": record::describe(),
+        "daily_limit": admission::describe_daily_limit(),
         "retries": {"dynamodb": dynamodb::describe_retries(), "openai": openai::describe_retries()},
     })
 }

@@ -8,10 +8,10 @@ use tokio::time::Instant;
 use tracing::{Instrument, debug_span};
 
 use crate::{
-    admission::{Admission, quota::Quota},
+    admission::{Admission, proxy::Proxy, quota::Quota},
     api::{
         answer::{Answer, Reply},
-        event::Event,
+        event::{Event, EventError},
         refusal::Refusal,
         request::HttpRequest,
     },
@@ -27,7 +27,7 @@ use crate::{
     openai::OpenAi,
     profile::{Profiles, ProfilesError},
     record::{Outcome, Recorder, RequestSummary},
-    routes::token::TokenRoute,
+    routes::{health, token::TokenRoute},
     secret::{SecretStore, Source},
 };
 
@@ -81,9 +81,17 @@ impl Handler {
         };
         let profiles = Profiles::load(config.model.as_deref(), config.voice, config.token_ttl)?;
         let secret = Arc::new(SecretStore::new(config.key_source, aws.as_ref(), config.key_ttl));
-        let openai = OpenAi::new(&config.base_url, tls)?;
+        let openai = OpenAi::new(&config.base_url, tls)?.with_token_prefix(config.token_prefix);
+        let proxy = config.proxy_address_header.map(|address_header| Proxy { address_header });
         Ok(Self {
-            admission: Admission { origins: config.allowed_origins, profiles, secret: Arc::clone(&secret), quota },
+            admission: Admission {
+                origins: config.allowed_origins,
+                profiles,
+                secret: Arc::clone(&secret),
+                subject_claim: config.auth_subject_claim,
+                proxy,
+                quota,
+            },
             token: TokenRoute { openai, secret },
             recorder: Recorder::new(config.function_name),
         })
@@ -102,12 +110,15 @@ impl Handler {
     pub async fn handle(self: Arc<Self>, invocation: LambdaEvent<Event>) -> Result<Reply, Error> {
         let LambdaEvent { payload: Event { invoker, request }, context } = invocation;
         let remaining = Duration::from_millis(context.deadline.saturating_sub(clock::unix_millis()));
-        let answer = self.answer(request.as_ref(), &context.request_id, remaining).await;
+        let answer = match &request {
+            Ok(request) if request.is_health_check => health::answer(),
+            request => self.answer(request.as_ref(), &context.request_id, remaining).await,
+        };
         Ok(Reply { invoker, answer })
     }
 
     /// Answers one request within the invocation's `remaining` time, and writes its record.
-    async fn answer(&self, request: Option<&HttpRequest>, id: &str, remaining: Duration) -> Answer {
+    async fn answer(&self, request: Result<&HttpRequest, &EventError>, id: &str, remaining: Duration) -> Answer {
         let began = Instant::now();
         let budget = BUDGET.min(remaining.saturating_sub(RESERVE));
         let deadline = began.checked_add(budget).unwrap_or(began);
@@ -133,11 +144,11 @@ impl Handler {
     /// Dispatches a request to its route, after checking the path and then the method.
     async fn route(
         &self,
-        request: Option<&HttpRequest>,
+        request: Result<&HttpRequest, &EventError>,
         deadline: Instant,
         summary: &mut RequestSummary,
     ) -> Result<Answer, Refusal> {
-        let request = request.ok_or(Refusal::NoRequest)?;
+        let request = request.map_err(|error| Refusal::NoRequest(error.clone()))?;
         // A test event from the Lambda console may have no path. The root is not a route: through a function URL, every
         // scanner that posts to `/` would cost a token.
         if request.path.as_deref().is_some_and(|path| path != TOKEN) {

@@ -3,8 +3,7 @@
 
 use std::{error::Error, process::ExitCode, sync::Arc};
 
-use lambda_runtime::{Runtime, service_fn};
-use token_mint::{config::Config, handler::Handler, log};
+use token_mint::{config::Config, handler::Handler, log, runtime};
 use tracing::Level;
 
 #[tokio::main(flavor = "current_thread")]
@@ -31,5 +30,5 @@ async fn run() -> Result<(), Box<dyn Error + Send + Sync>> {
     log::start(config.log_level);
     let handler = Arc::new(Handler::new(config).await?);
     handler.warm().await;
-    Runtime::new(service_fn(|invocation| Arc::clone(&handler).handle(invocation))).run().await
+    runtime::serve(handler).await
 }

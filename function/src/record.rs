@@ -34,11 +34,15 @@ pub struct RequestSummary {
     /// The caller's safety identifier, a keyed hash.
     pub caller: Option<String>,
     pub key_age: Option<Duration>,
+    /// The faults of the secret, although its key serves. They never quote it.
+    pub secret_fault: Option<String>,
     /// `None` if the request was not counted.
     pub quota_time: Option<Duration>,
-    /// The number of requests to OpenAI that were sent, at least in part.
+    /// The number of requests to OpenAI, with those for which no connection could be made.
     pub attempts: u32,
     pub openai_time: Duration,
+    /// The time by which the token outlives the requested one, if that is far more.
+    pub expiry_excess: Option<Duration>,
 }
 
 /// How a request ended.
@@ -107,6 +111,7 @@ impl Recorder {
             openai_status,
             openai_code,
             openai_param,
+            secret_fault: summary.secret_fault.as_deref(),
             requests: 1,
             mints: u8::from(minted),
             cold_starts: u8::from(cold),
@@ -117,6 +122,7 @@ impl Recorder {
             attempts: (summary.attempts > 0).then_some(summary.attempts),
             quota_time: summary.quota_time.map(millis),
             key_age: summary.key_age.map(|age| age.as_secs()),
+            expiry_excess_seconds: summary.expiry_excess.map(|excess| excess.as_secs()),
         }
     }
 }
@@ -144,6 +150,10 @@ struct Record<'a> {
     openai_code: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     openai_param: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    secret_fault: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expiry_excess_seconds: Option<u64>,
     #[serde(rename = "FunctionName")]
     function_name: &'a str,
     #[serde(rename = "Code")]

@@ -14,7 +14,7 @@ use axum::{
     Router,
     body::Bytes,
     extract::{Path, State},
-    http::StatusCode,
+    http::{HeaderName, HeaderValue, StatusCode},
     response::{IntoResponse, Response},
     routing::{get, post},
 };
@@ -30,6 +30,7 @@ struct Invocation {
     id: String,
     event: String,
     deadline_ms: u128,
+    further_headers: Vec<(HeaderName, HeaderValue)>,
     answer: oneshot::Sender<Outcome>,
 }
 
@@ -92,6 +93,19 @@ impl Lambda {
     /// # Panics
     /// If the Runtime API has stopped.
     pub async fn invoke(&self, event: String, timeout: Duration) -> Outcome {
+        self.invoke_with(event, timeout, Vec::new()).await
+    }
+
+    /// Invokes the function with an event and further headers, such as the client context.
+    ///
+    /// # Panics
+    /// If the Runtime API has stopped.
+    pub async fn invoke_with(
+        &self,
+        event: String,
+        timeout: Duration,
+        further_headers: Vec<(HeaderName, HeaderValue)>,
+    ) -> Outcome {
         let (answer, answered) = oneshot::channel();
         let id = {
             let mut next_id = self.next_id.lock().unwrap();
@@ -99,7 +113,7 @@ impl Lambda {
             format!("00000000-0000-0000-0000-{:012}", *next_id)
         };
         let deadline_ms = (SystemTime::now() + timeout).duration_since(UNIX_EPOCH).unwrap().as_millis();
-        let sent = self.invoke.send(Invocation { id, event, deadline_ms, answer });
+        let sent = self.invoke.send(Invocation { id, event, deadline_ms, further_headers, answer });
         sent.unwrap_or_else(|_| panic!("the Runtime API has stopped"));
         match tokio::time::timeout(timeout + Duration::from_secs(2), answered).await {
             Ok(outcome) => outcome.unwrap(),
@@ -118,9 +132,10 @@ async fn next(State(api): State<Arc<RuntimeApi>>) -> Response {
         ("lambda-runtime-deadline-ms", invocation.deadline_ms.to_string()),
         ("lambda-runtime-invoked-function-arn", "arn:aws:lambda:eu-west-1:123456789012:function:mint".to_owned()),
     ];
-    let event = invocation.event.clone();
+    let mut response = (headers, invocation.event.clone()).into_response();
+    response.headers_mut().extend(invocation.further_headers.iter().cloned());
     *api.running.lock().unwrap() = Some(invocation);
-    (headers, event).into_response()
+    response
 }
 
 async fn response(State(api): State<Arc<RuntimeApi>>, Path(id): Path<String>, body: Bytes) -> StatusCode {

@@ -2,7 +2,9 @@
 
 import datetime
 
-from operate.checks.check import CREATE_AGAIN, check, ok, skip, wrong
+import botocore.exceptions
+
+from operate.checks.check import CREATE_AGAIN, check, is_gone, ok, skip, wrong
 
 ALARMS = ("cloudformation:ListStackResources", "cloudwatch:DescribeAlarms")
 # A new alarm has no state until its first evaluation.
@@ -10,16 +12,21 @@ FIRST_EVALUATION = datetime.timedelta(minutes=15)
 # CloudWatch may know a metric only once it has happened. Then another one, that every request has, stands for it.
 PRESENT_WITH = {
     ("AWS/ApiGateway", "5xx"): "Count",
+    ("AWS/CodeBuild", "FailedBuilds"): "Builds",
     ("AWS/Lambda", "Errors"): "Invocations",
     ("AWS/Lambda", "Throttles"): "Invocations",
 }
 # Likewise for this dimension, the outcome of a request: any other outcome stands for it.
 CODE = "Code"
+# The namespace of the pipeline's metrics, which exist only after a push.
+BUILDS = "AWS/CodeBuild"
+RESTORE = "Restore the alarm's actions in CloudWatch (see drift)"
+DELETED = "all alarms were deleted: see alarms"
 
 
 @check("alarms", *ALARMS, "cloudwatch:GetMetricStatistics")
 def states(deployed):
-    gone = set(deployed.of_type("AWS::CloudWatch::Alarm")) - set(deployed.alarms)
+    gone = set(deployed.alarm_names) - set(deployed.alarms)
     faults = [wrong(f"{name} was deleted outside CloudFormation", CREATE_AGAIN) for name in sorted(gone)]
     for name, alarm in deployed.alarms.items():
         since = f"{alarm['StateUpdatedTimestamp']:%Y-%m-%d %H:%M} UTC"
@@ -53,27 +60,42 @@ def is_overdue(alarm):
 @check("alarm actions", *ALARMS, "sns:ListSubscriptionsByTopic")
 def actions(deployed):
     of_alarms = {name: actions_of(alarm) for name, alarm in deployed.alarms.items()}
-    used = set().union(*of_alarms.values())
-    if not used and not any(map(deployed.parameters.get, ("AlarmEmail", "AlarmTopicArn"))):
+    if not of_alarms:
+        yield skip(DELETED)
+        return
+    topics = topics_of(deployed)
+    if not topics and not any(of_alarms.values()):
         yield skip("no alarm has a topic: set AlarmEmail or AlarmTopicArn to get messages")
         return
-    faults, confirmed = [], []
-    silent = [name for name, found in of_alarms.items() if not found]
-    if silent:
-        remedy = "Restore the alarm's actions in CloudWatch (see drift)"
-        faults.append(wrong(f"{', '.join(silent)} has no action, so it sends no e-mail", remedy))
-    for topic in sorted(action for action in used if action.split(":")[2] == "sns"):
-        subscriptions = subscriptions_of(deployed, topic)
-        pending = [found["Endpoint"] for found in subscriptions if not found["SubscriptionArn"].startswith("arn:")]
-        confirmed += [found["Endpoint"] for found in subscriptions if found["SubscriptionArn"].startswith("arn:")]
-        if pending:
-            remedy = "Open the link in AWS's e-mail; look in the spam folder"
-            faults.append(wrong(f"{', '.join(pending)} has not confirmed the subscription", remedy))
-        elif not subscriptions:
-            command = f"aws sns subscribe --topic-arn {topic} --protocol email --notification-endpoint ADDRESS"
-            faults.append(wrong("the topic of the alarms has no subscription", f"Run `{command}` and confirm it"))
-    receivers = f"all alarms are sent to {', '.join(confirmed)}" if confirmed else "all alarms have an action"
-    yield from faults or [ok(receivers)]
+    misdirected = [wrong(f"{', '.join(names)} {fault}", RESTORE) for fault, names in other_actions(of_alarms, topics).items()]
+    # Before the topics are asked, so that a permission which is missing hides none of these.
+    yield from misdirected
+    subscriptions = {topic: subscriptions_of(deployed, topic) for topic in sorted(topics)}
+    unheard = [fault for topic, found in subscriptions.items() if (fault := fault_of(deployed, topic, found))]
+    yield from unheard
+    if not misdirected and not unheard:
+        addresses = [found["Endpoint"] for of_topic in subscriptions.values() for found in of_topic]
+        yield ok(f"all alarms are sent to {', '.join(addresses)}")
+
+
+def topics_of(deployed):
+    """The topics that the parameters send alarms to."""
+    own = {deployed.physical_id("AlarmTopic")} if deployed.parameters.get("AlarmEmail") else set()
+    return own | {arn for arn in [deployed.parameters.get("AlarmTopicArn")] if arn}
+
+
+def other_actions(of_alarms, topics):
+    """The names of the alarms with other actions than these topics, by the clause that says how they differ."""
+    found = {}
+    for name, actions in of_alarms.items():
+        if topics and not actions:
+            found.setdefault("has no action, so it sends no e-mail", []).append(name)
+            continue
+        for topic in sorted(topics - actions):
+            found.setdefault(f"is not sent to {topic}", []).append(name)
+        for action in sorted(actions - topics):
+            found.setdefault(f"is sent to {action}, which is not from the parameters", []).append(name)
+    return found
 
 
 def actions_of(alarm):
@@ -82,8 +104,30 @@ def actions_of(alarm):
 
 
 def subscriptions_of(deployed, topic):
+    """The subscriptions of a topic, or None if it does not exist."""
     pages = deployed.client("sns").get_paginator("list_subscriptions_by_topic").paginate(TopicArn=topic)
-    return [found for page in pages for found in page["Subscriptions"]]
+    try:
+        return [found for page in pages for found in page["Subscriptions"]]
+    except botocore.exceptions.ClientError as error:
+        if not is_gone(error):
+            raise
+        return None
+
+
+def fault_of(deployed, topic, subscriptions):
+    """The result on a topic that does not reach everyone, or None."""
+    if subscriptions is None:
+        by_parameter = topic == deployed.parameters.get("AlarmTopicArn")
+        remedy = "Create it, or run `make set` with another AlarmTopicArn" if by_parameter else CREATE_AGAIN
+        return wrong(f"the topic {topic} does not exist", remedy)
+    pending = [found["Endpoint"] for found in subscriptions if not found["SubscriptionArn"].startswith("arn:")]
+    if pending:
+        remedy = "Open the link in AWS's e-mail; look in the spam folder"
+        return wrong(f"{', '.join(pending)} has not confirmed the subscription", remedy)
+    if not subscriptions:
+        command = f"aws sns subscribe --topic-arn {topic} --protocol email --notification-endpoint ADDRESS"
+        return wrong("the topic of the alarms has no subscription", f"Run `{command}` and confirm it")
+    return None
 
 
 @check("metrics", *ALARMS, "cloudwatch:GetMetricStatistics", "cloudwatch:ListMetrics")
@@ -92,7 +136,12 @@ def metrics(deployed):
     if deployed.last_traffic is None:
         yield skip("there was no request in the last 13 days, apart from this hour, and without requests there are no metrics")
         return
+    if not deployed.alarms:
+        yield skip(DELETED)
+        return
     watched = {name: list(metrics_of(alarm)) for name, alarm in deployed.alarms.items()}
+    if not has_built(deployed):
+        watched = {name: [metric for metric in found if metric[0] != BUILDS] for name, found in watched.items()}
     known = {metric: exists(deployed, *metric) for metric in {metric for found in watched.values() for metric in found}}
     dead = {name: [metric for metric in found if not known[metric]] for name, found in watched.items()}
     for name, missing in dead.items():
@@ -102,6 +151,12 @@ def metrics(deployed):
             yield wrong(fault, "If `make logs` shows records, correct the alarm in template.yaml and run `make deploy`")
     if not any(dead.values()):
         yield ok(f"CloudWatch has the {len(known)} metrics that the {len(watched)} alarms watch, as far as they have happened")
+
+
+def has_built(deployed):
+    """Whether the pipeline has built within the time for which CloudWatch lists metrics."""
+    projects = deployed.of_type("AWS::CodeBuild::Project", nested=True).values()
+    return any(exists(deployed, BUILDS, "Builds", (("ProjectName", project),)) for project in projects)
 
 
 def metrics_of(alarm):

@@ -62,10 +62,8 @@ def token_url(deployed):
     return os.environ.get("TOKEN_URL") or deployed.output("TokenUrl")
 
 
-def request(deployed, method, headers=None, body=None, path=None, timeout=15):
-    url = token_url(deployed)
-    if path:
-        url = urllib.parse.urljoin(url, path)
+def request(deployed, method, headers=None, body=None, url=None, timeout=15):
+    url = url or token_url(deployed)
     asked = urllib.request.Request(
         url, data=body, headers={"Content-Type": "application/json"} | (headers or {}), method=method
     )
@@ -102,7 +100,7 @@ def signs_in(deployed):
 @check("API")
 def api(deployed):
     """API Gateway has one route, so it answers every other path by itself."""
-    answer = request(deployed, "GET", path="/doctor")
+    answer = request(deployed, "GET", url=urllib.parse.urljoin(token_url(deployed), "/doctor"))
     if answer is None:
         fault = f"{token_url(deployed)} cannot be reached: {deployed.unreachable}"
         yield wrong(fault, "Check this machine's network, then whether the stack's Api and Stage still exist (see drift)")
@@ -199,6 +197,23 @@ def token_route(deployed):
         yield ok("the function answers through the API")
 
 
+@check("proxy")
+def proxy(deployed):
+    """A request past the proxy is refused before it counts, so this one mints only if the check goes wrong."""
+    if not deployed.parameter("ProxyAddressHeader"):
+        yield skip("ProxyAddressHeader is empty: no proxy has to prove itself")
+    elif signs_in(deployed):
+        yield skip("AuthIssuer is set, and this check has no user's sign-in")
+    else:
+        page = next(iter(origins(deployed)), None)
+        answer = reached(deployed, "POST", {"Origin": page} if page else {}, b"{}", url=deployed.output("TokenUrl"))
+        if (answer.status, answer.code) == (403, "proxy_required"):
+            yield ok("a request that did not pass through the proxy is answered 403")
+        else:
+            fault = f"a request that did not pass through the proxy is answered {answer}, not 403 proxy_required"
+            yield wrong(fault, f"See the check environment for PROXY_ADDRESS_HEADER. {SYMPTOMS}")
+
+
 @check("token")
 def token(deployed):
     """The only request here that mints: it counts against the quota of this address, and asks OpenAI."""
@@ -206,6 +221,8 @@ def token(deployed):
         yield skip("AuthIssuer is set, and this check has no user's sign-in")
     elif not asks_openai():
         yield skip(f"only with `{ASK}`: it mints a token, which counts against your address's quota")
+    elif deployed.parameter("ProxyAddressHeader") and not os.environ.get("TOKEN_URL"):
+        yield skip("ProxyAddressHeader is set: only with TOKEN_URL, the URL at the proxy")
     else:
         page = next(iter(origins(deployed)), None)
         began = time.monotonic()

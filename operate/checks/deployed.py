@@ -60,14 +60,25 @@ class Deployed:
     @functools.cached_property
     def resources(self):
         """The stack's resources by their names in the template."""
-        pages = self.client("cloudformation").get_paginator("list_stack_resources").paginate(StackName=self.name)
+        return self.resources_of(self.name)
+
+    @functools.cached_property
+    def all_resources(self):
+        """The resources of the stack and of its nested stacks by their names in the templates."""
+        found = dict(self.resources)
+        for nested in self.of_type("AWS::CloudFormation::Stack").values():
+            found |= self.resources_of(nested)
+        return found
+
+    def resources_of(self, stack):
+        pages = self.client("cloudformation").get_paginator("list_stack_resources").paginate(StackName=stack)
         return {found["LogicalResourceId"]: found for page in pages for found in page["StackResourceSummaries"]}
 
-    def of_type(self, kind):
-        """The IDs of all resources of a type, by their names in the template."""
+    def of_type(self, kind, nested=False):
+        """The IDs of all resources of a type, by their names in the template; with those of nested stacks if asked for."""
         return {
             name: found["PhysicalResourceId"]
-            for name, found in self.resources.items()
+            for name, found in (self.all_resources if nested else self.resources).items()
             if found["ResourceType"] == kind and found.get("PhysicalResourceId")
         }
 
@@ -136,12 +147,16 @@ class Deployed:
     @functools.cached_property
     def last_traffic(self):
         """The beginning of the last hour with an invocation that CloudWatch surely knows, or None."""
+        return self.last_hour_with("AWS/Lambda", "Invocations", {"FunctionName": self.function})
+
+    def last_hour_with(self, namespace, metric, dimensions):
+        """The beginning of the last hour in which a metric was above 0, as far as CloudWatch surely knows it, or None."""
         now = datetime.datetime.now(datetime.UTC)
         end = (now - METRIC_DELAY).replace(minute=0, second=0, microsecond=0)
         found = self.client("cloudwatch").get_metric_statistics(
-            Namespace="AWS/Lambda",
-            MetricName="Invocations",
-            Dimensions=[{"Name": "FunctionName", "Value": self.function}],
+            Namespace=namespace,
+            MetricName=metric,
+            Dimensions=[{"Name": name, "Value": value} for name, value in dimensions.items()],
             StartTime=end - METRIC_DAYS,
             EndTime=end,
             Period=3600,
@@ -158,14 +173,11 @@ class Deployed:
 
     @functools.cached_property
     def secret_fields(self):
-        """The fields of a secret that the function can read."""
+        """The fields of the secret."""
         try:
-            fields = secret.parse(self.secret_text)
+            return secret.parse(self.secret_text)
         except (botocore.exceptions.ClientError, CommandError):
             raise Missing(UNREADABLE) from None
-        if not secret.are_keys_text(fields):
-            raise Missing(UNREADABLE)
-        return fields
 
     @functools.cached_property
     def secret_description(self):
@@ -174,11 +186,17 @@ class Deployed:
     # --- CloudWatch ---------------------------------------------------------------------------------------------------
 
     @functools.cached_property
-    def alarms(self):
-        """The stack's alarms by their names in the template."""
-        names = self.of_type("AWS::CloudWatch::Alarm")
+    def alarm_names(self):
+        """The names of the stack's alarms and of those in nested stacks, by their names in the templates."""
+        names = self.of_type("AWS::CloudWatch::Alarm", nested=True)
         if not names:
             raise Missing("the stack has no alarms")
+        return names
+
+    @functools.cached_property
+    def alarms(self):
+        """The alarms that exist in CloudWatch, by their names in the templates."""
+        names = self.alarm_names
         pages = self.client("cloudwatch").get_paginator("describe_alarms").paginate(AlarmNames=list(names.values()))
         found = {alarm["AlarmName"]: alarm for page in pages for alarm in page["MetricAlarms"]}
         return {name: found[physical] for name, physical in names.items() if physical in found}

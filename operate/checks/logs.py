@@ -54,17 +54,19 @@ def function_log(deployed):
     if written != name:
         remedy = "Run `make deploy`, because alarms and queries read only the stack's"
         results.append(wrong(f"the live version writes to {written}, not to the stack's {name}", remedy))
-    elif found and is_silent(deployed, name):
-        hour = f"{deployed.last_traffic:%Y-%m-%d %H}:00 UTC"
-        fault = f"the function ran in the hour from {hour} on, and no line has arrived since"
+    elif found and is_silent(deployed, name, deployed.last_traffic):
+        fault = f"the function ran in the hour from {hour(deployed.last_traffic)} on, and no line has arrived since"
         results.append(wrong(fault, "See the check role for logs:PutLogEvents"))
     yield from results or [ok(fact(deployed, found, name))]
 
 
-def is_silent(deployed, name):
-    """Whether the function ran within the time that its log is kept, and has written nothing since."""
+def hour(time):
+    return f"{time:%Y-%m-%d %H}:00 UTC"
+
+
+def is_silent(deployed, name, since):
+    """Whether a log has no line since this time, if it is kept for that long."""
     kept = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=int(deployed.parameter("LogRetentionDays")))
-    since = deployed.last_traffic
     if since is None or since < kept:
         return False
     pages = deployed.client("logs").get_paginator("filter_log_events")
@@ -72,7 +74,7 @@ def is_silent(deployed, name):
     return next((True for page in lines if page["events"]), None) is None
 
 
-@check("access log", *READ_LOGS, "apigateway:GET")
+@check("access log", *READ_LOGS, "apigateway:GET", "cloudwatch:GetMetricStatistics", "logs:FilterLogEvents")
 def access_log(deployed):
     name = deployed.physical_id("AccessLogs")
     found = group(deployed, name)
@@ -82,4 +84,10 @@ def access_log(deployed):
     if not written.removesuffix(":*").endswith(f":log-group:{name}"):
         remedy = "Restore the stage's access log (see drift)"
         results.append(wrong(f"the API writes to {written or 'no log'}, not to the stack's {name}", remedy))
+    elif found:
+        since = deployed.last_hour_with("AWS/ApiGateway", "Count", {"ApiId": deployed.physical_id("Api")})
+        if is_silent(deployed, name, since):
+            fault = f"the API had requests in the hour from {hour(since)} on, and no line has arrived since"
+            remedy = "Save the stage's access log again in the API Gateway console, which also restores its log delivery"
+            results.append(wrong(fault, remedy))
     yield from results or [ok(fact(deployed, found, name))]

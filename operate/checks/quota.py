@@ -33,7 +33,7 @@ def table(deployed):
 
 
 def minted_today(deployed):
-    """The tokens of all callers since midnight UTC, as the item of everyone counts them."""
+    """The tokens of all callers since midnight UTC, as the item of everyone counts them: with those that instances keep."""
     item = {KEY: {"S": f"everyone/{datetime.datetime.now(datetime.UTC):%Y-%m-%d}"}}
     asked = {"TableName": deployed.physical_id("QuotaTable"), "Key": item, "ConsistentRead": True}
     found = deployed.client("dynamodb").get_item(**asked).get("Item", {})

@@ -1,4 +1,4 @@
-"""The function's role: whether it may do the four things that the function does."""
+"""The function's role: whether it may do all that the function does."""
 
 import botocore.exceptions
 
@@ -8,13 +8,17 @@ SIMULATE = "iam:SimulatePrincipalPolicy"
 
 
 def needs(deployed):
-    """The actions that the function needs, by the resource."""
-    table, log = deployed.physical_id("QuotaTable"), deployed.physical_id("FunctionLogs")
-    yield deployed.secret_description["ARN"], ["secretsmanager:GetSecretValue"]
-    yield deployed.arn("dynamodb", f"table/{table}"), ["dynamodb:UpdateItem"]
-    yield deployed.arn("logs", f"log-group:{log}:log-stream:any"), ["logs:CreateLogStream", "logs:PutLogEvents"]
+    """The actions that the function needs, by the resource, with the values of the condition keys in its policies."""
+    table, log, secret = deployed.physical_id("QuotaTable"), deployed.physical_id("FunctionLogs"), deployed.secret_description
+    yield secret["ARN"], ["secretsmanager:GetSecretValue"], {}
+    if deployed.parameter("KmsKeyArn"):
+        service = f"secretsmanager.{deployed.session.region_name}.amazonaws.com"
+        of_secret = {"kms:ViaService": service, "kms:EncryptionContext:SecretARN": secret["ARN"]}
+        yield deployed.parameter("KmsKeyArn"), ["kms:Decrypt"], of_secret
+    yield deployed.arn("dynamodb", f"table/{table}"), ["dynamodb:UpdateItem"], {}
+    yield deployed.arn("logs", f"log-group:{log}:log-stream:any"), ["logs:CreateLogStream", "logs:PutLogEvents"], {}
     if deployed.parameter("Tracing") == "Active":
-        yield "*", ["xray:PutTraceSegments", "xray:PutTelemetryRecords"]
+        yield "*", ["xray:PutTraceSegments", "xray:PutTelemetryRecords"], {}
 
 
 @check(
@@ -31,9 +35,12 @@ def role(deployed):
         yield wrong(f"the live version runs under {arn}, not under the stack's {own}", "Run `make deploy`")
         return
     allowed, lacking = [], []
-    for resource, actions in needs(deployed):
+    for resource, actions, context in needs(deployed):
+        entries = [
+            {"ContextKeyName": key, "ContextKeyValues": [value], "ContextKeyType": "string"} for key, value in context.items()
+        ]
         try:
-            asked = {"PolicySourceArn": arn, "ActionNames": actions, "ResourceArns": [resource]}
+            asked = {"PolicySourceArn": arn, "ActionNames": actions, "ResourceArns": [resource], "ContextEntries": entries}
             found = deployed.client("iam").simulate_principal_policy(**asked)["EvaluationResults"]
         except botocore.exceptions.ClientError as error:
             if not is_denied(error):

@@ -5,13 +5,15 @@ import re
 
 import botocore.exceptions
 
-from operate import secret
+from operate import contents, secret
 from operate.checks.check import check, ok, skip, wrong
 from operate.error import CommandError
-from operate.key import OPENAI, mint_test_token
+from operate.key import OPENAI, mint_test_token, token_prefix
 
 # As long as a key of HMAC-SHA256 should be at least (RFC 2104: not shorter than the hash). The template makes 64.
 LEAST_IDENTIFIER_KEY = 32
+# Shorter secrets can be guessed. `make proxy-secret` makes 64 characters.
+LEAST_PROXY_SECRET = 32
 # Room that is reported as too little, in blocked callers.
 LITTLE_ROOM = 50
 # An identifier of 64 digits in the list, with its quotes and comma.
@@ -42,22 +44,23 @@ def readable(deployed):
         command = f"aws secretsmanager restore-secret --secret-id {deployed.output('SecretArn')}"
         yield wrong("it was deleted outside CloudFormation, and can be restored for some days", f"Run `{command}`")
         return
-    fields = secret.parse(text)
-    form = "JSON" if text.lstrip().startswith("{") else "plain text, the key alone"
-    if not secret.are_keys_text(fields):
-        yield wrong("a key in it is not text, so the function cannot read it", "Correct it in the Secrets Manager console")
-    else:
-        yield ok(f"readable, {form}")
+    secret.parse(text)
+    yield ok(f"readable, {'JSON' if contents.unwrapped(text).startswith('{') else 'plain text, the key alone'}")
 
 
 @check("OpenAI key", READ)
 def openai_key(deployed):
-    key = str(deployed.secret_fields.get(secret.KEY_FIELD) or "").strip()
-    if not key:
-        yield wrong(f"the secret has no {secret.KEY_FIELD}", "Run `make key`")
-    elif not re.fullmatch("[!-~]+", key):
-        yield wrong("not set: the secret contains a placeholder or other text instead", "Run `make key`")
-    elif deployed.parameter("OpenAIBaseUrl") == OPENAI and not key.startswith("sk-"):
+    try:
+        key = contents.key(deployed.secret_fields)
+    except contents.Unusable as unusable:
+        fault = str(unusable).partition(": ")[0]
+        if fault == contents.NO_KEY.partition(": ")[0]:
+            fault = f"the secret has no {contents.KEY_FIELD}"
+        elif fault == contents.CHARACTERS.partition(": ")[0]:
+            fault = "not set: the secret contains a placeholder or other text instead"
+        yield wrong(fault, "Run `make key`")
+        return
+    if deployed.parameter("OpenAIBaseUrl") == OPENAI and not key.startswith("sk-"):
         yield wrong("it does not begin with sk-, as OpenAI's keys do", "Run `make key`")
     else:
         yield ok("set")
@@ -65,13 +68,18 @@ def openai_key(deployed):
 
 @check("identifier key", READ)
 def identifier_key(deployed):
-    key = secret.identifier_key(deployed.secret_fields)
+    key = contents.text_of(deployed.secret_fields, contents.IDENTIFIER_KEY_FIELD)
+    if key is None:
+        fault = f"{contents.IDENTIFIER_KEY_FIELD} is not text, so only running instances still know the one before"
+        yield wrong(fault, "Correct it in the Secrets Manager console")
+        return
     if len(key) >= LEAST_IDENTIFIER_KEY:
         yield ok(f"{len(key)} characters")
         return
-    fault = f"it has only {len(key)} characters" if key else "there is none, so callers' identifiers change with the OpenAI key"
+    derived = "there is none, so callers' identifiers are derived from the secret's ARN, which is not secret"
+    fault = f"it has only {len(key)} characters" if key else derived
     remedy = (
-        f"Store 64 random letters and digits as {secret.IDENTIFIER_KEY_FIELD} in the Secrets Manager console. "
+        f"Store 64 random letters and digits as {contents.IDENTIFIER_KEY_FIELD} in the Secrets Manager console. "
         "All identifiers then change once: block your blocked callers again"
     )
     yield wrong(fault, remedy)
@@ -79,19 +87,33 @@ def identifier_key(deployed):
 
 @check("blocked callers", READ)
 def blocked_callers(deployed):
-    found = deployed.secret_fields.get(secret.BLOCKED_FIELD)
-    if found is None:
-        found = []
-    if not isinstance(found, list) or not all(isinstance(entry, str) for entry in found):
-        fault = f"{secret.BLOCKED_FIELD} is not a list of strings, so the function cannot read the secret"
-        yield wrong(fault, "Correct or remove it in the Secrets Manager console")
-        return
-    malformed = [number for number, entry in enumerate(found, 1) if not re.fullmatch("[0-9A-Fa-f]{64}", entry.strip())]
-    if malformed:
-        fault = f"{secret.BLOCKED_FIELD} has entries that match no caller: number {', '.join(map(str, malformed))}"
+    found, readable = contents.blocked(deployed.secret_fields)
+    value = deployed.secret_fields.get(contents.BLOCKED_FIELD)
+    if readable:
+        yield ok(f"{len(found)}")
+    elif isinstance(value, list) and all(isinstance(entry, str) for entry in value):
+        fields = [{contents.BLOCKED_FIELD: entry} for entry in value]
+        malformed = [number for number, entry in enumerate(fields, 1) if not contents.blocked(entry)[1]]
+        fault = f"{contents.BLOCKED_FIELD} has entries that match no caller: number {', '.join(map(str, malformed))}"
         yield wrong(fault, "Remove them in the Secrets Manager console, and block these callers with `make block`")
     else:
-        yield ok(f"{len(found)}")
+        fault = f"{contents.UNREADABLE_LIST}, so new instances block only the {len(found)} callers that can be read in it"
+        yield wrong(fault, "Correct or remove it in the Secrets Manager console")
+
+
+@check("proxy secret", READ)
+def proxy_secret(deployed):
+    found = contents.text_of(deployed.secret_fields, contents.PROXY_FIELD)
+    wrong_type = [fault for fault in contents.faults(deployed.secret_fields) if contents.PROXY_FIELD in fault]
+    if wrong_type:
+        yield wrong(f"{' and '.join(wrong_type)}", "Run `make proxy-secret`, and let the proxy send what it prints")
+    elif not deployed.parameter("ProxyAddressHeader"):
+        yield skip("ProxyAddressHeader is empty: no proxy has to prove itself")
+    elif len(found) < LEAST_PROXY_SECRET:
+        fault = f"{contents.PROXY_FIELD} is missing or shorter than {LEAST_PROXY_SECRET} characters"
+        yield wrong(fault, "Run `make proxy-secret`, and let the proxy send what it prints")
+    else:
+        yield ok(f"{len(found)} characters")
 
 
 @check("secret size", READ)
@@ -124,14 +146,16 @@ def versions(deployed):
 @check("OpenAI", READ)
 def openai(deployed):
     """The one check that shows that OpenAI accepts the key."""
-    key = str(deployed.secret_fields.get(secret.KEY_FIELD) or "").strip()
-    if not re.fullmatch("[!-~]+", key):
+    try:
+        key = contents.key(deployed.secret_fields)
+    except contents.Unusable:
         yield skip("there is no key to prove: see OpenAI key")
-    elif not asks_openai():
+        return
+    if not asks_openai():
         yield skip(f"only with `{ASK}`: it mints a token of 10 s, which costs nothing")
     else:
         try:
-            mint_test_token(key, deployed.parameter("OpenAIBaseUrl"), remedy="")
+            mint_test_token(key, deployed.parameter("OpenAIBaseUrl"), token_prefix(deployed.parameters), remedy="")
         except CommandError as error:
             status = re.search(r"answered (\d{3})", str(error))
             yield wrong(error, REMEDIES.get(int(status[1]), OTHER_REMEDY) if status else OTHER_REMEDY)

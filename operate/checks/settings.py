@@ -21,9 +21,9 @@ RECORD_LEVEL = "INFO"
 # Variables whose values are never printed.
 SECRET_VARIABLES = {"OPENAI_API_KEY"}
 
-# docs/capacity.md counts with an account of that size, and a mint of that many seconds: OpenAI's 400 ms and the quota's 10.
+# docs/capacity.md counts with an account of that size, and a mint of that many seconds: OpenAI's 400 ms and the quota's 5.
 ASSUMED_CONCURRENCY = 1_000
-MINT_SECONDS = 0.41
+MINT_SECONDS = 0.405
 
 
 @check("architecture", "lambda:GetAlias", "lambda:GetFunction")

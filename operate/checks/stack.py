@@ -57,7 +57,7 @@ def nested_states(deployed):
     for name, stack in nested.items():
         yield judged(deployed, deployed.describe(stack), f"{name}: ")
     if not nested:
-        yield skip("there are none: Dashboard and ConnectionArn are empty")
+        yield skip("there are none: Dashboard, MonthlyBudgetUsd and ConnectionArn are empty")
 
 
 def judged(deployed, stack, prefix=""):

@@ -1,7 +1,8 @@
 //! OpenAI's models and their shutdown dates.
 //!
-//! Source: OpenAI's deprecations page and the types of its SDK, November 2026. Each model has a line of its own instead
-//! of a pattern, because snapshots of one model were shut down on different days.
+//! Source: OpenAI's deprecations page (with its notices of 2025-06-10 and 2026-04-22 for the snapshots) and the types of its
+//! SDK, November 2026. Each model has a line of its own instead of a pattern, because snapshots of one model were shut down
+//! on different days.
 
 use crate::Day;
 
@@ -62,8 +63,8 @@ impl Model {
 
 use Purpose::{Conversation, Live, Transcription, Translation};
 
-/// All models with an entry of their own. [`fate`] also knows families that were shut down together.
-pub const MODELS: [Model; 24] = [
+/// All models that OpenAI offers, and those that it has shut down.
+pub const MODELS: [Model; 30] = [
     model("gpt-realtime-2.1", 1_785_542_400, Conversation),
     model("gpt-realtime-2.1-mini", 1_785_542_400, Conversation),
     model("gpt-realtime-2", 1_777_593_600, Conversation),
@@ -75,8 +76,15 @@ pub const MODELS: [Model; 24] = [
     model("gpt-realtime-mini-2025-12-15", 1_765_756_800, Conversation).until("2027-01-20", "gpt-realtime-2.1-mini"),
     model("gpt-audio-1.5", 1_769_904_000, Conversation),
     model("gpt-audio-mini", 1_759_708_800, Conversation),
-    model("gpt-audio-mini-2025-10-06", 1_759_708_800, Conversation),
+    model("gpt-audio-mini-2025-10-06", 1_759_708_800, Conversation).until("2026-07-23", "gpt-audio-1.5"),
     model("gpt-audio-mini-2025-12-15", 1_765_756_800, Conversation),
+    model("gpt-4o-realtime-preview", 1_727_740_800, Conversation).until("2026-05-07", "gpt-realtime-2.1"),
+    model("gpt-4o-realtime-preview-2024-10-01", 1_727_740_800, Conversation).until("2025-10-10", "gpt-realtime-2.1"),
+    model("gpt-4o-realtime-preview-2024-12-17", 1_734_393_600, Conversation).until("2026-05-07", "gpt-realtime-2.1"),
+    model("gpt-4o-realtime-preview-2025-06-03", 1_748_908_800, Conversation).until("2026-05-07", "gpt-realtime-2.1"),
+    model("gpt-4o-mini-realtime-preview", 1_734_393_600, Conversation).until("2026-05-07", "gpt-realtime-2.1-mini"),
+    model("gpt-4o-mini-realtime-preview-2024-12-17", 1_734_393_600, Conversation)
+        .until("2026-07-23", "gpt-realtime-2.1-mini"),
     model("gpt-realtime-translate", 1_777_593_600, Translation),
     model("gpt-live-transcribe", 1_787_702_400, Transcription),
     model("gpt-transcribe", 1_787_702_400, Transcription),
@@ -90,18 +98,9 @@ pub const MODELS: [Model; 24] = [
     model("gpt-live-1.1", 1_795_046_400, Live),
 ];
 
-/// Families whose members were all shut down on the same day.
-const GONE: [(&str, &str, &str); 2] = [
-    ("gpt-4o-realtime-preview", "2026-05-07", "gpt-realtime-2.1"),
-    ("gpt-4o-mini-realtime-preview", "2026-05-07", "gpt-realtime-2.1-mini"),
-];
-
 /// Looks up a model's shutdown by its name.
 #[must_use]
 pub fn fate(id: &str) -> Fate {
-    if let Some((_, date, replacement)) = GONE.iter().find(|(family, ..)| id.starts_with(family)) {
-        return Fate::Ends(date, replacement);
-    }
     match MODELS.iter().find(|model| model.id == id) {
         None => Fate::Unknown,
         Some(Model { shutdown_date: Some(date), replacement, .. }) => Fate::Ends(date, replacement),
@@ -123,9 +122,6 @@ mod tests {
             let instead = MODELS.iter().find(|other| other.id == model.replacement).unwrap();
             assert_eq!((instead.purpose, instead.shutdown_date), (model.purpose, None), "{}", model.id);
         }
-        for (family, _, replacement) in GONE {
-            assert_eq!(fate(replacement), Fate::Lives, "{family}");
-        }
     }
 
     #[test]
@@ -139,9 +135,19 @@ mod tests {
     fn snapshots_of_one_model_have_their_own_shutdown_dates() {
         assert_eq!(fate("gpt-realtime-mini-2025-10-06"), Fate::Ends("2026-07-23", "gpt-realtime-2.1-mini"));
         assert_eq!(fate("gpt-realtime-mini-2025-12-15"), Fate::Ends("2027-01-20", "gpt-realtime-2.1-mini"));
-        let preview = "gpt-4o-mini-realtime-preview-2024-12-17";
-        assert_eq!(fate(preview), Fate::Ends("2026-05-07", "gpt-realtime-2.1-mini"));
-        assert_eq!((fate("gpt-realtime-2.1"), fate("gpt-realtime-9")), (Fate::Lives, Fate::Unknown));
+        let day = |id| match fate(id) {
+            Fate::Ends(day, _) => day,
+            other => panic!("{id}: {other:?}"),
+        };
+        assert_eq!(day("gpt-audio-mini-2025-10-06"), "2026-07-23");
+        assert_eq!(day("gpt-4o-mini-realtime-preview"), "2026-05-07");
+        assert_eq!(day("gpt-4o-mini-realtime-preview-2024-12-17"), "2026-07-23");
+        assert_eq!(day("gpt-4o-realtime-preview"), "2026-05-07");
+        assert_eq!(day("gpt-4o-realtime-preview-2024-10-01"), "2025-10-10");
+        assert_eq!((fate("gpt-realtime-2.1"), fate("gpt-audio-mini-2025-12-15")), (Fate::Lives, Fate::Lives));
+        for unknown in ["gpt-realtime-9", "gpt-realtime-mini-2099-01-01", "gpt-4o-realtime-preview-2099-01-01"] {
+            assert_eq!(fate(unknown), Fate::Unknown, "no pattern decides on {unknown}");
+        }
     }
 
     #[test]

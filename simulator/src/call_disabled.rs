@@ -7,6 +7,17 @@ use tokio::sync::oneshot;
 
 use crate::{call_fault::CallFault, refusal::Refusal};
 
+/// Refuses a WebSocket in the same way as an offer.
+pub(crate) async fn open() -> Refusal {
+    not_built_in()
+}
+
+fn not_built_in() -> Refusal {
+    let message = "This simulator was built without calls. Build it with the cargo feature `calls` of openai-simulator, \
+                   which is on by default.";
+    Refusal::new(501, message, None, "calls_not_built_in")
+}
+
 /// A call that cannot exist.
 pub(crate) enum Call {}
 
@@ -19,9 +30,7 @@ impl Call {
         _: Duration,
         _: Option<CallFault>,
     ) -> Result<(Self, String), Refusal> {
-        let message = "This simulator was built without calls. Build it with the cargo feature `calls` of \
-                       openai-simulator, which is on by default.";
-        Err(Refusal::new(501, message, None, "calls_not_built_in"))
+        Err(not_built_in())
     }
 
     /// Never runs: there is no call.

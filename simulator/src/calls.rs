@@ -21,15 +21,16 @@ use crate::{
     clock, fault_response,
     id::new_id,
     offer::Offer,
+    project::project_of,
     refusal::Refusal,
     request::{SeenRequest, bearer},
     schema, session_document,
-    state::{Shared, State},
+    state::{RunningCall, Shared, State},
     wire::Wire,
 };
 
 /// The limit of calls at once: more than a test needs, and few enough for a small machine.
-const MAX_CALLS: usize = 64;
+pub(crate) const MAX_CALLS: usize = 64;
 
 /// Answers an offer, or fails in the way that was planned.
 pub(crate) async fn create(
@@ -63,7 +64,7 @@ async fn place_call(
     fault: Option<CallFault>,
 ) -> Result<Response, Refusal> {
     let bearer = bearer(headers);
-    let bound = token_session(state, bearer)?;
+    let Credential { session: bound, project } = Credential::of(state, bearer)?;
     let Offer { sdp, session } = Offer::read(headers, body)?;
     let mut session = call_session(bound, session.as_ref(), uri.path().contains("/translations/"))?;
     let limit = state.memory().session_limit;
@@ -77,12 +78,13 @@ async fn place_call(
     let (hang_up, hung_up) = oneshot::channel();
     {
         let mut memory = state.memory();
+        // Only now, so that a refused offer does not use the token. Of two calls at once, one is refused here.
+        if !memory.use_token(bearer) {
+            return Err(Refusal::used_token());
+        }
         // Without an entry here the sender is dropped, which ends the call: the simulator has stopped.
         if !memory.stopped {
-            memory.calls.insert(call_id.clone(), hang_up);
-        }
-        if let Some(token) = memory.tokens.get_mut(bearer) {
-            token.used = true;
+            memory.calls.insert(call_id.clone(), RunningCall { project, hang_up });
         }
     }
     let state = Arc::clone(state);
@@ -94,20 +96,34 @@ async fn place_call(
     Ok((StatusCode::CREATED, headers, answer).into_response())
 }
 
-/// The session that a token was minted for, or `None` for a caller with an API key.
-fn token_session(state: &State, bearer: &str) -> Result<Option<Value>, Refusal> {
-    let memory = state.memory();
-    match memory.tokens.get(bearer) {
-        Some(token) if token.expires_at <= clock::unix_seconds() => Err(Refusal::expired_token()),
-        Some(token) if token.used && memory.tokens_serve_once => Err(Refusal::used_token()),
-        Some(token) => Ok(Some(token.session.clone())),
-        None if memory.accepts(bearer) => Ok(None),
-        None => Err(Refusal::invalid_key(bearer)),
+/// A checked token or API key: its session and its project.
+pub(crate) struct Credential {
+    /// The session that the token was minted for, or `None` for an API key.
+    pub(crate) session: Option<Value>,
+    pub(crate) project: String,
+}
+
+impl Credential {
+    /// Checks a token or an API key.
+    pub(crate) fn of(state: &State, bearer: &str) -> Result<Self, Refusal> {
+        let memory = state.memory();
+        match memory.tokens.get(bearer) {
+            Some(token) if token.expires_at <= clock::unix_seconds() => Err(Refusal::expired_token()),
+            Some(token) if token.used && !memory.tokens_are_reusable => Err(Refusal::used_token()),
+            Some(token) => Ok(Self { session: Some(token.session.clone()), project: token.project.clone() }),
+            None if memory.accepts(bearer) => Ok(Self { session: None, project: project_of(bearer).to_owned() }),
+            None => Err(Refusal::invalid_key(bearer)),
+        }
     }
 }
 
-/// The session of a new call: the token's, overlaid with the requested fields, or for an API key the requested session.
-fn call_session(bound: Option<Value>, asked: Option<&Value>, is_translation: bool) -> Result<Value, Refusal> {
+/// The session of a new call or WebSocket: the token's, overlaid with the requested fields, or for an API key the requested
+/// session.
+pub(crate) fn call_session(
+    bound: Option<Value>,
+    asked: Option<&Value>,
+    is_translation: bool,
+) -> Result<Value, Refusal> {
     let request = json!({"session": asked});
     let session = match (bound, asked) {
         (None, None) => {
@@ -136,7 +152,7 @@ fn call_session(bound: Option<Value>, asked: Option<&Value>, is_translation: boo
     Ok(session)
 }
 
-/// Ends a call, for a caller with an API key.
+/// Ends a call, for a caller with an API key of its project.
 pub(crate) async fn hang_up(
     extract::State(state): Shared,
     Extension(wire): Extension<Wire>,
@@ -149,15 +165,15 @@ pub(crate) async fn hang_up(
     if !state.accepts(bearer) {
         return Refusal::invalid_key(bearer).into_response();
     }
-    match state.memory().calls.remove(&call_id) {
-        Some(hang_up) => {
+    let mut memory = state.memory();
+    let is_visible = memory.calls.get(&call_id).is_some_and(|call| call.project == project_of(bearer));
+    let call = if is_visible { memory.calls.remove(&call_id) } else { None };
+    match call {
+        Some(RunningCall { hang_up, .. }) => {
             // The result does not matter: the call also ends when the sender is dropped.
             let _ = hang_up.send(());
             StatusCode::OK.into_response()
         }
-        None => {
-            let message = format!("Call with id '{call_id}' not found.");
-            Refusal::new(404, message, None, "call_id_not_found").into_response()
-        }
+        None => Refusal::unknown_call().into_response(),
     }
 }

@@ -14,6 +14,7 @@ use crate::{
     fault::Fault,
     fault_response,
     id::random,
+    project::project_of,
     refusal::Refusal,
     request::{SeenRequest, bearer},
     session_document,
@@ -39,9 +40,9 @@ pub(crate) async fn create(
     } else if request.is_null() {
         Refusal::new(400, "We could not parse the JSON body of your request.", None, "invalid_json").into_response()
     } else if uri.path().contains("/translations/") {
-        answer(&state, mint_for_translation(&request), fault.as_ref())
+        answer(&state, bearer, mint_for_translation(&request), fault.as_ref())
     } else {
-        answer(&state, mint(&request), fault.as_ref())
+        answer(&state, bearer, mint(&request), fault.as_ref())
     };
     match fault {
         Some(fault) => fault_response::apply(fault, bearer, &request["session"].to_string(), &wire, answered).await,
@@ -49,16 +50,16 @@ pub(crate) async fn create(
     }
 }
 
-/// The answer to a mint. Its token is remembered, so that it opens calls.
-fn answer(state: &State, secret: Result<Value, Refusal>, fault: Option<&Fault>) -> Response {
+/// The answer to a mint with this key. Its token is remembered, so that it opens a session.
+fn answer(state: &State, key: &str, secret: Result<Value, Refusal>, fault: Option<&Fault>) -> Response {
     let secret = match secret {
         Ok(secret) => secret,
         Err(refusal) => return refusal.into_response(),
     };
     if let (Some(token), Some(expires_at)) = (secret["value"].as_str(), secret["expires_at"].as_u64()) {
         let expires_at = if matches!(fault, Some(Fault::Expired)) { 0 } else { expires_at };
-        let session = secret["session"].clone();
-        state.memory().remember_token(token, Token { session, expires_at, used: false });
+        let (session, project) = (secret["session"].clone(), project_of(key).to_owned());
+        state.memory().remember_token(token, Token { session, project, expires_at, used: false });
     }
     Json(secret).into_response()
 }

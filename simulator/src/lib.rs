@@ -6,8 +6,8 @@
 //! Tests use it as a library, people as the program `openai-simulator`. The README describes both, and the limits.
 //!
 //! From the top: [`Simulator`] is the handle, `listener` accepts connections, `routes` leads each request to its
-//! handler (`calls`, `client_secrets`, `models`, `control`). Below the handlers are the documents (`session_document`,
-//! `schema`, `offer`), the planned faults, and `state`. `call` is a running WebRTC call.
+//! handler (`calls`, `sockets`, `client_secrets`, `models`, `control`). Below the handlers are the documents
+//! (`session_document`, `schema`, `offer`), the planned faults, and `state`. `call` is a running session.
 
 #![allow(clippy::indexing_slicing, reason = "a missing field of a JSON value reads as null")]
 
@@ -27,12 +27,15 @@ mod id;
 mod listener;
 mod models;
 mod offer;
+mod project;
 mod refusal;
 mod request;
 mod routes;
 mod schema;
 mod session_document;
 mod simulator;
+#[cfg(feature = "calls")]
+mod sockets;
 mod state;
 pub mod tls;
 mod wire;

@@ -95,7 +95,7 @@ where
     let ip = local.map_or(Ipv4Addr::LOCALHOST.into(), |address| address.ip().to_canonical());
     let (wire, mut commands) = Wire::new(connection, ip);
     let service = TowerToHyperService::new(routes(state, wire));
-    let mut serving = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
+    let mut serving = http1::Builder::new().serve_connection(TokioIo::new(stream), service).with_upgrades();
     tokio::select! {
         _ = &mut serving => {}
         _ = closing.changed() => {}
@@ -103,9 +103,12 @@ where
             // Dropped below with a linger time of 0: the kernel sends RST.
             WireCommand::Reset => { let _ = socket.set_linger(Some(Duration::ZERO)); }
             WireCommand::Garbage => {
-                let mut stream = serving.into_parts().io.into_inner();
-                let _ = stream.write_all(b"\x16\x03\x01 220 not HTTP at all\r\n\r\n").await;
-                let _ = stream.shutdown().await;
+                // `None` after an upgrade, on which no fault is carried out.
+                if let Some(parts) = serving.into_parts() {
+                    let mut stream = parts.io.into_inner();
+                    let _ = stream.write_all(b"\x16\x03\x01 220 not HTTP at all\r\n\r\n").await;
+                    let _ = stream.shutdown().await;
+                }
             }
         }
     }

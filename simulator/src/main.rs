@@ -14,8 +14,8 @@ const USAGE: &str = "\
 usage: openai-simulator [options]
   --host ADDRESS           address to listen on, for calls too (127.0.0.1); may be repeated
   --port PORT              port to listen on (8081)
-  --session-limit SECONDS  longest duration of a call (3600)
-  --single-use-tokens      let a token open only one call
+  --session-limit SECONDS  longest duration of a session (3600)
+  --reusable-tokens        let a token open several sessions, as OpenAI did until August 2026
   --help                   print this help";
 
 #[derive(Debug, PartialEq)]
@@ -23,7 +23,7 @@ struct Options {
     hosts: Vec<IpAddr>,
     port: u16,
     session_limit: Option<Duration>,
-    single_use_tokens: bool,
+    reusable_tokens: bool,
     help: bool,
 }
 
@@ -47,8 +47,8 @@ async fn main() -> ExitCode {
     if let Some(limit) = options.session_limit {
         simulator.limit_sessions(limit);
     }
-    if options.single_use_tokens {
-        simulator.take_tokens_once();
+    if options.reusable_tokens {
+        simulator.reuse_tokens();
     }
     println!("OpenAI is simulated at {}. Any API key that starts with sk- is accepted.", simulator.base_url());
     println!("Press Ctrl-C to stop.");
@@ -85,7 +85,7 @@ impl Options {
     /// `None` if the arguments do not match the usage.
     fn parse(mut arguments: impl Iterator<Item = String>) -> Option<Self> {
         let mut options =
-            Self { hosts: Vec::new(), port: 8081, session_limit: None, single_use_tokens: false, help: false };
+            Self { hosts: Vec::new(), port: 8081, session_limit: None, reusable_tokens: false, help: false };
         while let Some(option) = arguments.next() {
             match option.as_str() {
                 "--host" => options.hosts.push(arguments.next()?.parse().ok()?),
@@ -94,7 +94,7 @@ impl Options {
                     let seconds = arguments.next()?.parse().ok().filter(|seconds| (1..=3_600).contains(seconds))?;
                     options.session_limit = Some(Duration::from_secs(seconds));
                 }
-                "--single-use-tokens" => options.single_use_tokens = true,
+                "--reusable-tokens" => options.reusable_tokens = true,
                 "--help" => options.help = true,
                 _ => return None,
             }
@@ -127,11 +127,11 @@ mod tests {
 
     #[test]
     fn sessions_and_tokens_are_limited_by_options() {
-        let limited = options("--session-limit 90 --single-use-tokens").unwrap();
-        assert_eq!((limited.session_limit, limited.single_use_tokens), (Some(Duration::from_secs(90)), true));
-        let unlimited = options("--help").unwrap();
-        assert_eq!((unlimited.session_limit, unlimited.single_use_tokens), (None, false));
-        assert!(unlimited.help);
+        let changed = options("--session-limit 90 --reusable-tokens").unwrap();
+        assert_eq!((changed.session_limit, changed.reusable_tokens), (Some(Duration::from_secs(90)), true));
+        let default = options("--help").unwrap();
+        assert_eq!((default.session_limit, default.reusable_tokens), (None, false));
+        assert!(default.help);
     }
 
     #[test]
@@ -146,6 +146,7 @@ mod tests {
             "--session-limit 0",
             "--session-limit 3601",
             "--session-limit",
+            "--single-use-tokens",
         ] {
             assert_eq!(options(line), None, "{line}");
         }
@@ -153,7 +154,7 @@ mod tests {
 
     #[test]
     fn the_usage_lists_every_option() {
-        for option in ["--host", "--port", "--session-limit", "--single-use-tokens", "--help"] {
+        for option in ["--host", "--port", "--session-limit", "--reusable-tokens", "--help"] {
             assert!(USAGE.contains(&format!("\n  {option} ")), "{option}");
         }
     }

@@ -36,10 +36,27 @@ impl Refusal {
         Self::new(401, "Ephemeral token has expired.", None, "token_expired")
     }
 
-    /// The code that clients have received since August 2026, although the reference says that a token opens several
-    /// calls.
+    /// The code that clients have received since about 2026-08-25, although the reference says that a token opens several
+    /// sessions.
     pub(crate) fn used_token() -> Self {
         Self::new(401, "Ephemeral token has already been used.", None, "ephemeral_token_already_used")
+    }
+
+    #[cfg(feature = "calls")]
+    pub(crate) fn is_used_token(&self) -> bool {
+        self.code == Self::used_token().code
+    }
+
+    /// The refusal of an offer, with OpenAI's message (measured 2026-09-15 with a trimmed offer).
+    #[cfg(feature = "calls")]
+    pub(crate) fn invalid_offer() -> Self {
+        let message = "Invalid SDP offer. Please try again with a WHIP-compliant offer.";
+        Self::new(400, message, None, "invalid_offer")
+    }
+
+    /// The refusal for a call that has ended, never existed, or belongs to another project (measured 2026-08-17).
+    pub(crate) fn unknown_call() -> Self {
+        Self::new(404, "No session found for the provided call_id", None, "call_id_not_found")
     }
 
     pub(crate) fn rate_limit() -> Self {

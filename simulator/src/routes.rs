@@ -11,6 +11,10 @@ use axum::{
     routing::{get, post},
 };
 
+#[cfg(not(feature = "calls"))]
+use crate::call_disabled as sockets;
+#[cfg(feature = "calls")]
+use crate::sockets;
 use crate::{
     calls, client_secrets, control, cors, models,
     refusal::Refusal,
@@ -27,6 +31,8 @@ pub(crate) fn routes(state: Arc<State>, wire: Wire) -> Router {
         .layer(middleware::from_fn(cors::allow_any_origin));
     Router::new()
         .merge(calls)
+        .route("/v1/realtime", get(sockets::open))
+        .route("/v1/realtime/translations", get(sockets::open))
         .route("/v1/realtime/calls/{call_id}/hangup", post(calls::hang_up))
         .route("/v1/realtime/client_secrets", post(client_secrets::create))
         .route("/v1/realtime/translations/client_secrets", post(client_secrets::create))

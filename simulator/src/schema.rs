@@ -87,6 +87,10 @@ mod tests {
                 "max_output_tokens": "inf", "tools": [{"type": "function", "name": "end_call", "parameters": {}}],
                 "truncation": {"type": "retention_ratio", "retention_ratio": 0.8}, "tracing": null}}),
             json!({"session": {"type": "realtime", "audio": {"output": {"voice": {"id": "voice_1234"}}}}}),
+            json!({"session": {"type": "realtime",
+                "audio": {"input": {"noise_reduction": {"type": "near_field", "strength": 0.5}}}}}),
+            json!({"session": {"type": "transcription",
+                "audio": {"input": {"noise_reduction": {"type": "far_field", "strength": 1}}}}}),
             json!({"session": {"type": "transcription", "audio": {"input": {"turn_detection": null,
                 "transcription": {"model": "gpt-live-transcribe", "language": "en"}}}}}),
         ] {

@@ -13,7 +13,7 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::{call_fault::CallFault, control, fault::Fault, listener::accept, request::SeenRequest, state::State, tls};
 
-/// A running simulator of OpenAI. Dropping it stops it and ends its calls.
+/// A running simulator of OpenAI. Dropping it stops it and ends its sessions.
 #[derive(Debug)]
 pub struct Simulator {
     address: SocketAddr,
@@ -111,18 +111,18 @@ impl Simulator {
         self.state.memory().clear_faults();
     }
 
-    /// Limits the duration of future calls. Without this, a call lasts an hour at most.
+    /// Limits the duration of future sessions. Without this, a session lasts an hour at most.
     pub fn limit_sessions(&self, limit: Duration) {
         self.state.memory().limit_sessions(limit);
     }
 
-    /// Makes a token open only one call, as the service has done since August 2026. By default a token opens several,
-    /// as OpenAI's reference says.
-    pub fn take_tokens_once(&self) {
-        self.state.memory().tokens_serve_once = true;
+    /// Lets a token open several sessions until it expires, as OpenAI's reference says. By default a token opens one,
+    /// as the service has enforced since about 2026-08-25.
+    pub fn reuse_tokens(&self) {
+        self.state.memory().tokens_are_reusable = true;
     }
 
-    /// The number of running calls.
+    /// The number of running calls. WebSockets do not count.
     #[must_use]
     pub fn calls(&self) -> usize {
         self.state.memory().calls.len()
@@ -168,6 +168,7 @@ impl Drop for Simulator {
             let mut memory = self.state.memory();
             memory.stopped = true;
             memory.calls.clear();
+            memory.sockets.clear();
         }
         self.close.send_modify(|times| *times = times.wrapping_add(1));
     }

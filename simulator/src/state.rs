@@ -38,19 +38,32 @@ pub(crate) struct Memory {
     pub(crate) connections: usize,
     pub(crate) resumed_handshakes: usize,
     pub(crate) tokens: HashMap<String, Token>,
-    /// Whether a token opens only one call.
-    pub(crate) tokens_serve_once: bool,
-    /// The running calls by id. Sending to a sender, or dropping it, ends its call.
-    pub(crate) calls: HashMap<String, oneshot::Sender<()>>,
+    /// Whether a token opens more than one session.
+    pub(crate) tokens_are_reusable: bool,
+    /// The running calls by id.
+    pub(crate) calls: HashMap<String, RunningCall>,
+    /// The open WebSockets. Dropping a sender closes its socket.
+    pub(crate) sockets: Vec<oneshot::Sender<()>>,
     pub(crate) session_limit: Duration,
     /// Whether the simulator has stopped and accepts no more calls.
     pub(crate) stopped: bool,
 }
 
-/// A minted token: the session that it is for, and whether it can still open a call.
+/// A running call.
+#[derive(Debug)]
+pub(crate) struct RunningCall {
+    /// The project whose keys may use the call.
+    pub(crate) project: String,
+    /// Sending to it, or dropping it, ends the call.
+    pub(crate) hang_up: oneshot::Sender<()>,
+}
+
+/// A minted token: the session that it is for, and whether it can still open it.
 #[derive(Debug)]
 pub(crate) struct Token {
     pub(crate) session: Value,
+    /// The project of the key that minted it.
+    pub(crate) project: String,
     /// When it expires, in seconds since the Unix epoch.
     pub(crate) expires_at: u64,
     pub(crate) used: bool,
@@ -66,8 +79,9 @@ impl Default for Memory {
             connections: 0,
             resumed_handshakes: 0,
             tokens: HashMap::new(),
-            tokens_serve_once: false,
+            tokens_are_reusable: false,
             calls: HashMap::new(),
+            sockets: Vec::new(),
             // The maximum by OpenAI's guide to Realtime conversations.
             session_limit: Duration::from_secs(60 * 60),
             stopped: false,
@@ -100,6 +114,12 @@ impl Memory {
             self.tokens.retain(|_, token| token.expires_at > now);
         }
         self.tokens.insert(name.to_owned(), token);
+    }
+
+    /// Marks a token as used. Returns `false` if it was used before and opens only one session.
+    pub(crate) fn use_token(&mut self, name: &str) -> bool {
+        let reusable = self.tokens_are_reusable;
+        self.tokens.get_mut(name).is_none_or(|token| !std::mem::replace(&mut token.used, true) || reusable)
     }
 
     pub(crate) fn limit_sessions(&mut self, limit: Duration) {
@@ -143,11 +163,28 @@ mod tests {
             });
             // Every other one expired long ago.
             let expires_at = if number % 2 == 0 { 0 } else { u64::MAX };
-            memory.remember_token(&number.to_string(), Token { session: Value::Null, expires_at, used: false });
+            memory.remember_token(
+                &number.to_string(),
+                Token { session: Value::Null, project: String::new(), expires_at, used: false },
+            );
         }
         let seen = memory.requests();
         assert_eq!((seen.len(), seen[0].connection), (MAX_REMEMBERED, 1));
         assert_eq!(memory.tokens.len(), MAX_REMEMBERED / 2 + 1);
         assert!(memory.tokens.contains_key("1") && !memory.tokens.contains_key("2"));
+    }
+
+    /// Two calls at once with one token both pass the first check.
+    #[test]
+    fn a_token_can_be_used_once_unless_tokens_are_reusable() {
+        let mut memory = Memory::default();
+        memory.remember_token(
+            "ek_1",
+            Token { session: Value::Null, project: String::new(), expires_at: u64::MAX, used: false },
+        );
+        assert_eq!([memory.use_token("ek_1"), memory.use_token("ek_1")], [true, false]);
+        assert!(memory.use_token("sk-1"), "an API key is not a token");
+        memory.tokens_are_reusable = true;
+        assert!(memory.use_token("ek_1"));
     }
 }

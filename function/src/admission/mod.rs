@@ -2,8 +2,13 @@
 
 mod caller;
 mod counter;
+mod everyone;
+mod ledger;
 pub mod origin;
+pub(crate) mod proxy;
 pub mod quota;
+pub(crate) mod sign_in;
+mod stock;
 
 use std::{
     sync::Arc,
@@ -14,10 +19,14 @@ use secrecy::ExposeSecret;
 use tokio::time::{Instant, timeout_at};
 use tracing::{debug, warn};
 
+#[cfg(test)]
+pub(crate) use self::stock::describe as describe_daily_limit;
 use self::{
     caller::Caller,
     origin::Origins,
-    quota::{Quota, QuotaError, QuotaStatus},
+    proxy::{HeaderValues, Proxy, ProxyError},
+    quota::{Quota, QuotaError, Taken},
+    sign_in::{NoSubject, SignIn},
 };
 use crate::{
     aws::dynamodb::TableError,
@@ -29,8 +38,8 @@ use crate::{
 /// The largest body that is parsed, in bytes.
 const MAX_BODY: usize = 16 * 1024;
 
-/// The longest that a request waits for a secret that is being read. Secrets Manager takes some 20 ms.
-const REFRESH_WAIT: Duration = Duration::from_millis(250);
+/// The time that must be left to count a token: the table and OpenAI are asked within it.
+const WORTH_COUNTING: Duration = Duration::from_millis(100);
 
 /// The checks, and the values that they compare with.
 #[derive(Debug)]
@@ -38,6 +47,10 @@ pub(crate) struct Admission {
     pub origins: Origins,
     pub profiles: Profiles,
     pub secret: Arc<SecretStore>,
+    /// The claim of a sign-in that names the caller.
+    pub subject_claim: String,
+    /// `None`: callers reach the gateway themselves.
+    pub proxy: Option<Proxy>,
     /// `None`: tokens are not counted.
     pub quota: Option<Quota>,
 }
@@ -47,10 +60,10 @@ pub(crate) struct Admission {
 pub(crate) struct Application<'a> {
     /// The values of all `Origin` headers.
     pub origins: &'a [String],
+    pub headers: &'a dyn HeaderValues,
     pub body: &'a [u8],
-    /// The subject of the token that the gateway's authorizer has checked.
-    pub subject: Option<&'a str>,
-    /// The address that the gateway saw.
+    pub sign_in: &'a SignIn,
+    /// The address that the gateway or the load balancer saw.
     pub source: Option<&'a str>,
 }
 
@@ -61,8 +74,8 @@ pub(crate) struct Admitted {
     /// The caller's safety identifier.
     pub caller: String,
     pub secret: Arc<Secret>,
-    /// The rest of the caller's quota.
-    pub quota: QuotaStatus,
+    /// The token that was counted.
+    pub taken: Taken,
 }
 
 /// Why a request is not admitted.
@@ -74,14 +87,20 @@ pub(crate) enum AdmissionError {
     BodyTooLarge,
     #[error("the body is not a valid request")]
     InvalidRequest(InvalidRequest),
+    #[error("the sign-in names no caller")]
+    NoSubject(#[source] NoSubject),
     #[error("there is no API key")]
     Secret(#[source] SecretError),
     #[error("the secret was not read in time")]
     SecretTooLate,
+    #[error("the request did not come through the proxy")]
+    NotThroughProxy(#[source] ProxyError),
     #[error("the caller is blocked")]
     CallerBlocked,
     #[error("no token could be taken from the quota")]
     Quota(#[source] QuotaError),
+    #[error("too little time was left to count a token and to ask OpenAI")]
+    TooLate,
 }
 
 impl Admission {
@@ -111,6 +130,7 @@ impl Admission {
         summary: &mut RequestSummary,
     ) -> Result<Admitted, AdmissionError> {
         let session = self.session(application)?;
+        let signed_in = application.sign_in.caller(&self.subject_claim).map_err(AdmissionError::NoSubject)?;
         summary.profile = Some(session.profile.clone());
         summary.model.clone_from(&session.model);
         debug!(
@@ -125,26 +145,43 @@ impl Admission {
         let age = *summary.key_age.insert(secret.read.elapsed());
         debug!(ageSeconds = age.as_secs(), "the key is available");
 
-        let known = Caller::new(application.subject, application.source);
+        let known = self.caller(application, signed_in, &secret, deadline).await;
+        let known = known.map_err(AdmissionError::NotThroughProxy)?;
         let caller = known.safety_identifier(secret.identifier_key.expose_secret());
         summary.caller = Some(caller.clone());
         debug!(caller, knownBy = known.known_by(), "the caller is identified");
-        if secret.blocks(&caller) && self.is_blocked_now(&caller).await.unwrap_or(true) {
+        if secret.blocks(&caller) && self.is_blocked_now(&caller, deadline).await {
             return Err(AdmissionError::CallerBlocked);
         }
-        let quota = self.take_quota(&caller, deadline, &mut summary.quota_time).await.map_err(AdmissionError::Quota)?;
-        Ok(Admitted { session, caller, secret, quota })
+        let taken = self.take_quota(&caller, deadline, &mut summary.quota_time).await?;
+        Ok(Admitted { session, caller, secret, taken })
+    }
+
+    /// Ends the counting of a request after OpenAI answered. `made_no_token`: OpenAI certainly made none, so that the day
+    /// does not count it.
+    pub async fn settle(&self, taken: &mut Taken, made_no_token: bool, summary: &mut RequestSummary) {
+        let Some(quota) = &self.quota else { return };
+        let began = Instant::now();
+        if made_no_token {
+            quota.give_back(taken).await;
+        }
+        taken.finish().await;
+        summary.quota_time = summary.quota_time.map(|time| time.saturating_add(began.elapsed()));
     }
 
     /// Checks again, just before the answer, whether the operator has blocked the caller meanwhile.
     ///
     /// # Errors
     /// If the caller is now blocked.
-    pub async fn recheck(&self, caller: &str) -> Result<(), AdmissionError> {
-        if self.is_blocked_now(caller).await.unwrap_or(false) {
-            return Err(AdmissionError::CallerBlocked);
+    pub async fn recheck(&self, admitted: &Admitted, deadline: Instant) -> Result<(), AdmissionError> {
+        self.secret.wait_for_refresh(deadline).await;
+        match self.secret.held() {
+            // The list that was looked up for its admission is not looked up again.
+            Some(newest) if !Arc::ptr_eq(&newest, &admitted.secret) && newest.blocks(&admitted.caller) => {
+                Err(AdmissionError::CallerBlocked)
+            }
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     /// The checks that need no other service.
@@ -158,25 +195,51 @@ impl Admission {
         self.profiles.session(application.body).map_err(AdmissionError::InvalidRequest)
     }
 
-    /// Whether the newest block list contains the caller; `None` without a list. A list that this request is reading in the
-    /// background counts too, so that an instance that was frozen does not use an old list for one more token or refusal.
-    /// It nearly always arrives before OpenAI's answer.
-    async fn is_blocked_now(&self, caller: &str) -> Option<bool> {
-        self.secret.wait_for_refresh(REFRESH_WAIT).await;
-        self.secret.held().map(|newest| newest.blocks(caller))
+    /// The caller: the one who is signed in, or otherwise an address. A proxy has to prove itself in either case.
+    async fn caller(
+        &self,
+        application: &Application<'_>,
+        signed_in: Option<Caller>,
+        secret: &Secret,
+        deadline: Instant,
+    ) -> Result<Caller, ProxyError> {
+        let Some(proxy) = &self.proxy else {
+            return Ok(signed_in.unwrap_or_else(|| Caller::from_source(application.source)));
+        };
+        if let Err(error) = proxy::prove(application.headers, secret) {
+            // As with the block list, a secret that this request is reading in the background counts too.
+            self.secret.wait_for_refresh(deadline).await;
+            let newest = self.secret.held().ok_or(error)?;
+            proxy::prove(application.headers, &newest)?;
+        }
+        match signed_in {
+            Some(caller) => Ok(caller),
+            None => proxy.address(application.headers).map(Caller::from_address),
+        }
     }
 
-    /// Takes a token from the caller's quota, if tokens are counted, and sets `took` to the duration.
+    /// Whether the newest block list contains the caller. A list that this request is reading in the background counts too,
+    /// so that an instance that was frozen does not use an old list for one more token or refusal. It nearly always arrives
+    /// before OpenAI's answer.
+    async fn is_blocked_now(&self, caller: &str, deadline: Instant) -> bool {
+        self.secret.wait_for_refresh(deadline).await;
+        self.secret.held().is_none_or(|newest| newest.blocks(caller))
+    }
+
+    /// Takes a token from the quotas, if tokens are counted, and sets `took` to the duration.
     async fn take_quota(
         &self,
         caller: &str,
         deadline: Instant,
         took: &mut Option<Duration>,
-    ) -> Result<QuotaStatus, QuotaError> {
-        let Some(quota) = &self.quota else { return Ok(QuotaStatus::default()) };
+    ) -> Result<Taken, AdmissionError> {
+        let Some(quota) = &self.quota else { return Ok(Taken::default()) };
         let began = Instant::now();
+        if deadline.saturating_duration_since(began) < WORTH_COUNTING {
+            return Err(AdmissionError::TooLate);
+        }
         let taken = timeout_at(deadline, quota.take(caller, SystemTime::now())).await;
         *took = Some(began.elapsed());
-        taken.unwrap_or(Err(QuotaError::Unavailable(TableError::Timeout)))
+        taken.unwrap_or(Err(QuotaError::Unavailable(TableError::Timeout))).map_err(AdmissionError::Quota)
     }
 }

@@ -2,31 +2,44 @@
 //!
 //! Tokens are counted in one DynamoDB table, in fixed windows of UTC: one item per caller and day, which counts the day
 //! and each of its minutes, and one item per day for all callers. Each window has its own name and no counter is ever
-//! reset, so instances whose clocks differ cannot undo each other's counts.
+//! reset, so instances whose clocks differ cannot undo each other's counts. A repeated update is not counted twice.
 //!
-//! A caller's item stays below 1 KiB, one unit of DynamoDB's bill, up to some hundred tokens a day. Without a limit per
-//! day it may grow to 12 KiB, all minutes of a day.
+//! A caller's item stays below 1 KiB, one unit of DynamoDB's bill, up to some 50 minutes with tokens in a day. Without a
+//! limit per day it may grow to 12 KiB, all minutes of a day.
 //!
 //! A caller's count is one conditional update, which is exact for any number of concurrent instances. The count of all
-//! callers is a second one, made only for callers within their own quota: in one transaction, all mints would conflict
-//! over the common item, and in parallel, a refused caller would use up the tokens of the others.
+//! callers is another one, made only for callers within their own quota: in one transaction, all mints would conflict
+//! over the common item, and in parallel, a refused caller would use up the tokens of the others. An instance that is
+//! busy takes several tokens of all callers at once, while OpenAI is asked; see [`super::stock`].
+//!
+//! A minute counts attempts, so that no page hammers OpenAI. A day counts tokens: one that OpenAI certainly did not make
+//! is given back.
 
 use std::{
     num::NonZeroU32,
+    sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use tracing::debug;
 
-use super::counter::{self, Counter, DAY, MINUTE, Window};
+use super::{
+    counter::{self, Counter, DAY, Key, MINUTE, Window},
+    everyone::{Everyone, Token},
+    ledger::{self, Ledger},
+};
 use crate::{
-    aws::dynamodb::{Table, TableError, Updated},
-    net::clock::{millis, whole_seconds},
+    aws::dynamodb::{Table, TableError, UpdateError},
+    net::clock::whole_seconds,
 };
 
-/// The caller's place in the item that counts all callers together.
-const EVERYONE: &str = "everyone";
+/// The longest that giving a token back may delay an answer. The table takes some 5 ms.
+const GIVE_BACK: Duration = Duration::from_millis(300);
+
+/// The longest that an answer waits for a stock that is being filled. It is usually full before OpenAI answers. Otherwise
+/// the next request continues to fill it.
+const REFILL: Duration = Duration::from_millis(25);
 
 /// The numbers of tokens that may be taken. `None` is unlimited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,8 +63,19 @@ impl Limits {
 /// The limits, and the table that counts against them.
 #[derive(Debug)]
 pub struct Quota {
-    table: Table,
+    ledger: Arc<Ledger>,
     limits: Limits,
+    everyone: Option<Arc<Everyone>>,
+}
+
+/// A token that was taken from every limit.
+#[derive(Debug, Default)]
+pub struct Taken {
+    /// The rest of the caller's quota.
+    pub status: QuotaStatus,
+    /// The caller's item, if it counts the day.
+    item: Option<Key>,
+    token: Option<Token>,
 }
 
 /// A caller's quota after a token was taken or refused.
@@ -97,74 +121,87 @@ impl Quota {
     /// Quotas that are counted in `table`.
     #[must_use]
     pub fn new(table: Table, limits: Limits) -> Self {
-        Self { table, limits }
+        let ledger = Arc::new(Ledger::new(table));
+        let everyone =
+            limits.all_callers_per_day.map(|limit| Arc::new(Everyone::new(Arc::clone(&ledger), limit.get())));
+        Self { ledger, limits, everyone }
     }
 
     /// Opens the connection ahead of the first request.
     pub async fn warm(&self) {
-        self.table.warm().await;
+        self.ledger.warm().await;
     }
 
-    /// Takes one token for `caller`, a hash, at the time `now`. It is never given back.
+    /// Takes one token for `caller`, a hash, at the time `now`.
     ///
     /// # Errors
-    /// If the caller's quota or the daily limit is used up, or the table cannot be used.
-    pub async fn take(&self, caller: &str, now: SystemTime) -> Result<QuotaStatus, QuotaError> {
+    /// If the caller's quota or the daily limit is used up, or the table cannot be used. The token of another limit is
+    /// then given back, except that of the caller's minute.
+    pub async fn take(&self, caller: &str, now: SystemTime) -> Result<Taken, QuotaError> {
         let now = now.duration_since(UNIX_EPOCH).unwrap_or_default();
         let (minute, day) = (Window::at(now, MINUTE), Window::at(now, DAY));
+        let limit_reached = QuotaError::DailyLimit { retry_after: day.left };
+        if self.everyone.as_ref().is_some_and(|everyone| everyone.is_reached(day, now)) {
+            debug!("the day's limit for all callers was reached a short time ago");
+            return Err(limit_reached);
+        }
         let counters = [(self.limits.per_minute, "minute", minute), (self.limits.per_day, "day", day)];
         let counters: Vec<_> = counters
             .into_iter()
             .filter_map(|(limit, name, window)| limit.map(|limit| Counter { name, limit: limit.get(), window }))
             .collect();
-        let mut status = QuotaStatus::default();
+        let key = Key::of_caller(caller, day);
+        let mut taken = Taken::default();
         if !counters.is_empty() {
-            status = match self.count(caller, day, &counters).await? {
-                Counted::Taken(counts) => QuotaStatus::new(&counters, &counts),
-                Counted::Full(counts) => return Err(QuotaError::Exceeded(QuotaStatus::new(&counters, &counts))),
-            };
-        }
-        if let Some(limit) = self.limits.all_callers_per_day {
-            let counter = Counter { name: "day", limit: limit.get(), window: day };
-            if let Counted::Full(_) = self.count(EVERYONE, day, &[counter]).await? {
-                return Err(QuotaError::DailyLimit { retry_after: day.left });
+            let began = Instant::now();
+            let counted = self.ledger.count(&key, &counters, 1, None).await?;
+            let counts = counter::counts(&counters, &counted.item);
+            ledger::log("caller", &counters, &counts, counted.taken, began.elapsed());
+            taken.status = QuotaStatus::new(&counters, &counts);
+            if !counted.taken {
+                return Err(QuotaError::Exceeded(taken.status));
             }
+            taken.item = self.limits.per_day.map(|_| key);
         }
-        Ok(status)
-    }
-
-    async fn count(&self, whose: &str, day: Window, counters: &[Counter]) -> Result<Counted, QuotaError> {
-        // Kept one day longer than it is used, so that an operator can look at it.
-        let expires = day.number.saturating_add(2).saturating_mul(DAY);
-        let id = format!("{whose}/{}", day.date());
-        let began = Instant::now();
-        let counted = match self.table.update(&counter::update(id, counters, expires)).await? {
-            Updated::Done(attributes) => Counted::Taken(counter::counts(counters, &attributes)),
-            Updated::ConditionFailed(item) => Counted::Full(counter::counts(counters, &item)),
+        let Some(everyone) = &self.everyone else { return Ok(taken) };
+        let error = match everyone.take(day, now).await {
+            Ok(Some(token)) => return Ok(Taken { token: Some(token), ..taken }),
+            Ok(None) => limit_reached,
+            Err(error) => error.into(),
         };
-        debug!(
-            quota = if whose == EVERYONE { "all callers" } else { "caller" },
-            taken = matches!(counted, Counted::Taken(_)),
-            counts = %summary(counters, &counted),
-            milliseconds = millis(began.elapsed()),
-            "the quota was counted"
-        );
-        Ok(counted)
+        self.give_back(&taken).await;
+        Err(error)
+    }
+
+    /// Gives the tokens of the day back that OpenAI certainly did not make. This is tried for a short time only.
+    pub async fn give_back(&self, taken: &Taken) {
+        let of_caller = async {
+            if let Some(key) = &taken.item {
+                let _ = self.ledger.give_back(key, 1).await;
+            }
+        };
+        let of_everyone = async {
+            if let (Some(everyone), Some(token)) = (&self.everyone, &taken.token) {
+                everyone.give_back(token).await;
+            }
+        };
+        let _ = timeout(GIVE_BACK, async { tokio::join!(of_caller, of_everyone) }).await;
     }
 }
 
-/// The outcome of an update, with the current counts.
-enum Counted {
-    Taken(Vec<u32>),
-    Full(Vec<u32>),
+impl Taken {
+    /// Waits, but not for long, until the stock is full: Lambda freezes the process after the answer.
+    pub async fn finish(&mut self) {
+        if let Some(refill) = self.token.as_mut().and_then(|token| token.refill.as_mut()) {
+            let _ = timeout(REFILL, refill).await;
+        }
+    }
 }
 
-/// For the log, such as `minute 3 of 10, day 3 of 200`.
-fn summary(counters: &[Counter], counted: &Counted) -> String {
-    let (Counted::Taken(counts) | Counted::Full(counts)) = counted;
-    let counts =
-        counters.iter().zip(counts).map(|(counter, count)| format!("{} {count} of {}", counter.name, counter.limit));
-    counts.collect::<Vec<_>>().join(", ")
+impl From<UpdateError> for QuotaError {
+    fn from(error: UpdateError) -> Self {
+        Self::Unavailable(error.cause)
+    }
 }
 
 impl QuotaStatus {

@@ -2,6 +2,8 @@
 
 pub(crate) mod answer;
 pub mod event;
+mod gateway_sign_in;
+mod headers;
 mod path;
 pub(crate) mod rate_limit;
 pub(crate) mod refusal;

@@ -5,22 +5,23 @@ use std::{error::Error, time::Duration};
 use http::{StatusCode, header};
 use serde::Serialize;
 
-use super::{answer::Answer, rate_limit};
+use super::{answer::Answer, event::EventError, rate_limit};
 use crate::{
     admission::{
         AdmissionError,
         quota::{LimitStatus, QuotaError, QuotaStatus},
+        sign_in::NoSubject,
     },
     net::clock::whole_seconds,
-    openai::OpenAiError,
-    record::Refused,
+    openai::{OpenAiError, Refused},
+    record,
 };
 
 /// Why a request gets no token.
 #[derive(Debug, thiserror::Error)]
 pub enum Refusal {
     #[error("the event is not an HTTP request")]
-    NoRequest,
+    NoRequest(#[source] EventError),
     #[error("the path is not a route")]
     NotFound,
     #[error("the method is not POST")]
@@ -43,7 +44,7 @@ struct Row {
 const TRY_AGAIN: &str = "Please try again in a few moments";
 const TELL_THE_OPERATOR: &str = "Please tell the operator of this service; trying again will not help";
 
-/// `Retry-After` for a rate limit of OpenAI without a `Retry-After` of its own.
+/// `Retry-After` for a rate limit of OpenAI that says no time.
 const BUSY_DEFAULT: Duration = Duration::from_secs(5);
 
 impl Refusal {
@@ -56,16 +57,18 @@ impl Refusal {
             details: details.to_owned(),
             message,
         };
-        let returned = |status: Option<StatusCode>, otherwise: &str| match status {
-            Some(status) => format!("OpenAI API returned {}", status.as_u16()),
-            None => otherwise.to_owned(),
-        };
+        let returned = |refused: &Refused| format!("OpenAI API returned {}", refused.status.as_u16());
         match self {
-            Self::NoRequest => row(
+            Self::NoRequest(error) => row(
                 StatusCode::BAD_REQUEST,
                 "invalid_request",
                 "Invalid request",
-                "The event is not an HTTP request: httpMethod is required, and body must be text",
+                &match error {
+                    EventError::NotARequest => "The event is not a caller's request from an HTTP API, a REST API, a \
+                                                function URL or a load balancer"
+                        .to_owned(),
+                    EventError::Field(field) => format!("Invalid value in the event's field '{field}'"),
+                },
                 r#"Test with the event {"httpMethod": "POST", "body": "{}"}"#,
             ),
             Self::Admission(AdmissionError::InvalidRequest(fault)) => row(
@@ -93,8 +96,8 @@ impl Refusal {
                 StatusCode::METHOD_NOT_ALLOWED,
                 "method_not_allowed",
                 "Method not allowed",
-                "Only POST is allowed here",
-                "Send the request with POST",
+                "Tokens are requested with POST only",
+                "Send the request again, and use POST",
             ),
             Self::Admission(AdmissionError::BodyTooLarge) => row(
                 StatusCode::PAYLOAD_TOO_LARGE,
@@ -102,6 +105,29 @@ impl Refusal {
                 "Request too large",
                 "The body is larger than 16 KiB",
                 "Send a smaller body, or none",
+            ),
+            Self::Admission(AdmissionError::NoSubject(error)) => row(
+                StatusCode::FORBIDDEN,
+                "no_subject",
+                "Sign-in without a subject",
+                &format!("The sign-in does not say who you are: {error}"),
+                match error {
+                    NoSubject::Claim(_) => {
+                        "Please tell the operator of this service: the issuer must add that claim (Keycloak 25 and later: \
+                         client scope basic), or AuthSubjectClaim must name another one"
+                    }
+                    NoSubject::Nameless => TELL_THE_OPERATOR,
+                    NoSubject::Unverified => {
+                        "Please tell the operator of this service: let users sign in at an API Gateway instead"
+                    }
+                },
+            ),
+            Self::Admission(AdmissionError::NotThroughProxy(_)) => row(
+                StatusCode::FORBIDDEN,
+                "proxy_required",
+                "Proxy required",
+                "Requests must come through the proxy of this service",
+                "Open the application at its own address, or tell the operator of this service",
             ),
             Self::Admission(AdmissionError::CallerBlocked) => row(
                 StatusCode::FORBIDDEN,
@@ -133,6 +159,13 @@ impl Refusal {
                     TRY_AGAIN,
                 ),
             },
+            Self::Admission(AdmissionError::TooLate) => row(
+                StatusCode::GATEWAY_TIMEOUT,
+                "openai_timeout",
+                NO_SESSION,
+                "No time was left to ask the OpenAI API",
+                TRY_AGAIN,
+            ),
             Self::Admission(AdmissionError::Secret(_) | AdmissionError::SecretTooLate) => row(
                 StatusCode::SERVICE_UNAVAILABLE,
                 "key_unavailable",
@@ -141,39 +174,41 @@ impl Refusal {
                 "Please try again in a few moments; if that does not help, tell the operator of this service",
             ),
             Self::OpenAi(error) => match error {
-                OpenAiError::RejectedKey { status, .. } => row(
-                    StatusCode::BAD_GATEWAY,
-                    "openai_rejected_key",
-                    NO_SESSION,
-                    &returned(Some(*status), ""),
-                    TRY_AGAIN,
-                ),
-                OpenAiError::RejectedSession { status, .. } => row(
+                OpenAiError::RejectedKey(refused) => {
+                    row(StatusCode::BAD_GATEWAY, "openai_rejected_key", NO_SESSION, &returned(refused), TRY_AGAIN)
+                }
+                OpenAiError::Forbidden(refused) => {
+                    row(StatusCode::BAD_GATEWAY, "openai_forbidden", NO_SESSION, &returned(refused), TELL_THE_OPERATOR)
+                }
+                OpenAiError::RejectedSession(refused) => row(
                     StatusCode::BAD_GATEWAY,
                     "openai_rejected_session",
                     NO_SESSION,
-                    &returned(Some(*status), ""),
+                    &returned(refused),
                     TELL_THE_OPERATOR,
                 ),
-                OpenAiError::OutOfQuota => row(
+                OpenAiError::OutOfQuota(refused) => row(
                     StatusCode::SERVICE_UNAVAILABLE,
                     "openai_out_of_quota",
                     NO_SESSION,
-                    "OpenAI API returned 429: the account is out of quota",
+                    &format!("{}: the account is out of quota", returned(refused)),
                     TELL_THE_OPERATOR,
                 ),
-                OpenAiError::Busy { .. } => row(
+                OpenAiError::Busy(refused) => row(
                     StatusCode::SERVICE_UNAVAILABLE,
                     "openai_busy",
                     NO_SESSION,
-                    "OpenAI API returned 429: too many requests",
+                    &format!("{}: too many requests", returned(refused)),
                     TRY_AGAIN,
                 ),
-                OpenAiError::Unavailable { status, .. } => row(
+                OpenAiError::Unavailable(refused) => {
+                    row(StatusCode::BAD_GATEWAY, "openai_unavailable", NO_SESSION, &returned(refused), TRY_AGAIN)
+                }
+                OpenAiError::Unreachable(_) => row(
                     StatusCode::BAD_GATEWAY,
                     "openai_unavailable",
                     NO_SESSION,
-                    &returned(*status, "OpenAI API could not be reached"),
+                    "OpenAI API could not be reached",
                     TRY_AGAIN,
                 ),
                 OpenAiError::Timeout => row(
@@ -195,13 +230,13 @@ impl Refusal {
     }
 
     /// The refusal for the record: the code, the cause, and OpenAI's status and code if OpenAI refused.
-    pub fn refused(&self) -> Refused<'_> {
+    pub fn refused(&self) -> record::Refused<'_> {
         let causes = std::iter::successors(Some(self as &dyn Error), |error| (*error).source());
         let (status, code) = match self {
             Self::OpenAi(error) => (error.status(), error.code()),
             _ => (None, None),
         };
-        Refused {
+        record::Refused {
             code: self.row().code,
             cause: causes.map(ToString::to_string).collect::<Vec<_>>().join(": "),
             openai_status: status.map(|status| status.as_u16()),
@@ -215,8 +250,8 @@ impl Refusal {
         match self {
             Self::Admission(AdmissionError::Quota(QuotaError::Exceeded(status))) => Some(status.retry_after()),
             Self::Admission(AdmissionError::Quota(QuotaError::DailyLimit { retry_after })) => Some(*retry_after),
-            Self::OpenAi(OpenAiError::Busy { retry_after }) => Some(retry_after.unwrap_or(BUSY_DEFAULT)),
-            Self::OpenAi(OpenAiError::Unavailable { retry_after, .. }) => *retry_after,
+            Self::OpenAi(error @ OpenAiError::Busy(_)) => Some(error.wait().unwrap_or(BUSY_DEFAULT)),
+            Self::OpenAi(error @ OpenAiError::Unavailable(_)) => error.wait(),
             _ => None,
         }
     }
@@ -260,56 +295,71 @@ fn quota_sentence(status: &QuotaStatus) -> String {
 #[cfg(test)]
 pub(crate) fn describe() -> serde_json::Value {
     use crate::{
-        admission::quota::QuotaError::{DailyLimit, Exceeded, Unavailable as TableUnavailable},
+        admission::{
+            proxy::ProxyError,
+            quota::QuotaError::{DailyLimit, Exceeded, Unavailable as TableUnavailable},
+        },
         aws::dynamodb::TableError,
-        openai::{ErrorCode, OpenAiError as OpenAi},
+        openai::OpenAiError as OpenAi,
         profile::InvalidRequest,
     };
 
     // A new kind of refusal does not compile until it is in both lists.
     let known = |refusal: &Refusal| match refusal {
-        Refusal::NoRequest | Refusal::NotFound | Refusal::MethodNotAllowed => {}
+        Refusal::NoRequest(_) | Refusal::NotFound | Refusal::MethodNotAllowed => {}
         Refusal::Admission(error) => match error {
             AdmissionError::InvalidRequest(_)
             | AdmissionError::OriginNotAllowed
             | AdmissionError::BodyTooLarge
+            | AdmissionError::NoSubject(_)
+            | AdmissionError::NotThroughProxy(_)
             | AdmissionError::CallerBlocked
             | AdmissionError::Secret(_)
             | AdmissionError::SecretTooLate
+            | AdmissionError::TooLate
             | AdmissionError::Quota(Exceeded(_) | DailyLimit { .. } | TableUnavailable(_)) => {}
         },
         Refusal::OpenAi(
-            OpenAi::RejectedKey { .. }
-            | OpenAi::RejectedSession { .. }
-            | OpenAi::OutOfQuota
-            | OpenAi::Busy { .. }
-            | OpenAi::Unavailable { .. }
+            OpenAi::RejectedKey(_)
+            | OpenAi::Forbidden(_)
+            | OpenAi::RejectedSession(_)
+            | OpenAi::OutOfQuota(_)
+            | OpenAi::Busy(_)
+            | OpenAi::Unavailable(_)
+            | OpenAi::Unreachable(_)
             | OpenAi::Timeout
             | OpenAi::InvalidAnswer(_),
         ) => {}
     };
-    let (status, code) = (StatusCode::BAD_REQUEST, ErrorCode::default());
+    let refused = Refused::of(StatusCode::BAD_REQUEST);
+    let unreachable = reqwest::Request::try_from(http::Request::new("")).unwrap_err();
     let retry_after = Duration::ZERO;
     let admission = [
         AdmissionError::InvalidRequest(InvalidRequest::NotJson),
         AdmissionError::OriginNotAllowed,
         AdmissionError::BodyTooLarge,
+        AdmissionError::NoSubject(NoSubject::Nameless),
+        AdmissionError::NotThroughProxy(ProxyError::NotProved),
         AdmissionError::CallerBlocked,
         AdmissionError::Quota(Exceeded(QuotaStatus::default())),
         AdmissionError::Quota(DailyLimit { retry_after }),
         AdmissionError::Quota(TableUnavailable(TableError::Timeout)),
         AdmissionError::SecretTooLate,
+        AdmissionError::TooLate,
     ];
     let openai = [
-        OpenAi::RejectedKey { status, code: code.clone() },
-        OpenAi::RejectedSession { status, code },
-        OpenAi::OutOfQuota,
-        OpenAi::Busy { retry_after: None },
-        OpenAi::Unavailable { status: None, retry_after: None, source: None },
+        OpenAi::RejectedKey(refused.clone()),
+        OpenAi::Forbidden(refused.clone()),
+        OpenAi::RejectedSession(refused.clone()),
+        OpenAi::OutOfQuota(refused.clone()),
+        OpenAi::Busy(refused.clone()),
+        OpenAi::Unavailable(refused),
+        OpenAi::Unreachable(unreachable),
         OpenAi::Timeout,
         OpenAi::InvalidAnswer(""),
     ];
-    let refusals = [Refusal::NoRequest, Refusal::NotFound, Refusal::MethodNotAllowed].into_iter();
+    let refusals =
+        [Refusal::NoRequest(EventError::NotARequest), Refusal::NotFound, Refusal::MethodNotAllowed].into_iter();
     let refusals = refusals.chain(admission.map(Refusal::Admission)).chain(openai.map(Refusal::OpenAi));
     let mut described: Vec<_> = refusals
         .inspect(known)

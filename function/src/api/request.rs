@@ -1,5 +1,8 @@
 //! A request, independent of the kind of invoker.
 
+use super::headers::Headers;
+use crate::admission::sign_in::SignIn;
+
 /// The parts of a request that the function uses.
 #[derive(Debug)]
 pub struct HttpRequest {
@@ -10,10 +13,13 @@ pub struct HttpRequest {
     pub path: Option<String>,
     /// The values of all `Origin` headers.
     pub origins: Vec<String>,
+    pub headers: Headers,
     /// The body, decoded if the event has it in base64.
     pub body: Vec<u8>,
-    /// The subject of the JWT that the gateway's authorizer has checked.
-    pub subject: Option<String>,
-    /// The caller's address, as the gateway saw it.
+    /// The sign-in that the gateway has verified.
+    pub sign_in: SignIn,
+    /// The caller's address, as the gateway or the load balancer saw it.
     pub source: Option<String>,
+    /// Whether a load balancer checks with this request that the function answers.
+    pub is_health_check: bool,
 }

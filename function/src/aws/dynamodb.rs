@@ -5,7 +5,6 @@
 //! update and 0.16 ms for the second. This module takes 0.06 ms for each.
 
 use std::{
-    collections::HashMap,
     fmt,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, SystemTime},
@@ -15,12 +14,18 @@ use aws_config::SdkConfig;
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
 use aws_types::service_config::ServiceConfigKey;
 use http::{StatusCode, header};
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{
+    Deserialize, Deserializer, Serialize, Serializer,
+    de::{MapAccess, Visitor},
+};
 use tokio::time::timeout;
 use tracing::debug;
 use url::{Position, Url};
 
-use super::sigv4::{self, Signer};
+use super::{
+    code::Code,
+    sigv4::{self, Signer},
+};
 use crate::net::{
     clock,
     connection::{Connection, Lease},
@@ -81,13 +86,22 @@ pub struct Update {
     pub condition_expression: String,
     /// Attribute names by their placeholder in the expressions, such as `#day`.
     pub expression_attribute_names: Map<String>,
-    /// Values by their placeholder in the expressions, such as `:one`.
+    /// Values by their placeholder in the expressions, such as `:tokens`. DynamoDB rejects an empty map.
+    #[serde(skip_serializing_if = "Map::is_empty")]
     pub expression_attribute_values: Map<Value>,
+    /// The attributes to return: `UPDATED_NEW` or `ALL_NEW`.
+    pub return_values: &'static str,
 }
 
 /// A map of a few fields. A hash map would cost more than the signature.
 #[derive(Debug)]
 pub struct Map<V>(pub Vec<(&'static str, V)>);
+
+impl<V> Map<V> {
+    fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
 
 impl<V: Serialize> Serialize for Map<V> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -96,32 +110,93 @@ impl<V: Serialize> Serialize for Map<V> {
 }
 
 /// A value as DynamoDB writes it.
-#[derive(Debug, Serialize)]
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "UPPERCASE")]
 pub enum Value {
     /// A string, of any length up to DynamoDB's 400 KB an item.
     S(String),
     /// A number, written in decimal digits as DynamoDB sends numbers.
     N(String),
+    /// A set of texts, of which there is one.
+    Ss([String; 1]),
 }
 
-/// The attributes of an item.
-pub type Item = HashMap<String, serde_json::Value>;
+/// The attributes of an item that are texts, numbers or sets of texts. A hash map of values would cost more than the
+/// signature.
+#[derive(Debug, Default)]
+pub struct Item(Vec<(String, Vec<String>)>);
+
+impl Item {
+    /// The text, or the digits, of an attribute.
+    #[must_use]
+    pub fn text(&self, name: &str) -> Option<&str> {
+        self.texts(name).first().map(String::as_str)
+    }
+
+    /// The texts of a set. It is empty if there is none.
+    #[must_use]
+    pub fn texts(&self, name: &str) -> &[String] {
+        self.0.iter().find(|(known, _)| known == name).map(|(_, texts)| texts.as_slice()).unwrap_or_default()
+    }
+}
+
+impl<'de> Deserialize<'de> for Item {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "UPPERCASE")]
+        struct Attribute {
+            s: Option<String>,
+            n: Option<String>,
+            ss: Option<Vec<String>>,
+        }
+
+        struct Attributes;
+
+        impl<'de> Visitor<'de> for Attributes {
+            type Value = Item;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("the attributes of an item")
+            }
+
+            fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Item, M::Error> {
+                let mut item = Item::default();
+                while let Some((name, Attribute { s, n, ss })) = map.next_entry()? {
+                    let texts = ss.unwrap_or_else(|| s.or(n).into_iter().collect());
+                    item.0.push((name, texts));
+                }
+                Ok(item)
+            }
+        }
+
+        deserializer.deserialize_map(Attributes)
+    }
+}
 
 /// The outcome of an update that DynamoDB answered.
 #[derive(Debug)]
 pub enum Updated {
     /// It was made; these are the new values of the attributes.
     Done(Item),
-    /// The condition did not hold; this is the item, unchanged.
-    ConditionFailed(Item),
+    /// The condition did not hold; this is the item, unchanged. `None`: there is no item, or the table returned none.
+    ConditionFailed(Option<Item>),
 }
 
 /// The update was not made, or it is unknown whether it was.
+#[derive(Debug)]
+pub struct UpdateError {
+    /// The error of the last attempt.
+    pub cause: TableError,
+    /// Whether an attempt may have made it all the same.
+    pub perhaps_made: bool,
+}
+
+/// Why an attempt failed.
 #[derive(Debug, thiserror::Error)]
 pub enum TableError {
-    /// DynamoDB's code, such as `AccessDeniedException`.
-    #[error("{0}")]
-    Refused(Code),
+    /// DynamoDB's status and code, such as `AccessDeniedException`.
+    #[error("{1}")]
+    Refused(StatusCode, Code),
     /// The connection could not be made or broke.
     #[error("the connection failed")]
     Connection(#[from] reqwest::Error),
@@ -131,14 +206,13 @@ pub enum TableError {
     /// A response that DynamoDB does not send.
     #[error("its answer is malformed")]
     Malformed,
+    /// Other updates of the item made each attempt obsolete.
+    #[error("the item is updated too often")]
+    Contended,
     /// No AWS credentials were found, or they could not be refreshed.
     #[error("there are no AWS credentials")]
     NoCredentials,
 }
-
-/// AWS's error code, reduced to letters and digits.
-#[derive(Debug, PartialEq)]
-pub struct Code(String);
 
 /// Faults in the settings of the table.
 #[derive(Debug, thiserror::Error)]
@@ -176,42 +250,38 @@ impl Table {
         let _ = self.signer(&clock::iso_basic(SystemTime::now())).await;
     }
 
-    /// Makes an update, with a second try after a transient error.
-    ///
-    /// It is not idempotent: if a response is lost, it may be made twice. A caller then gets fewer tokens than the limit,
-    /// never more.
+    /// Makes an update, with a second try after a transient error. If the response to the first is lost, the update arrives
+    /// twice: its condition must then fail.
     ///
     /// # Errors
     /// If it was not made, or it is unknown whether it was.
-    pub async fn update(&self, update: &Update) -> Result<Updated, TableError> {
+    pub async fn update(&self, update: &Update) -> Result<Updated, UpdateError> {
         #[derive(Serialize)]
         #[serde(rename_all = "PascalCase")]
         struct Request<'a> {
             table_name: &'a str,
             #[serde(flatten)]
             update: &'a Update,
-            return_values: &'static str,
             return_values_on_condition_check_failure: &'static str,
         }
 
-        let request = Request {
-            table_name: &self.name,
-            update,
-            return_values: "UPDATED_NEW",
-            return_values_on_condition_check_failure: "ALL_OLD",
-        };
-        let body = serde_json::to_vec(&request).map_err(|_| TableError::Malformed)?;
-        let mut lease = self.connection.lease()?;
+        let request = Request { table_name: &self.name, update, return_values_on_condition_check_failure: "ALL_OLD" };
+        let mut perhaps_made = false;
+        let failed = |cause, perhaps_made| UpdateError { cause, perhaps_made };
+        let body = serde_json::to_vec(&request).map_err(|_| failed(TableError::Malformed, false))?;
+        let mut lease = self.connection.lease().map_err(|error| failed(error.into(), false))?;
         let mut retries = Retries::new(POLICY, None);
         loop {
             let failure = match self.attempt(&lease, body.clone()).await {
                 Err(failure) => failure,
-                updated => return updated,
+                Ok(updated) => return Ok(updated),
             };
+            perhaps_made |= failure.leaves_doubt();
             if failure.is_transient() {
                 debug!(error = &failure as &dyn std::error::Error, "the quota could not be counted");
             }
-            lease = retries.after(failure, &lease, &self.connection).await?;
+            let next = retries.after(failure, &lease, &self.connection).await;
+            lease = next.map_err(|cause| failed(cause, perhaps_made))?;
         }
     }
 
@@ -294,7 +364,7 @@ fn parse_response(status: StatusCode, body: &[u8]) -> Result<Updated, TableError
         #[serde(rename = "__type")]
         kind: String,
         #[serde(rename = "Item", default)]
-        item: Item,
+        item: Option<Item>,
     }
 
     if status == StatusCode::OK {
@@ -304,7 +374,19 @@ fn parse_response(status: StatusCode, body: &[u8]) -> Result<Updated, TableError
     let Failure { kind, item } = serde_json::from_slice(body).map_err(|_| TableError::Malformed)?;
     match Code::of(&kind) {
         Code(code) if code == "ConditionalCheckFailedException" => Ok(Updated::ConditionFailed(item)),
-        code => Err(TableError::Refused(code)),
+        code => Err(TableError::Refused(status, code)),
+    }
+}
+
+impl TableError {
+    /// Whether the update may have been made all the same.
+    fn leaves_doubt(&self) -> bool {
+        match self {
+            Self::Refused(status, _) => status.is_server_error(),
+            Self::Connection(error) => !error.is_connect(),
+            Self::Timeout | Self::Malformed => true,
+            Self::NoCredentials | Self::Contended => false,
+        }
     }
 }
 
@@ -312,36 +394,21 @@ impl Retryable for TableError {
     fn is_transient(&self) -> bool {
         match self {
             Self::Connection(_) | Self::Timeout | Self::Malformed => true,
-            // AWS, "Error handling with DynamoDB": the codes after which a retry is recommended.
-            Self::Refused(Code(code)) => {
-                ["Throttl", "ThroughputExceeded", "LimitExceeded", "InternalServerError", "ServiceUnavailable"]
-                    .iter()
-                    .any(|part| code.contains(part))
+            // AWS, "Error handling with DynamoDB": every 5xx, and these codes of a 400.
+            Self::Refused(status, Code(code)) => {
+                let throttled = ["Throttl", "ThroughputExceeded", "LimitExceeded"];
+                status.is_server_error() || throttled.iter().any(|part| code.contains(part))
             }
-            Self::NoCredentials => false,
+            Self::NoCredentials | Self::Contended => false,
         }
     }
 
     fn needs_new_connection(&self) -> bool {
-        !matches!(self, Self::Refused(_))
+        !matches!(self, Self::Refused(..))
     }
 
     fn pause(&self, _: u32, _: bool) -> Option<Duration> {
-        Some(if let Self::Refused(_) = self { LONGEST_PAUSE.mul_f64(fastrand::f64()) } else { Duration::ZERO })
-    }
-}
-
-impl Code {
-    /// The code in a type such as `com.amazonaws.dynamodb.v20120810#AccessDeniedException`.
-    fn of(kind: &str) -> Self {
-        let code = kind.rsplit('#').next().unwrap_or_default();
-        Self(code.chars().filter(char::is_ascii_alphanumeric).take(64).collect())
-    }
-}
-
-impl fmt::Display for Code {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(&self.0)
+        Some(if let Self::Refused(..) = self { LONGEST_PAUSE.mul_f64(fastrand::f64()) } else { Duration::ZERO })
     }
 }
 
@@ -376,14 +443,17 @@ mod tests {
     fn a_response_is_an_update_a_refusal_or_malformed() {
         let read = |status: u16, body: &str| parse_response(StatusCode::from_u16(status).unwrap(), body.as_bytes());
         assert!(
-            matches!(read(200, r#"{"Attributes": {"day": {"N": "3"}}}"#), Ok(Updated::Done(item)) if item["day"]["N"] == "3")
+            matches!(read(200, r#"{"Attributes": {"x": {"BOOL": true}, "day": {"N": "3"}}}"#), Ok(Updated::Done(item)) if item.text("day") == Some("3"))
         );
         let failed = r#"{"__type": "com.amazonaws.dynamodb.v20120810#ConditionalCheckFailedException",
             "Item": {"day": {"N": "5"}}, "message": "The conditional request failed"}"#;
-        assert!(matches!(read(400, failed), Ok(Updated::ConditionFailed(item)) if item["day"]["N"] == "5"));
+        assert!(matches!(read(400, failed), Ok(Updated::ConditionFailed(Some(item))) if item.text("day") == Some("5")));
+        let without_item =
+            r#"{"__type": "ConditionalCheckFailedException", "message": "The conditional request failed"}"#;
+        assert!(matches!(read(400, without_item), Ok(Updated::ConditionFailed(None))));
         let refused = r#"{"__type": "com.amazon.coral.service#AccessDenied<Exception>", "Message": "x"}"#;
         assert!(
-            matches!(read(400, refused), Err(TableError::Refused(code)) if code.to_string() == "AccessDeniedException")
+            matches!(read(400, refused), Err(TableError::Refused(_, code)) if code.to_string() == "AccessDeniedException")
         );
         for (status, body) in [(200, "<html>"), (503, "Service Unavailable"), (400, "{}")] {
             assert!(matches!(read(status, body), Err(TableError::Malformed)), "{body}");

@@ -24,14 +24,23 @@ use super::clock::Moment;
 const IDLE_LIMIT: Duration = Duration::from_secs(50);
 
 /// The limit of a TCP and TLS handshake together.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// How long a packet may stay without an acknowledgement after it was sent again. A connection whose other end silently
+/// disappeared while the process was frozen breaks 1.2 s after the request. A server that is only slow acknowledges it at
+/// once. Linux measures this time itself (tcp(7), `TCP_USER_TIMEOUT`).
+#[cfg(target_os = "linux")]
+const ACKNOWLEDGED_WITHIN: Duration = Duration::from_millis(800);
 
 /// The settings that all HTTP clients of this process share.
 ///
 /// HTTP/1.1 only; no redirects, since a request carries a key for the configured host only; no proxy from the
 /// environment, for the same reason.
 pub fn builder(tls: &ClientConfig) -> reqwest::ClientBuilder {
-    reqwest::Client::builder()
+    let builder = reqwest::Client::builder();
+    #[cfg(target_os = "linux")]
+    let builder = builder.tcp_user_timeout(ACKNOWLEDGED_WITHIN);
+    builder
         .tls_backend_preconfigured(tls.clone())
         .http1_only()
         .redirect(reqwest::redirect::Policy::none())
@@ -56,6 +65,17 @@ struct Current {
     /// Whether the client is believed to hold an open connection.
     open: bool,
     last_used: Moment,
+}
+
+/// The outcome of opening a connection ahead of its first request.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Warmed {
+    /// It waits for its first request.
+    Open,
+    /// The other end did not answer in time.
+    TimedOut,
+    /// It was refused, or it broke.
+    Failed,
 }
 
 /// A client to send one request with.
@@ -88,15 +108,20 @@ impl Connection {
 
     /// Opens the connection that the first request will use: TCP and TLS, but no HTTP, because a
     /// request would cost a round trip more than it saves. A failure is left to the first request.
-    pub async fn warm(&self, url: &Url) {
+    pub async fn warm(&self, url: &Url) -> Warmed {
         let client = self.current().client.clone();
         self.warming.store(true, Ordering::Relaxed);
         // Always ends in an error: the connection is kept before a request is written to it.
-        let _ = client.head(url.clone()).send().await;
+        let ended = client.head(url.clone()).send().await;
         let opened = !self.warming.swap(false, Ordering::Relaxed);
         let mut current = self.current();
         current.open = opened;
         current.last_used = Moment::now();
+        match ended {
+            _ if opened => Warmed::Open,
+            Err(error) if error.is_timeout() => Warmed::TimedOut,
+            _ => Warmed::Failed,
+        }
     }
 
     /// The current connection, or a new one if it was idle for too long.

@@ -39,6 +39,14 @@ impl Endpoint {
             Self::TranslationClientSecrets => "realtime/translations/calls",
         }
     }
+
+    /// The path of the WebSocket that the token opens.
+    fn socket_path(self) -> &'static str {
+        match self {
+            Self::ClientSecrets => "realtime",
+            Self::TranslationClientSecrets => "realtime/translations",
+        }
+    }
 }
 
 /// The URLs of one endpoint, built once.
@@ -46,11 +54,31 @@ impl Endpoint {
 pub(super) struct Urls {
     pub(super) mint: Url,
     pub(super) calls: String,
+    /// Without its query, which depends on the session.
+    pub(super) socket: String,
 }
 
 impl Urls {
     pub(super) fn new(base_url: &Url, endpoint: Endpoint) -> Self {
-        Self { mint: below(base_url, endpoint.path()), calls: below(base_url, endpoint.calls_path()).into() }
+        let socket = String::from(below(base_url, endpoint.socket_path()));
+        Self {
+            mint: below(base_url, endpoint.path()),
+            calls: below(base_url, endpoint.calls_path()).into(),
+            // https: becomes wss:, and http: becomes ws:.
+            socket: socket.replacen("http", "ws", 1),
+        }
+    }
+}
+
+/// The URL of the WebSocket for one session. A transcription names its intent, any other session its model.
+pub(super) fn socket_url(socket: &str, kind: Kind, model: Option<&str>) -> String {
+    match (kind, model) {
+        (Kind::Transcription, _) => format!("{socket}?intent=transcription"),
+        (_, Some(model)) => {
+            let model: String = url::form_urlencoded::byte_serialize(model.as_bytes()).collect();
+            format!("{socket}?model={model}")
+        }
+        (_, None) => socket.to_owned(),
     }
 }
 

@@ -3,10 +3,13 @@
 mod client_secret;
 mod endpoint;
 mod error;
+mod error_code;
+mod patience;
+mod refused;
+mod wait;
 
-use std::{pin::pin, time::Duration};
+use std::time::Duration;
 
-use futures_util::future::{Either, select};
 use http::{HeaderName, header};
 use rustls::ClientConfig;
 use secrecy::{ExposeSecret, SecretString};
@@ -14,32 +17,29 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tracing::debug;
 use url::Url;
 
-pub use self::{
-    client_secret::Token,
-    endpoint::Endpoint,
-    error::{ErrorCode, OpenAiError},
+pub use self::{client_secret::Token, endpoint::Endpoint, error::OpenAiError, error_code::ErrorCode, refused::Refused};
+use self::{
+    endpoint::Urls,
+    patience::{BRIEF, Patience},
+    refused::Body,
 };
-use self::{endpoint::Urls, error::from_response};
-use crate::net::{
-    clock::millis,
-    connection::{Connection, Lease},
-    retry::{Policy, Retries, Retryable},
+use crate::{
+    net::{
+        clock::millis,
+        connection::{Connection, Lease, Warmed},
+        retry::{Policy, Retries, Retryable},
+    },
+    profile::Kind,
 };
-
-/// The limit of one attempt. Mints take a fraction of a second; one that takes longer than this is more likely lost than
-/// slow.
-const ATTEMPT: Duration = Duration::from_secs(10);
-
-/// The longest silence on a reused connection before the request is also sent over a new one. The old connection may have
-/// died while the process was frozen, or OpenAI may only be slow. The first answer counts; the other token is dropped
-/// unused, which is free.
-const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Three tries, each of which may use a reused connection that turns out dead, while there is time for another attempt.
 const POLICY: Policy = Policy { max_tries: 3, worth_an_attempt: Duration::from_millis(500) };
 
 /// The largest response that is read, in bytes. A real one is under 2 KiB.
 const MAX_ANSWER: usize = 64 * 1024;
+
+/// The start of OpenAI's tokens. OpenAI's browser SDK refuses a key without it (@openai/agents-realtime 0.20).
+pub const TOKEN_PREFIX: &str = "ek_";
 
 const SAFETY_IDENTIFIER: HeaderName = HeaderName::from_static("openai-safety-identifier");
 
@@ -52,6 +52,8 @@ pub struct OpenAi {
     client_secrets: Urls,
     translation_client_secrets: Urls,
     connection: Connection,
+    token_prefix: String,
+    patience: Patience,
 }
 
 /// One token to mint.
@@ -70,10 +72,12 @@ pub struct MintRequest<'a> {
 /// The cost of an answer.
 #[derive(Debug, Default)]
 pub struct Attempts {
-    /// The number of requests that were sent, at least in part.
+    /// The number of requests, with those for which no connection could be made.
     pub count: u32,
     /// From the first byte sent to the last one read, pauses included.
     pub took: Duration,
+    /// Whether a failed attempt may have made a token: it was sent, and OpenAI did not refuse it.
+    pub in_doubt: bool,
 }
 
 impl OpenAi {
@@ -86,7 +90,15 @@ impl OpenAi {
             client_secrets: Urls::new(base_url, Endpoint::ClientSecrets),
             translation_client_secrets: Urls::new(base_url, Endpoint::TranslationClientSecrets),
             connection: Connection::new(tls)?,
+            token_prefix: TOKEN_PREFIX.to_owned(),
+            patience: Patience::default(),
         })
+    }
+
+    /// Accepts only tokens that start with `prefix`, in place of `ek_`. An empty one accepts every plausible token.
+    #[must_use]
+    pub fn with_token_prefix(self, prefix: String) -> Self {
+        Self { token_prefix: prefix, ..self }
     }
 
     fn urls(&self, endpoint: Endpoint) -> &Urls {
@@ -102,12 +114,24 @@ impl OpenAi {
         &self.urls(endpoint).calls
     }
 
-    /// Opens the connection ahead of the first mint.
-    pub async fn warm(&self) {
-        self.connection.warm(&self.client_secrets.mint).await;
+    /// The absolute URL of the WebSocket on which a token of this kind opens its session.
+    #[must_use]
+    pub fn socket_url(&self, kind: Kind, model: Option<&str>) -> String {
+        endpoint::socket_url(&self.urls(kind.into()).socket, kind, model)
     }
 
-    /// Mints one token, retrying transient errors, until `deadline` at the latest.
+    /// Opens the connection ahead of the first mint, which is a brief one if this takes too long: the instance is busy
+    /// meanwhile.
+    pub async fn warm(&self) {
+        if self.connection.warm(&self.client_secrets.mint).await == Warmed::TimedOut {
+            self.patience.not_answered(self.patience.limit());
+        }
+    }
+
+    /// Mints one token, retrying transient errors, for as long as [`Patience`] allows and until `deadline` at the latest.
+    ///
+    /// A request that is only slow is never sent a second time: that would mint a second token, and use up the rate limit
+    /// twice as fast. An attempt therefore has no limit of its own.
     ///
     /// # Errors
     /// If no token has been minted by then, or another attempt cannot help.
@@ -118,8 +142,21 @@ impl OpenAi {
         attempts: &mut Attempts,
     ) -> Result<Token, OpenAiError> {
         let began = Instant::now();
-        let minted = self.mint_with_retries(request, deadline, &mut attempts.count).await;
-        attempts.took = attempts.took.saturating_add(began.elapsed());
+        let limit = self.patience.limit();
+        // A second mint, with another key, has the rest of the time.
+        let end = began.checked_add(limit.saturating_sub(attempts.took)).map_or(deadline, |end| end.min(deadline));
+        let minted = self.mint_with_retries(request, end, attempts).await;
+        let took = began.elapsed();
+        match &minted {
+            // Otherwise the invocation had little time left, which says nothing about OpenAI.
+            Err(OpenAiError::Timeout) if took.saturating_add(POLICY.worth_an_attempt) >= BRIEF => {
+                debug!(milliseconds = millis(took), "OpenAI did not answer in time");
+                self.patience.not_answered(limit);
+            }
+            Err(OpenAiError::Timeout | OpenAiError::Unreachable(_)) => {}
+            Ok(_) | Err(_) => self.patience.answered(),
+        }
+        attempts.took = attempts.took.saturating_add(took);
         minted
     }
 
@@ -127,7 +164,7 @@ impl OpenAi {
         &self,
         request: &MintRequest<'_>,
         deadline: Instant,
-        attempts: &mut u32,
+        attempts: &mut Attempts,
     ) -> Result<Token, OpenAiError> {
         // Timers have a resolution of a millisecond, so a response could arrive before one that is due at once.
         if deadline <= Instant::now() {
@@ -136,84 +173,61 @@ impl OpenAi {
         let mut lease = self.connection.lease()?;
         let mut retries = Retries::new(POLICY, Some(deadline));
         loop {
-            let failure = match self.attempt(&lease, request, deadline, attempts).await {
+            attempts.count = attempts.count.saturating_add(1);
+            let mut sent = true;
+            let exchange = timeout_at(deadline, self.exchange(&lease, request, attempts.count, &mut sent)).await;
+            let failure = match exchange.unwrap_or(Err(OpenAiError::Timeout)) {
                 Err(failure) => failure,
                 minted => return minted,
             };
+            attempts.in_doubt |= sent && !failure.made_no_token();
             if failure.is_transient() {
-                debug!(attempt = *attempts, error = &failure as &dyn std::error::Error, "the attempt failed");
+                debug!(attempt = attempts.count, error = &failure as &dyn std::error::Error, "the attempt failed");
             }
             lease = retries.after(failure, &lease, &self.connection).await?;
         }
     }
 
-    /// One attempt: one request over a new connection, or over a reused one with a new one in reserve.
-    ///
-    /// While it waits for a reused connection, there is only one timer instead of one per limit, since each timer wakes up
-    /// the runtime once.
-    async fn attempt(
+    /// Sends a request over `lease`. `sent` becomes false if the connection could not be made.
+    async fn exchange(
         &self,
         lease: &Lease,
         request: &MintRequest<'_>,
-        deadline: Instant,
-        attempts: &mut u32,
+        attempt: u32,
+        sent: &mut bool,
     ) -> Result<Token, OpenAiError> {
-        *attempts = attempts.saturating_add(1);
-        let began = Instant::now();
-        let limit = earlier(began, ATTEMPT, deadline);
-        let mut first = pin!(self.exchange(lease, request, *attempts));
-        if !lease.reused {
-            return limited(limit, first).await;
-        }
-        if let Ok(answered) = timeout_at(earlier(began, PATIENCE, deadline), &mut first).await {
-            return answered;
-        }
-        if began.elapsed() < PATIENCE {
-            return Err(OpenAiError::Timeout);
-        }
-        debug!(milliseconds = millis(PATIENCE), "no answer over the reused connection yet: also asking over a new one");
-        *attempts = attempts.saturating_add(1);
-        let fresh = self.connection.replace()?;
-        let first = pin!(limited(limit, first));
-        // Boxed because it is rare: inline it would enlarge every request's future.
-        let second =
-            Box::pin(limited(earlier(Instant::now(), ATTEMPT, deadline), self.exchange(&fresh, request, *attempts)));
-        match select(first, second).await {
-            // One of the two connections is broken. The other may still work.
-            Either::Left((Err(failure), second)) if failure.needs_new_connection() => second.await,
-            Either::Right((Err(failure), first)) if failure.needs_new_connection() => first.await,
-            Either::Left((answered, _)) | Either::Right((answered, _)) => answered,
-        }
-    }
-
-    async fn exchange(&self, lease: &Lease, request: &MintRequest<'_>, attempt: u32) -> Result<Token, OpenAiError> {
         let began = Instant::now();
         let url = &self.urls(request.endpoint).mint;
         debug!(attempt, path = url.path(), connection = lease.kind(), "asking OpenAI");
-        let sent = lease
+        let asked = lease
             .client
             .post(url.clone())
             .bearer_auth(request.api_key.expose_secret())
             .header(SAFETY_IDENTIFIER, request.safety_identifier)
             .header(header::CONTENT_TYPE, "application/json")
+            // Without it, a server or a proxy may compress its answer, and nothing here decompresses one.
+            .header(header::ACCEPT_ENCODING, "identity")
             .body(request.body.to_owned());
-        let mut response = sent.send().await?;
-        if response.status().is_success() {
-            let body = read_body(&mut response).await?.ok_or(OpenAiError::InvalidAnswer("it is over 64 KiB"))?;
-            self.connection.mark_healthy(lease);
-            log_response(attempt, &response, began);
-            return client_secret::parse(&body);
-        }
-        let body = match timeout(ERROR_BODY, read_body(&mut response)).await {
-            Ok(Ok(Some(body))) => {
-                self.connection.mark_healthy(lease);
-                body
-            }
-            // The status is enough.
-            _ => Vec::new(),
+        let mut response = asked.send().await.inspect_err(|error| *sent = !error.is_connect())?;
+        let status = response.status();
+        let body = if status.is_success() {
+            read_body(&mut response).await?
+        } else {
+            // The status is enough to act on.
+            let read = timeout(ERROR_BODY, read_body(&mut response)).await;
+            read.ok().and_then(Result::ok).unwrap_or(Body::Incomplete)
         };
+        if let Body::Whole(_) = body {
+            self.connection.mark_healthy(lease);
+        }
         log_response(attempt, &response, began);
-        Err(from_response(response.status(), response.headers(), &body))
+        if !status.is_success() {
+            return Err(OpenAiError::from_response(status, response.headers(), &body));
+        }
+        match body.fault() {
+            Some(fault) => Err(OpenAiError::InvalidAnswer(fault)),
+            None => client_secret::parse(body.bytes(), &self.token_prefix, request.api_key),
+        }
     }
 }
 
@@ -222,34 +236,33 @@ fn log_response(attempt: u32, response: &reqwest::Response, began: Instant) {
     debug!(attempt, status = status.as_u16(), milliseconds = millis(began.elapsed()), "OpenAI answered");
 }
 
-/// The end of a limit that began at `from`, or the deadline if that is earlier.
-fn earlier(from: Instant, time: Duration, deadline: Instant) -> Instant {
-    from.checked_add(time).map_or(deadline, |end| end.min(deadline))
-}
-
-async fn limited(
-    limit: Instant,
-    exchange: impl Future<Output = Result<Token, OpenAiError>>,
-) -> Result<Token, OpenAiError> {
-    timeout_at(limit, exchange).await.unwrap_or(Err(OpenAiError::Timeout))
-}
-
-/// The body of a response, or `None` if it is over [`MAX_ANSWER`].
-async fn read_body(response: &mut reqwest::Response) -> Result<Option<Vec<u8>>, reqwest::Error> {
+/// The body of a response, up to [`MAX_ANSWER`].
+async fn read_body(response: &mut reqwest::Response) -> Result<Body, reqwest::Error> {
     let mut body = Vec::new();
     while let Some(chunk) = response.chunk().await? {
         if body.len().saturating_add(chunk.len()) > MAX_ANSWER {
-            return Ok(None);
+            return Ok(Body::TooLarge);
         }
         body.extend_from_slice(&chunk);
     }
-    Ok(Some(body))
+    Ok(Body::Whole(body))
 }
 
-/// The retries of a mint.
+/// The retries of a mint, and the limits of its time, in seconds.
 #[cfg(test)]
 pub(crate) fn describe_retries() -> serde_json::Value {
-    crate::net::retry::describe(POLICY, error::pause_bounds)
+    let mut described = crate::net::retry::describe(POLICY, error::pause_bounds);
+    for (name, time) in [
+        ("longest_wait", error::LONGEST_WAIT),
+        ("connect_timeout", crate::net::connection::CONNECT_TIMEOUT),
+        ("full_limit", patience::FULL),
+        ("brief_limit", BRIEF),
+        ("memory", patience::MEMORY),
+    ] {
+        described[name] = time.as_secs_f64().into();
+    }
+    described["brief_mints"] = patience::BRIEF_MINTS.into();
+    described
 }
 
 #[cfg(test)]
@@ -264,6 +277,40 @@ mod tests {
             let below = |endpoint| openai.calls_url(endpoint).strip_prefix(base.trim_end_matches('/')).unwrap();
             assert_eq!(below(Endpoint::ClientSecrets), "/realtime/calls");
             assert_eq!(below(Endpoint::TranslationClientSecrets), "/realtime/translations/calls");
+        }
+    }
+
+    /// The queries are those of OpenAI's guides to WebSockets, transcription and translation (2026-11).
+    #[test]
+    fn every_kind_of_session_has_its_own_url_for_websockets() {
+        let tls = crate::net::tls::client_config(None).unwrap();
+        let url =
+            |base: &str, kind, model| OpenAi::new(&base.parse().unwrap(), tls.clone()).unwrap().socket_url(kind, model);
+        let openai = "https://api.openai.com/v1";
+        for (base, kind, model, expected) in [
+            (
+                openai,
+                Kind::Realtime,
+                Some("gpt-realtime-2.1"),
+                "wss://api.openai.com/v1/realtime?model=gpt-realtime-2.1",
+            ),
+            (openai, Kind::Realtime, None, "wss://api.openai.com/v1/realtime"),
+            (
+                openai,
+                Kind::Transcription,
+                Some("gpt-transcribe"),
+                "wss://api.openai.com/v1/realtime?intent=transcription",
+            ),
+            (openai, Kind::Translation, Some("t"), "wss://api.openai.com/v1/realtime/translations?model=t"),
+            (
+                "https://a.example:8443/openai/v1/",
+                Kind::Realtime,
+                Some("a/b:c"),
+                "wss://a.example:8443/openai/v1/realtime?model=a%2Fb%3Ac",
+            ),
+            ("http://127.0.0.1:8081/v1", Kind::Realtime, Some("m"), "ws://127.0.0.1:8081/v1/realtime?model=m"),
+        ] {
+            assert_eq!(url(base, kind, model), expected);
         }
     }
 }

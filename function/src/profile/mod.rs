@@ -17,6 +17,8 @@ const PROFILES: &str = include_str!("../../profiles.json");
 const DEFAULT: &str = "default";
 const PROFILE_FIELD: &str = "profile";
 const INSTRUCTIONS: &str = "instructions";
+/// The names under which clients send a session of their own: the Vercel AI SDK's `api.token`, and OpenAI's endpoint.
+const SESSION_FIELDS: [&str; 2] = ["sessionConfig", "session"];
 
 /// Every profile, ready to serve.
 #[derive(Debug)]
@@ -76,6 +78,13 @@ pub enum InvalidRequest {
     UnknownField {
         /// The field, as the caller wrote it.
         field: String,
+        /// The fields that the profile lets a caller set.
+        allowed: Vec<String>,
+    },
+    /// The body has a session of its own. The server's profile defines the session.
+    OwnSession {
+        /// The field that has the session.
+        field: &'static str,
         /// The fields that the profile lets a caller set.
         allowed: Vec<String>,
     },
@@ -155,11 +164,14 @@ impl Profiles {
 
 impl Profile {
     fn apply(&self, asked: &Map<String, Value>, document: &mut Value) -> Result<(), InvalidRequest> {
+        let allowed = || std::iter::once(PROFILE_FIELD.to_owned()).chain(self.caller_may_set.keys().cloned()).collect();
+        let own_session = |field: &&str| asked.contains_key(*field) && !self.caller_may_set.contains_key(*field);
+        if let Some(field) = SESSION_FIELDS.into_iter().find(own_session) {
+            return Err(InvalidRequest::OwnSession { field, allowed: allowed() });
+        }
         for (field, value) in asked.iter().filter(|(field, _)| *field != PROFILE_FIELD) {
             let Some(caller_field) = self.caller_may_set.get(field) else {
-                let own = self.caller_may_set.keys().cloned();
-                let allowed = std::iter::once(PROFILE_FIELD.to_owned()).chain(own).collect();
-                return Err(InvalidRequest::UnknownField { field: field.clone(), allowed });
+                return Err(InvalidRequest::UnknownField { field: field.clone(), allowed: allowed() });
             };
             let (Some(chosen), Some(place)) =
                 (caller_field.allow.choose(value), document.pointer_mut(&caller_field.at))
@@ -189,7 +201,8 @@ impl Profile {
         let (model, voice) = (text(self.kind.model_pointer()), text(VOICE_POINTER));
         let expires_after = json!({"anchor": "created_at", "seconds": self.token_ttl_seconds});
         let request = json!({"expires_after": expires_after, "session": document}).to_string();
-        Session { profile: name.to_owned(), kind: self.kind, request, model, voice }
+        let token_ttl = Duration::from_secs(self.token_ttl_seconds.unwrap_or_default());
+        Session { profile: name.to_owned(), kind: self.kind, request, token_ttl, model, voice }
     }
 }
 
@@ -211,6 +224,11 @@ impl fmt::Display for InvalidRequest {
                 let field: String = field.chars().take(40).collect();
                 write!(formatter, "Unknown field '{field}'; allowed fields: {}", allowed.join(", "))
             }
+            Self::OwnSession { field, allowed } => write!(
+                formatter,
+                "'{field}' is not accepted: a profile on the server defines the session; allowed fields: {}",
+                allowed.join(", ")
+            ),
             Self::ValueNotAllowed { field, allowed } => {
                 write!(formatter, "Invalid value for '{field}': expected {allowed}")
             }
@@ -378,6 +396,14 @@ mod tests {
     }
 
     #[test]
+    fn a_profile_may_let_callers_set_a_field_named_session() {
+        let profiles = parse(&json!({"default": {"kind": "realtime", "session": {"instructions": "x"},
+            "caller_may_set": {"session": {"at": "/instructions", "allow": {"one_of": ["short", "long"]}}}}}));
+        let session = profiles.unwrap().session(br#"{"session": "long"}"#).unwrap();
+        assert_eq!(sent(&session)["session"]["instructions"], "long");
+    }
+
+    #[test]
     fn the_example_in_the_docs_is_a_valid_profile() {
         let page = include_str!("../../../docs/profiles.md");
         let example: Value =
@@ -411,6 +437,19 @@ mod tests {
             (r#"{"model": "gpt-4"}"#, "Unknown field 'model'; allowed fields: profile, voice"),
             (r#"{"instructions": "x"}"#, "Unknown field 'instructions'; allowed fields: profile, voice"),
             (r#"{"Voice": "ash"}"#, "Unknown field 'Voice'"),
+            (
+                r#"{"sessionConfig": {"instructions": "x"}}"#,
+                "'sessionConfig' is not accepted: a profile on the server defines the session; allowed fields: profile, voice",
+            ),
+            (r#"{"sessionConfig": null, "voice": "ash"}"#, "'sessionConfig' is not accepted"),
+            (
+                r#"{"expires_after": {}, "session": {"type": "realtime"}}"#,
+                "'session' is not accepted: a profile on the server",
+            ),
+            (
+                r#"{"profile": "de-escalation", "session": {}}"#,
+                "'session' is not accepted: a profile on the server defines the session; allowed fields: profile, scenario",
+            ),
             (r#"{"profile": "admin"}"#, "Invalid value for 'profile': expected one of de-escalation, default"),
             (r#"{"profile": 1}"#, "Invalid value for 'profile'"),
             (r#"{"profile": null}"#, "Invalid value for 'profile'"),

@@ -1,5 +1,7 @@
 //! A session document with its kind and its voice.
 
+use std::time::Duration;
+
 use openai_realtime::VOICES;
 use serde::Deserialize;
 
@@ -39,6 +41,8 @@ pub struct Session {
     pub kind: Kind,
     /// The body of the request to OpenAI: `expires_after` and `session`.
     pub request: String,
+    /// How long the token can open its session: `expires_after` of the request.
+    pub token_ttl: Duration,
     /// The requested model, if the session names one.
     pub model: Option<String>,
     /// The requested voice, if the session names one.

@@ -13,7 +13,7 @@ use crate::{
     api::{answer::Answer, rate_limit, refusal::Refusal, request::HttpRequest},
     openai::{Attempts, MintRequest, OpenAi, OpenAiError, Token},
     record::RequestSummary,
-    secret::SecretStore,
+    secret::{Rejection, SecretStore},
 };
 
 /// Mints tokens for admitted requests.
@@ -35,23 +35,39 @@ impl TokenRoute {
         deadline: Instant,
         summary: &mut RequestSummary,
     ) -> Result<Answer, Refusal> {
+        let answered = self.mint(admission, request, deadline, summary).await;
+        // Also after a refusal: a read that is frozen halfway is lost.
+        self.secret.wait_for_refresh(deadline).await;
+        summary.secret_fault = self.secret.faults();
+        answered
+    }
+
+    async fn mint(
+        &self,
+        admission: &Admission,
+        request: &HttpRequest,
+        deadline: Instant,
+        summary: &mut RequestSummary,
+    ) -> Result<Answer, Refusal> {
         let application = Application {
             origins: &request.origins,
+            headers: &request.headers,
             body: &request.body,
-            subject: request.subject.as_deref(),
+            sign_in: &request.sign_in,
             source: request.source.as_deref(),
         };
-        let admitted = admission.admit(&application, deadline, summary).await?;
+        let mut admitted = admission.admit(&application, deadline, summary).await?;
         let mut attempts = Attempts::default();
         let minted = self.mint_with_fallback_key(&admitted, deadline, &mut attempts).await;
         (summary.attempts, summary.openai_time) = (attempts.count, attempts.took);
+        admission.settle(&mut admitted.taken, minted.is_err() && !attempts.in_doubt, summary).await;
         let token = minted?;
         if token.model.is_some() {
             summary.model.clone_from(&token.model);
         }
-        admission.recheck(&admitted.caller).await?;
-        let calls_url = self.openai.calls_url(admitted.session.kind.into());
-        Ok(answer(&token, calls_url, &admitted))
+        admission.recheck(&admitted, deadline).await?;
+        summary.expiry_excess = token.expiry_excess(admitted.session.token_ttl);
+        Ok(self.token_answer(&token, &admitted))
     }
 
     /// Mints with the held key. If OpenAI rejects it, the secret is read again, and a different key in it is tried once.
@@ -68,7 +84,11 @@ impl TokenRoute {
             Err(rejected @ OpenAiError::RejectedKey { .. }) => rejected,
             outcome => return outcome,
         };
-        match timeout_at(deadline, self.secret.other_than(secret)).await {
+        let rejection = match rejected.status() {
+            Some(StatusCode::FORBIDDEN) => Rejection::Forbidden,
+            _ => Rejection::Invalid,
+        };
+        match timeout_at(deadline, self.secret.other_than(secret, rejection)).await {
             Ok(Ok(Some(other))) => {
                 request.api_key = &other.api_key;
                 self.openai.mint(&request, deadline, attempts).await
@@ -81,41 +101,46 @@ impl TokenRoute {
             Err(_) => Err(rejected),
         }
     }
-}
 
-/// The token and the URL to call with it, never the prompt or tools that are bound to it. `value` and `expires_at` are
-/// the names that OpenAI's own samples read.
-fn answer(token: &Token, calls_url: &str, admitted: &Admitted) -> Answer {
-    #[derive(Serialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Body<'a> {
-        success: bool,
-        ephemeral_token: &'a str,
-        session_id: Option<&'a str>,
-        expires_at: u64,
-        model: Option<&'a str>,
-        voice: Option<&'a str>,
-        calls_url: &'a str,
-        message: &'static str,
-        value: &'a str,
-        #[serde(rename = "expires_at")]
-        openai_expires_at: u64,
+    /// The token and the URLs to use it at, never the prompt or tools that are bound to it. `value` and `expires_at` are
+    /// the names that OpenAI's own samples read, `token` and `url` those of the Vercel AI SDK (`ai` 7, `api.token`).
+    fn token_answer(&self, token: &Token, Admitted { session, taken, .. }: &Admitted) -> Answer {
+        #[derive(Serialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Body<'a> {
+            success: bool,
+            ephemeral_token: &'a str,
+            session_id: Option<&'a str>,
+            expires_at: u64,
+            model: Option<&'a str>,
+            voice: Option<&'a str>,
+            calls_url: &'a str,
+            message: &'static str,
+            value: &'a str,
+            #[serde(rename = "expires_at")]
+            openai_expires_at: u64,
+            token: &'a str,
+            url: &'a str,
+        }
+
+        let value = token.value.expose_secret();
+        let model = token.model.as_deref().or(session.model.as_deref());
+        let body = Body {
+            success: true,
+            ephemeral_token: value,
+            session_id: token.session_id.as_deref(),
+            expires_at: token.expires_at,
+            model,
+            voice: token.voice.as_deref().or(session.voice.as_deref()),
+            calls_url: self.openai.calls_url(session.kind.into()),
+            message: "Ephemeral token created successfully",
+            value,
+            openai_expires_at: token.expires_at,
+            token: value,
+            url: &self.openai.socket_url(session.kind, model),
+        };
+        let mut answer = Answer::json(StatusCode::OK, &body);
+        answer.headers.extend(rate_limit::headers(&taken.status));
+        answer
     }
-
-    let value = token.value.expose_secret();
-    let body = Body {
-        success: true,
-        ephemeral_token: value,
-        session_id: token.session_id.as_deref(),
-        expires_at: token.expires_at,
-        model: token.model.as_deref().or(admitted.session.model.as_deref()),
-        voice: token.voice.as_deref().or(admitted.session.voice.as_deref()),
-        calls_url,
-        message: "Ephemeral token created successfully",
-        value,
-        openai_expires_at: token.expires_at,
-    };
-    let mut answer = Answer::json(StatusCode::OK, &body);
-    answer.headers.extend(rate_limit::headers(&admitted.quota));
-    answer
 }

@@ -1,6 +1,9 @@
-//! The secret with the API key: fetched, kept, refreshed in the background, dropped when OpenAI rejects the key.
+//! The secret with the API key: fetched, kept, and read again when it is old or OpenAI rejects the key. Until another key was
+//! read, the one that is there serves.
 
+mod block_list;
 mod contents;
+mod key;
 
 use std::{
     error::Error as _,
@@ -13,19 +16,29 @@ use aws_sdk_secretsmanager::{
     Client as SecretsManager,
     error::{ProvideErrorMetadata, SdkError},
 };
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::SecretString;
 use tokio::{
-    sync::{Mutex, OwnedMutexGuard},
-    time::{Instant, timeout},
+    sync::{Mutex, watch},
+    task::AbortHandle,
+    time::{Instant, timeout_at},
 };
 use tracing::{Instrument, debug, info, warn};
 
 pub(crate) use self::contents::Secret;
-use self::contents::Unusable;
-use crate::net::clock::{Moment, millis};
+use self::key::Unusable;
+use crate::{
+    aws::code::Code,
+    net::clock::{Moment, millis},
+};
 
-/// The pause after a failed refresh. The old key stays in use.
+/// The pause after a failed read, and between two reads because OpenAI rejects the key. The old key stays in use.
 const COOL_DOWN: Duration = Duration::from_secs(10);
+
+/// How long requests wait for a read in the background, from its beginning. Secrets Manager takes some 20 ms.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// A read that takes longer was frozen with the process: the SDK gives up after 4 s.
+const FROZEN: Duration = Duration::from_secs(5);
 
 /// Why there is no key.
 #[derive(Debug, thiserror::Error)]
@@ -50,7 +63,7 @@ pub(crate) struct SecretStore {
     ttl: Duration,
     state: StateMutex<State>,
     /// Held during a fetch, so that one fetch serves all requests that wait for it.
-    fetching: Arc<Mutex<()>>,
+    fetching: Mutex<()>,
 }
 
 /// The source of the API key.
@@ -64,10 +77,37 @@ pub enum Source {
     Nowhere,
 }
 
+/// How OpenAI rejected a key.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Rejection {
+    /// The key is not valid.
+    Invalid,
+    /// The key may not be used for this request, such as for the model of one profile.
+    Forbidden,
+}
+
 #[derive(Debug, Default)]
 struct State {
     held: Option<Arc<Secret>>,
-    refresh_failed: Option<Moment>,
+    /// The read in the background.
+    refresh: Option<Refresh>,
+    /// The last read, if it failed or found no usable key.
+    failed: Option<Moment>,
+    /// The last read because the key is not valid.
+    invalid: Option<Moment>,
+    /// The last read because the key may not be used for a request. It is separate, so that a profile whose model the key
+    /// may not use does not delay the reading of a new key for the others.
+    forbidden: Option<Moment>,
+    /// The faults of the last read, for the record.
+    faults: Option<String>,
+}
+
+#[derive(Debug)]
+struct Refresh {
+    began: Moment,
+    task: AbortHandle,
+    /// Closed at its end.
+    ended: watch::Receiver<()>,
 }
 
 impl SecretStore {
@@ -75,7 +115,7 @@ impl SecretStore {
     /// needs `aws`.
     pub(crate) fn new(source: Source, aws: Option<&SdkConfig>, ttl: Duration) -> Self {
         let client = aws.map(SecretsManager::new);
-        Self { source, client, ttl, state: StateMutex::default(), fetching: Arc::default() }
+        Self { source, client, ttl, state: StateMutex::default(), fetching: Mutex::default() }
     }
 
     /// The secret. Only the first call waits for Secrets Manager: a secret older than its time to live stays in use while
@@ -84,77 +124,142 @@ impl SecretStore {
     /// # Errors
     /// If no secret is held, and none can be fetched. The next call tries again.
     pub async fn current(self: &Arc<Self>) -> Result<Arc<Secret>, SecretError> {
-        match self.held() {
-            Some(held) => {
-                if held.read.elapsed() > self.ttl {
-                    self.refresh();
-                }
-                Ok(held)
+        if let Some(held) = self.held() {
+            if held.read.elapsed() > self.ttl {
+                self.refresh();
             }
-            None => self.fetch_unless_held(None).await,
+            return Ok(held);
+        }
+        let _fetching = self.fetching.lock().await;
+        match self.held() {
+            // Another request has fetched it meanwhile.
+            Some(held) => Ok(held),
+            None => self.fetch().await,
         }
     }
 
-    /// A secret with a key other than that of `rejected`, which OpenAI does not accept: `rejected` is dropped and the
-    /// secret is read again. `None` if it still has the same key.
+    /// A secret with a key other than that of `rejected`, which OpenAI does not accept. The secret is read again for that,
+    /// at most every 10 s. `rejected` stays in use until another key was read: the rejection may be a mistake, or hit only
+    /// one profile. `None` if there is no other key.
     ///
     /// # Errors
     /// If the secret cannot be read, or has no usable key.
-    pub async fn other_than(&self, rejected: &Arc<Secret>) -> Result<Option<Arc<Secret>>, SecretError> {
+    pub async fn other_than(
+        &self,
+        rejected: &Arc<Secret>,
+        rejection: Rejection,
+    ) -> Result<Option<Arc<Secret>>, SecretError> {
         if !matches!(self.source, Source::SecretsManager(_)) {
             return Ok(None);
         }
-        debug!("OpenAI rejected the key: reading the secret again");
-        let fresh = self.fetch_unless_held(Some(rejected)).await?;
-        Ok((fresh.api_key.expose_secret() != rejected.api_key.expose_secret()).then_some(fresh))
-    }
-
-    /// Waits for a running refresh, so that it is not frozen halfway and its block list counts, but no longer than
-    /// `limit`.
-    pub async fn wait_for_refresh(&self, limit: Duration) {
-        let _ = timeout(limit, self.fetching.lock()).await;
-    }
-
-    async fn fetch_unless_held(&self, rejected: Option<&Arc<Secret>>) -> Result<Arc<Secret>, SecretError> {
         let _fetching = self.fetching.lock().await;
-        {
-            // Another request may have fetched it meanwhile.
-            let mut state = self.state();
-            match &state.held {
-                Some(held) if rejected.is_none_or(|rejected| !Arc::ptr_eq(held, rejected)) => {
-                    return Ok(Arc::clone(held));
-                }
-                _ => state.held = None,
+        let newest = match self.held() {
+            // Another request, or the refresh, has read it meanwhile.
+            Some(held) if !Arc::ptr_eq(&held, rejected) => held,
+            _ if self.may_read_again(rejection) => {
+                debug!("OpenAI rejected the key: reading the secret again");
+                self.fetch().await?
             }
-        }
-        let fetched = Arc::new(self.fetch().await?);
-        self.hold(Arc::clone(&fetched));
-        Ok(fetched)
+            _ => return Ok(None),
+        };
+        Ok((!newest.has_key_of(rejected)).then_some(newest))
     }
 
-    /// Fetches in a task of its own, unless a fetch is running, or failed less than [`COOL_DOWN`] ago.
+    /// Whether the secret may be read because of this rejection, which then counts as done.
+    fn may_read_again(&self, rejection: Rejection) -> bool {
+        let mut state = self.state();
+        let is_recent = |read: Option<Moment>| read.is_some_and(|read| read.elapsed() < COOL_DOWN);
+        let paused = match rejection {
+            Rejection::Invalid => is_recent(state.invalid),
+            Rejection::Forbidden => is_recent(state.forbidden) || is_recent(state.invalid),
+        };
+        if paused || is_recent(state.failed) {
+            return false;
+        }
+        match rejection {
+            Rejection::Invalid => state.invalid = Some(Moment::now()),
+            Rejection::Forbidden => state.forbidden = Some(Moment::now()),
+        }
+        true
+    }
+
+    /// Waits for the read in the background, so that its block list counts and it is not frozen halfway: until `deadline`,
+    /// and no longer than [`PATIENCE`] from its beginning. A read that takes longer, or fails, delays no request after that
+    /// until the next one begins, [`COOL_DOWN`] later.
+    pub async fn wait_for_refresh(&self, deadline: Instant) {
+        let (left, mut ended) = match &self.state().refresh {
+            Some(refresh) => (PATIENCE.saturating_sub(refresh.began.elapsed()), refresh.ended.clone()),
+            None => return,
+        };
+        let limit = Instant::now().checked_add(left).map_or(deadline, |limit| limit.min(deadline));
+        let _ = timeout_at(limit, ended.changed()).await;
+    }
+
+    /// Reads the secret in a task of its own, unless such a read is running, or a read failed less than [`COOL_DOWN`] ago.
     fn refresh(self: &Arc<Self>) {
-        let cooling_down = self.state().refresh_failed.is_some_and(|failed| failed.elapsed() < COOL_DOWN);
-        if cooling_down {
+        let mut state = self.state();
+        if state.failed.is_some_and(|failed| failed.elapsed() < COOL_DOWN) {
             return;
         }
-        if let Ok(fetching) = Arc::clone(&self.fetching).try_lock_owned() {
-            debug!("the cached key is older than KEY_TTL_SECONDS: reading the secret in the background");
-            tokio::spawn(Arc::clone(self).refresh_alone(fetching).in_current_span());
+        if let Some(running) = &state.refresh {
+            if running.began.elapsed() < FROZEN {
+                return;
+            }
+            // Its connection may be dead.
+            running.task.abort();
         }
+        debug!("the cached key is older than KEY_TTL_SECONDS: reading the secret in the background");
+        let (running, ended) = watch::channel(());
+        let store = Arc::clone(self);
+        let refresh = async move {
+            let _running = running;
+            let _fetching = store.fetching.lock().await;
+            let _ = store.fetch().await;
+            store.state().refresh = None;
+        };
+        let task = tokio::spawn(refresh.in_current_span()).abort_handle();
+        state.refresh = Some(Refresh { began: Moment::now(), task, ended });
     }
 
-    async fn refresh_alone(self: Arc<Self>, _fetching: OwnedMutexGuard<()>) {
-        match self.fetch().await {
-            Ok(fetched) => self.hold(Arc::new(fetched)),
+    /// Fetches the secret and holds it. If that fails, the one before stays. `fetching` must be locked.
+    async fn fetch(&self) -> Result<Arc<Secret>, SecretError> {
+        let (before, began) = (self.held(), Moment::now());
+        let fetched = self.read(before.as_deref()).await;
+        let mut state = self.state();
+        match fetched {
+            Ok(mut secret) => {
+                let no_key = secret.kept_key.map(SecretError::Unusable);
+                if no_key.is_none() {
+                    // Not the end, which may be a freeze later.
+                    secret.read = began;
+                }
+                for fault in &secret.faults {
+                    warn!(fault, "a field of the secret cannot be read; its last readable value stays in use");
+                }
+                if let Some(error) = &no_key {
+                    warn_of_old_key(error);
+                }
+                let faults = no_key.iter().map(ToString::to_string);
+                let faults: Vec<_> = faults.chain(secret.faults.iter().map(ToString::to_string)).collect();
+                let secret = Arc::new(secret);
+                state.faults = (!faults.is_empty()).then(|| faults.join("; "));
+                state.failed = no_key.map(|_| Moment::now());
+                state.held = Some(Arc::clone(&secret));
+                Ok(secret)
+            }
             Err(error) => {
-                warn!(%error, "the key could not be refreshed; the old one stays in use");
-                self.state().refresh_failed = Some(Moment::now());
+                if before.is_some() {
+                    warn_of_old_key(&error);
+                }
+                state.faults = Some(error.to_string());
+                // After a freeze, the next request tries again.
+                state.failed = (began.elapsed() < FROZEN).then(Moment::now);
+                Err(error)
             }
         }
     }
 
-    async fn fetch(&self) -> Result<Secret, SecretError> {
+    async fn read(&self, before: Option<&Secret>) -> Result<Secret, SecretError> {
         match (&self.source, &self.client) {
             (Source::SecretsManager(id), Some(client)) => {
                 let began = Instant::now();
@@ -162,11 +267,12 @@ impl SecretStore {
                 let asking = Box::pin(client.get_secret_value().secret_id(id).send());
                 let answer = asking.await.map_err(|error| unreadable(&error))?;
                 let text = answer.secret_string.ok_or(SecretError::Unusable(Unusable("it is binary, not text")))?;
-                let secret = contents::parse(&SecretString::from(text)).map_err(SecretError::Unusable)?;
+                let arn = answer.arn.as_deref().unwrap_or(id);
+                let secret = contents::parse(&SecretString::from(text), arn, before).map_err(SecretError::Unusable)?;
                 info!(milliseconds = millis(began.elapsed()), "the key was read from Secrets Manager");
                 Ok(secret)
             }
-            (Source::Given(key), _) => contents::from_keys(key.expose_secret(), None).map_err(SecretError::Unusable),
+            (Source::Given(key), _) => contents::from_key(key).map_err(SecretError::Unusable),
             (Source::SecretsManager(_), None) | (Source::Nowhere, _) => Err(SecretError::NotConfigured),
         }
     }
@@ -176,8 +282,10 @@ impl SecretStore {
         self.state().held.clone()
     }
 
-    fn hold(&self, secret: Arc<Secret>) {
-        *self.state() = State { held: Some(secret), refresh_failed: None };
+    /// Why the last read failed, or which fields it could not use, while a secret is held nevertheless.
+    pub fn faults(&self) -> Option<String> {
+        let state = self.state();
+        state.held.as_ref().and(state.faults.clone())
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -185,10 +293,17 @@ impl SecretStore {
     }
 }
 
+fn warn_of_old_key(error: &SecretError) {
+    warn!(%error, "the key could not be refreshed; the old one stays in use");
+}
+
 /// AWS's error code, or the reason why there is none. Never the body of a response: it may be the secret.
 fn unreadable<E: ProvideErrorMetadata + std::error::Error + 'static>(error: &SdkError<E>) -> SecretError {
     let cause = match error {
-        SdkError::ServiceError(refused) => refused.err().code().unwrap_or("an error without a code").to_owned(),
+        SdkError::ServiceError(refused) => match refused.err().code().map(|code| Code::of(code).to_string()) {
+            Some(code) if !code.is_empty() => code,
+            _ => "an error without a code".to_owned(),
+        },
         SdkError::ResponseError(_) => "its answer is malformed".to_owned(),
         SdkError::TimeoutError(_) => "no answer in time".to_owned(),
         SdkError::DispatchFailure(_) => {
@@ -202,12 +317,260 @@ fn unreadable<E: ProvideErrorMetadata + std::error::Error + 'static>(error: &Sdk
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use aws_config::Region;
+    use aws_credential_types::{Credentials, provider::SharedCredentialsProvider};
+    use aws_smithy_runtime_api::{
+        client::{
+            http::{
+                HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpClient,
+                SharedHttpConnector,
+            },
+            orchestrator::{HttpRequest, HttpResponse},
+            runtime_components::RuntimeComponents,
+        },
+        http::StatusCode,
+    };
+    use aws_smithy_types::body::SdkBody;
+    use secrecy::ExposeSecret;
+    use serde_json::json;
+    use tokio::time::sleep;
+
     use super::*;
+    use crate::{aws::sdk, net::tls};
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    /// The behaviour of Secrets Manager.
+    #[derive(Clone, Debug)]
+    enum Behaviour {
+        Secret(String),
+        Slow(Duration, String),
+        Refuses(&'static str),
+        Hangs,
+    }
+
+    /// A stand-in for Secrets Manager without a network, so that its time is tokio's.
+    #[derive(Clone, Debug)]
+    struct Stub {
+        behaviour: Arc<StateMutex<Behaviour>>,
+        reads: Arc<AtomicUsize>,
+    }
+
+    impl HttpClient for Stub {
+        fn http_connector(&self, _: &HttpConnectorSettings, _: &RuntimeComponents) -> SharedHttpConnector {
+            SharedHttpConnector::new(self.clone())
+        }
+    }
+
+    impl HttpConnector for Stub {
+        fn call(&self, _: HttpRequest) -> HttpConnectorFuture {
+            self.reads.fetch_add(1, Ordering::Relaxed);
+            let behaviour = self.behaviour.lock().unwrap().clone();
+            HttpConnectorFuture::new(async move {
+                let secret = |text: &str| (200, json!({"ARN": "an ARN", "SecretString": text}));
+                let (status, body) = match behaviour {
+                    Behaviour::Secret(text) => secret(&text),
+                    Behaviour::Slow(time, text) => {
+                        sleep(time).await;
+                        secret(&text)
+                    }
+                    Behaviour::Refuses(code) => (400, json!({"__type": code, "message": "No."})),
+                    Behaviour::Hangs => std::future::pending().await,
+                };
+                Ok(HttpResponse::new(StatusCode::try_from(status).unwrap(), SdkBody::from(body.to_string())))
+            })
+        }
+    }
+
+    impl Stub {
+        /// A store with this key, and its Secrets Manager.
+        async fn with_key(key: &str, ttl: Duration) -> (Self, Arc<SecretStore>) {
+            let stub = Self { behaviour: Arc::new(StateMutex::new(Behaviour::Hangs)), reads: Arc::default() };
+            stub.put(key);
+            let config = sdk::config(&tls::client_config(None).unwrap()).await.unwrap().into_builder();
+            let credentials = SharedCredentialsProvider::new(Credentials::new("test", "test", None, None, "test"));
+            let config = config.http_client(SharedHttpClient::new(stub.clone()));
+            let config = config.region(Region::new("eu-west-1")).credentials_provider(credentials).build();
+            let store = Arc::new(SecretStore::new(Source::SecretsManager("an ARN".to_owned()), Some(&config), ttl));
+            store.current().await.unwrap();
+            assert_eq!(stub.reads(), 1);
+            (stub, store)
+        }
+
+        fn set(&self, behaviour: Behaviour) {
+            *self.behaviour.lock().unwrap() = behaviour;
+        }
+
+        fn put(&self, text: &str) {
+            self.set(Behaviour::Secret(text.to_owned()));
+        }
+
+        fn reads(&self) -> usize {
+            self.reads.load(Ordering::Relaxed)
+        }
+    }
+
+    fn key(secret: &Secret) -> &str {
+        secret.api_key.expose_secret()
+    }
+
+    /// A request whose key OpenAI rejects: the other key, if there is one.
+    async fn rejected(store: &Arc<SecretStore>, rejection: Rejection) -> Option<String> {
+        let held = store.current().await.unwrap();
+        let other = store.other_than(&held, rejection).await.ok().flatten();
+        other.map(|other| key(&other).to_owned())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_rejected_key_serves_until_another_one_was_read() {
+        for rejection in [Rejection::Invalid, Rejection::Forbidden] {
+            let (stub, store) = Stub::with_key("sk-old", SECOND * 300).await;
+            assert_eq!(rejected(&store, rejection).await, None);
+            assert_eq!((key(&store.current().await.unwrap()), stub.reads()), ("sk-old", 2));
+            for broken in [Behaviour::Refuses("AccessDeniedException"), Behaviour::Hangs, Behaviour::Secret("{".into())]
+            {
+                stub.set(broken);
+                sleep(COOL_DOWN).await;
+                assert_eq!(rejected(&store, rejection).await, None);
+                assert_eq!(key(&store.current().await.unwrap()), "sk-old");
+                assert!(store.faults().is_some());
+            }
+            stub.put("sk-new");
+            sleep(COOL_DOWN).await;
+            assert_eq!(rejected(&store, rejection).await.as_deref(), Some("sk-new"));
+            assert_eq!((key(&store.current().await.unwrap()), store.faults()), ("sk-new", None));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn while_a_key_is_rejected_the_secret_is_read_every_ten_seconds_at_most() {
+        for (behaviour, rejection) in [
+            (Behaviour::Secret("sk-old".to_owned()), Rejection::Invalid),
+            (Behaviour::Secret("sk-old".to_owned()), Rejection::Forbidden),
+            (Behaviour::Secret("null".to_owned()), Rejection::Invalid),
+            (Behaviour::Secret(json!({"OPENAI_API_KEY": "not set yet"}).to_string()), Rejection::Invalid),
+            (Behaviour::Refuses("AccessDeniedException"), Rejection::Invalid),
+        ] {
+            let (stub, store) = Stub::with_key("sk-old", SECOND * 300).await;
+            stub.set(behaviour);
+            let began = Instant::now();
+            while began.elapsed() < SECOND * 59 {
+                assert_eq!(rejected(&store, rejection).await, None);
+                sleep(SECOND / 50).await;
+            }
+            assert_eq!(stub.reads(), 1 + 6, "one in each of six times ten seconds");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_new_key_is_found_ten_seconds_after_the_last_read_at_the_latest() {
+        for stored_after in [3, 30] {
+            let (stub, store) = Stub::with_key("sk-old", SECOND * 300).await;
+            let began = Instant::now();
+            while rejected(&store, Rejection::Invalid).await.is_none() {
+                sleep(SECOND / 50).await;
+                if began.elapsed() >= SECOND * stored_after {
+                    stub.put("sk-new");
+                }
+            }
+            let took = began.elapsed();
+            assert!(took >= SECOND * stored_after && took <= SECOND * (stored_after + 11), "{took:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn requests_that_are_rejected_at_once_share_one_read() {
+        for (found, expected) in [("sk-new", Some("sk-new")), ("sk-old", None)] {
+            let (stub, store) = Stub::with_key("sk-old", SECOND * 300).await;
+            stub.set(Behaviour::Slow(SECOND, found.to_owned()));
+            let held = store.current().await.unwrap();
+            let ask = || async { store.other_than(&held, Rejection::Invalid).await.unwrap() };
+            let (one, two, three) = tokio::join!(ask(), ask(), ask());
+            for other in [one, two, three] {
+                assert_eq!(other.as_deref().map(key), expected);
+            }
+            assert_eq!(stub.reads(), 2);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_that_openai_forbids_delays_no_new_key_for_the_others() {
+        let (stub, store) = Stub::with_key("sk-old", SECOND * 300).await;
+        assert_eq!(rejected(&store, Rejection::Forbidden).await, None);
+        stub.put("sk-new");
+        assert_eq!(rejected(&store, Rejection::Forbidden).await, None, "read a moment ago");
+        assert_eq!(rejected(&store, Rejection::Invalid).await.as_deref(), Some("sk-new"));
+    }
+
+    /// A request at an old secret: how long it waits, and the key after that.
+    async fn waits(store: &Arc<SecretStore>) -> (Duration, String) {
+        store.current().await.unwrap();
+        let began = Instant::now();
+        store.wait_for_refresh(began.checked_add(Duration::from_secs(25)).unwrap()).await;
+        (began.elapsed(), key(&store.held().unwrap()).to_owned())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn requests_wait_for_a_slow_read() {
+        let (stub, store) = Stub::with_key("sk-old", SECOND * 300).await;
+        sleep(SECOND * 301).await;
+        stub.set(Behaviour::Slow(SECOND, "sk-new".to_owned()));
+        let (first, second) = tokio::join!(waits(&store), waits(&store));
+        assert_eq!((first.0.as_secs(), first.1.as_str()), (1, "sk-new"));
+        assert_eq!((second.0.as_secs(), second.1.as_str()), (1, "sk-new"));
+        assert_eq!((waits(&store).await.0.as_secs(), stub.reads()), (0, 2));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_secrets_manager_that_does_not_answer_costs_one_wait_and_then_a_pause() {
+        let (stub, store) = Stub::with_key("sk-old", SECOND * 300).await;
+        sleep(SECOND * 301).await;
+        stub.set(Behaviour::Hangs);
+        let began = Instant::now();
+        let mut waited = vec![];
+        while began.elapsed() < SECOND * 40 {
+            let (wait, key) = waits(&store).await;
+            assert_eq!(key, "sk-old");
+            if wait > SECOND / 100 {
+                waited.push(wait.as_secs());
+            }
+            sleep(SECOND / 50).await;
+        }
+        assert_eq!(waited, [2, 2, 2], "a read fails after 4 s, and the next one begins 10 s later");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_waits_no_longer_than_its_deadline() {
+        let (stub, store) = Stub::with_key("sk-old", SECOND * 300).await;
+        sleep(SECOND * 301).await;
+        stub.set(Behaviour::Hangs);
+        store.current().await.unwrap();
+        let began = Instant::now();
+        store.wait_for_refresh(began.checked_add(SECOND / 2).unwrap()).await;
+        assert!(began.elapsed() < SECOND);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_code_of_secrets_manager_is_logged_as_letters_and_digits_only() {
+        let (stub, store) = Stub::with_key("sk-old", SECOND * 300).await;
+        for (sent, logged) in [
+            ("com.amazon.coral.service#AccessDenied<Exception>", "AccessDeniedException"),
+            ("\n", "an error without a code"),
+        ] {
+            stub.set(Behaviour::Refuses(sent));
+            sleep(COOL_DOWN).await;
+            rejected(&store, Rejection::Invalid).await;
+            assert_eq!(store.faults(), Some(format!("the secret cannot be read ({logged})")));
+        }
+    }
 
     #[test]
     fn debug_output_contains_no_key() {
         let store = SecretStore::new(Source::Given("sk-hunter2".into()), None, Duration::ZERO);
-        let secret = contents::parse(&r#"{"OPENAI_API_KEY": "sk-hunter2", "SAFETY_IDENTIFIER_KEY": "hunter2"}"#.into());
+        let text = r#"{"OPENAI_API_KEY": "sk-hunter2", "SAFETY_IDENTIFIER_KEY": "hunter2"}"#;
+        let secret = contents::parse(&text.into(), "an ARN", None);
         let debug = format!("{store:?} {:?}", secret.unwrap());
         assert!(!debug.contains("hunter2"), "{debug}");
     }

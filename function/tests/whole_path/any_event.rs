@@ -61,6 +61,13 @@ fn any_name() -> impl Strategy<Value = String> {
         "proxy",
         "stage",
         "domainPrefix",
+        "lambda",
+        "iam",
+        "principalId",
+        "type",
+        "connectionId",
+        "x-forwarded-for",
+        "user-agent",
     ];
     prop_oneof![3 => proptest::sample::select(known.to_vec()).prop_map(str::to_owned), 1 => any::<String>()]
 }
@@ -138,7 +145,7 @@ fn check(cases: u32, events: impl Strategy<Value = Value>) {
     let config = Config { cases, failure_persistence: None, ..Config::default() };
     let outcome = TestRunner::new(config).run(&events, |event| {
         let reply = runtime.block_on(function.invoke(&event));
-        prop_assert!(matches!(reply.status, 200 | 400 | 404 | 405 | 413), "{}", reply.body);
+        prop_assert!(matches!(reply.status, 200 | 400 | 403 | 404 | 405 | 413), "{}", reply.body);
         prop_assert_eq!(&reply.body["success"], &json!(reply.status == 200));
         prop_assert_eq!(reply.body["value"].is_string(), reply.status == 200);
         Ok(())

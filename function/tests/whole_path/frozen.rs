@@ -1,8 +1,6 @@
 //! Freezes between two requests, and connections that fail meanwhile.
 
-use std::time::{Duration, Instant};
-
-use openai_simulator::{Fault, Simulator};
+use openai_simulator::Simulator;
 
 use crate::function::{Function, records};
 
@@ -40,50 +38,6 @@ async fn after_a_connection_closed_before_the_first_request_the_mint_succeeds() 
     function.thaw().await;
     assert_eq!(function.mint().await.status, 200);
     assert_eq!(openai.connections(), 2);
-}
-
-#[tokio::test]
-async fn a_silent_connection_delays_a_mint_by_one_second() {
-    let openai = Simulator::start().await.unwrap();
-    let function = Function::with(&openai, &[]).await;
-    assert_eq!(function.mint().await.status, 200);
-    openai.fail(Fault::Hang, 1);
-    let began = Instant::now();
-    assert_eq!(function.mint().await.status, 200);
-    assert!((1000..1300).contains(&began.elapsed().as_millis()), "{:?}", began.elapsed());
-    assert_eq!(openai.connections(), 2);
-    let began = Instant::now();
-    assert_eq!(function.mint().await.status, 200);
-    assert!(began.elapsed() < Duration::from_millis(500), "the new connection is in use");
-    assert_eq!(openai.connections(), 2);
-}
-
-#[tokio::test]
-async fn a_refusal_over_the_new_connection_does_not_wait_for_the_silent_one() {
-    let openai = Simulator::start().await.unwrap();
-    let function = Function::with(&openai, &[]).await;
-    openai.fail(Fault::Hang, 1);
-    openai.fail(Fault::RateLimit { retry_after: Some("40".to_owned()) }, 1);
-    let began = Instant::now();
-    let reply = function.mint().await;
-    assert_eq!((reply.status, &reply.headers["retry-after"]), (503, &"40".into()), "{}", reply.body);
-    assert!(began.elapsed() < Duration::from_millis(1500), "{:?}", began.elapsed());
-}
-
-#[tokio::test]
-async fn a_slow_connection_stays_in_use() {
-    let openai = Simulator::start().await.unwrap();
-    let function = Function::with(&openai, &[]).await;
-    // The first answers after 1.3 s, the second, begun after 1 s, would after 2.3 s.
-    for _ in 0..3 {
-        openai.clear_faults();
-        openai.fail(Fault::Delay { ms: 1300 }, 2);
-        assert_eq!(function.mint().await.status, 200);
-    }
-    openai.clear_faults();
-    assert_eq!(function.mint().await.status, 200);
-    let used: Vec<_> = openai.requests().into_iter().map(|sent| sent.connection).collect();
-    assert_eq!(used, [1, 2, 1, 3, 1, 4, 1]);
 }
 
 #[tokio::test]

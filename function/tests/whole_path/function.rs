@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use axum::http::{HeaderName, HeaderValue};
 use lambda_stand_in::Lambda;
 use openai_simulator::Simulator;
 use serde_json::{Map, Value, json};
@@ -93,7 +94,17 @@ impl Function {
 
     /// Invokes with a deadline after `timeout`.
     pub async fn invoke_within(&self, timeout: Duration, event: &Value) -> Reply {
-        let outcome = self.lambda.invoke(event.to_string(), timeout).await;
+        self.invoke_with(timeout, event, Vec::new()).await
+    }
+
+    /// Invokes with further headers of the Runtime API, such as a client context.
+    pub async fn invoke_with(
+        &self,
+        timeout: Duration,
+        event: &Value,
+        headers: Vec<(HeaderName, HeaderValue)>,
+    ) -> Reply {
+        let outcome = self.lambda.invoke_with(event.to_string(), timeout, headers).await;
         let answer = outcome.unwrap_or_else(|error| panic!("the function failed on {event}: {error}"));
         let whole: Value = serde_json::from_slice(&answer).unwrap();
         assert_eq!(whole["isBase64Encoded"], false);

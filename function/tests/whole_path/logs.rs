@@ -8,17 +8,19 @@ use serde_json::{Value, json};
 
 use crate::{
     function::{ADDRESS, API_KEY, Function, http_api, records},
+    proxy::PROOF,
     secrets::{Secret, SecretsManager},
     table::{self, Store, Stub},
 };
 
 const PROMPT: &str = "You are an agitated caller";
 
-/// The requests cause every refusal, and a few tokens.
+/// The requests cause every refusal but that of a proxy, which the test below causes, and a few tokens.
 #[tokio::test]
 async fn no_level_logs_a_secret_a_token_a_prompt_or_an_address() {
     for level in ["DEBUG", "TRACE"] {
-        let (openai, secrets) = (Simulator::start().await.unwrap(), SecretsManager::with_key(API_KEY).await);
+        let unusable = Secret::Text(format!("{{\"OPENAI_API_KEY\": \"{API_KEY}\""));
+        let (openai, secrets) = (Simulator::start().await.unwrap(), SecretsManager::start(unusable).await);
         let (base_url, table) = (openai.base_url(), Stub::start(Store::Counts).await);
         let mut environment = secrets.environment();
         environment.extend(table::environment(&table.url));
@@ -27,11 +29,14 @@ async fn no_level_logs_a_secret_a_token_a_prompt_or_an_address() {
             ("ALLOWED_ORIGINS", "https://app.example.com"),
             ("LOG_LEVEL", level),
             ("KEY_TTL_SECONDS", "0"),
+            // So few that no instance keeps tokens in advance.
+            ("DAILY_MINT_LIMIT", "40"),
         ]);
         let function = Function::start(&environment).await;
         let mut secrets_seen =
             vec![API_KEY.to_owned(), "a random key".to_owned(), PROMPT.to_owned(), ADDRESS.to_owned()];
-        let mut codes = vec![];
+        let mut codes = vec![function.mint().await];
+        secrets.put(SecretsManager::with_key(API_KEY).await.secret());
 
         let subject = "trainee@example.com";
         secrets_seen.push(subject.to_owned());
@@ -50,6 +55,9 @@ async fn no_level_logs_a_secret_a_token_a_prompt_or_an_address() {
             json!({"httpMethod": "GET", "body": PROMPT, "requestContext": {"identity": {"sourceIp": ADDRESS}}}),
             json!({"instructions": PROMPT, "sourceIp": ADDRESS}),
             http_api(&json!({"rawPath": format!("/{PROMPT}")})),
+            http_api(&json!({"requestContext": {"http": {"method": "POST", "sourceIp": ADDRESS},
+                "authorizer": {"jwt": {"claims": {"email": subject}}}}})),
+            http_api(&json!({"isBase64Encoded": PROMPT})),
         ] {
             codes.push(function.invoke(&event).await);
         }
@@ -76,23 +84,24 @@ async fn no_level_logs_a_secret_a_token_a_prompt_or_an_address() {
             codes.push(function.invoke_within(Duration::from_secs(2), &http_api(&json!({}))).await);
         }
         openai.clear_faults();
-        let stores = [Store::CallerLimitReached, Store::DailyLimitReached, Store::Malformed, Store::Hangs];
+        let stores = [Store::CallerLimitReached, Store::Malformed, Store::Hangs];
         for store in stores.into_iter().chain([Store::Refuses(StatusCode::BAD_REQUEST, "AccessDeniedException")]) {
             table.set(store);
             codes.push(function.invoke(&http_api(&json!({}))).await);
         }
         table.set(Store::Counts);
         let caller = openai.requests()[0].safety_identifier.clone().unwrap();
-        secrets.put(Secret::Text(format!("{{\"OPENAI_API_KEY\": \"{API_KEY}\"")));
-        openai.take_only_keys(&["sk-another"]);
-        codes.push(function.mint().await);
-        codes.push(function.mint().await);
         secrets.put(Secret::Text(
             json!({"OPENAI_API_KEY": API_KEY, "SAFETY_IDENTIFIER_KEY": "a random key",
             "BLOCKED_CALLERS": [caller]})
             .to_string(),
         ));
         codes.push(function.mint().await);
+        secrets.put(Secret::Text(format!("export OPENAI_API_KEY={API_KEY}")));
+        codes.push(function.mint().await);
+        // The last one: the function remembers it.
+        table.set(Store::DailyLimitReached);
+        codes.push(function.invoke(&json!({"httpMethod": "POST", "body": "{}"})).await);
 
         secrets_seen.extend(codes.iter().filter_map(|reply| reply.body["value"].as_str().map(str::to_owned)));
         let mut codes: Vec<_> = codes.iter().filter_map(|reply| reply.body["code"].as_str()).collect();
@@ -106,6 +115,7 @@ async fn no_level_logs_a_secret_a_token_a_prompt_or_an_address() {
                 "invalid_request",
                 "key_unavailable",
                 "method_not_allowed",
+                "no_subject",
                 "not_found",
                 "openai_answer_invalid",
                 "openai_busy",
@@ -119,16 +129,47 @@ async fn no_level_logs_a_secret_a_token_a_prompt_or_an_address() {
                 "quota_unavailable",
                 "request_too_large",
             ],
-            "every refusal"
+            "every refusal that the simulator can cause"
         );
         let log = function.stop().await;
         assert!(log.contains("\"level\":\"DEBUG\""), "{log}");
-        assert_eq!(records(&log).len(), 35);
+        assert_eq!(records(&log).len(), 37);
         for secret in secrets_seen {
             assert!(!log.contains(&secret), "{secret} is in the log:\n{log}");
         }
         for pattern in ["ek_", "sk-", "Bearer", "tok_"] {
             assert!(!log.contains(pattern), "{pattern} is in the log:\n{log}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn no_level_logs_the_proof_of_a_proxy_or_the_address_that_it_states() {
+    for level in ["DEBUG", "TRACE"] {
+        let openai = Simulator::start().await.unwrap();
+        let secret =
+            json!({"OPENAI_API_KEY": API_KEY, "PROXY_SECRET": PROOF, "PREVIOUS_PROXY_SECRET": "the one before"});
+        let secrets = SecretsManager::start(Secret::Text(secret.to_string())).await;
+        let base_url = openai.base_url();
+        let mut environment = secrets.environment();
+        environment.extend([
+            ("OPENAI_BASE_URL", base_url.as_str()),
+            ("LOG_LEVEL", level),
+            ("PROXY_ADDRESS_HEADER", "X-Real-IP"),
+        ]);
+        let function = Function::start(&environment).await;
+        let ask = async |proof: &str, address: &str| {
+            function
+                .invoke(&http_api(&json!({"headers": {"x-proxy-secret": proof, "x-real-ip": address}})))
+                .await
+                .status
+        };
+        assert_eq!((ask(PROOF, ADDRESS).await, ask("the one before", ADDRESS).await), (200, 200));
+        assert_eq!((ask("a wrong guess", ADDRESS).await, ask(PROOF, "not an address").await), (403, 403));
+        let log = function.stop().await;
+        assert!(log.contains("proxy_required"), "{log}");
+        for secret in [PROOF, "the one before", "a wrong guess", ADDRESS, "not an address", "x-proxy-secret"] {
+            assert!(!log.contains(secret), "{secret} is in the log:\n{log}");
         }
     }
 }

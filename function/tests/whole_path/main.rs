@@ -6,14 +6,27 @@
 
 mod answers;
 mod any_event;
+mod callers;
+mod counted_once;
+mod daily_limit;
+mod events;
+mod faulty_table;
 mod frozen;
 mod function;
+mod given_back;
+mod invocations;
 mod keys;
 mod logs;
+mod other_servers;
 mod profiles;
+mod proxy;
 mod quotas;
+mod raw_openai;
+mod reasons;
 mod refusals;
 mod secrets;
+mod slow_openai;
 mod starts;
 mod table;
 mod upstream;
+mod waits;

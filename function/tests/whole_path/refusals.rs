@@ -29,6 +29,15 @@ async fn an_invalid_body_is_refused_with_the_allowed_values() {
         (json!("{voice"), "The body is not valid JSON: send a JSON object, or no body"),
         (json!("[]"), "The body must be a JSON object, or empty"),
         (json!(r#"{"model": "gpt-4"}"#), "Unknown field 'model'; allowed fields: profile, voice"),
+        // The Vercel AI SDK with a `sessionConfig`, and the body of OpenAI's own endpoint.
+        (
+            json!(r#"{"sessionConfig": {"instructions": "Be brief."}}"#),
+            "'sessionConfig' is not accepted: a profile on the server defines the session; allowed fields: profile, voice",
+        ),
+        (
+            json!(r#"{"session": {"type": "realtime"}}"#),
+            "'session' is not accepted: a profile on the server defines the session; allowed fields: profile, voice",
+        ),
         (json!(r#"{"profile": "admin"}"#), "Invalid value for 'profile': expected one of de-escalation, default"),
         (
             json!(r#"{"voice": "nova"}"#),
@@ -93,6 +102,7 @@ async fn another_method_is_told_which_one_is_allowed() {
     for method in ["GET", "OPTIONS", "HEAD", "PUT", "DELETE", "post", "BREW", ""] {
         let reply = function.invoke(&json!({"httpMethod": method})).await;
         assert_refused(&reply, 405, "method_not_allowed");
+        assert!(reply.body["message"].as_str().unwrap().contains("use POST"), "{}", reply.body);
         assert_eq!(reply.headers["allow"], "POST");
     }
     assert!(openai.requests().is_empty());

@@ -1,6 +1,9 @@
-//! A stand-in for Secrets Manager that refuses, hangs and is rotated during a test, none of which ministack does.
+//! A stand-in for Secrets Manager that refuses, is slow, hangs and is rotated during a test, none of which ministack does.
 
-use std::sync::{Arc, Mutex};
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use axum::{
     Router,
@@ -19,6 +22,8 @@ pub const ARN: &str = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:toke
 #[derive(Clone)]
 pub enum Secret {
     Text(String),
+    /// A text after this time.
+    Slow(Duration, String),
     Refused(&'static str),
     Hangs,
 }
@@ -82,11 +87,17 @@ async fn get_secret_value(State(manager): State<SecretsManager>, headers: Header
     assert_eq!(asked["SecretId"], ARN);
     let secret = manager.secret.lock().unwrap().clone();
     manager.reads.send_modify(|reads| *reads += 1);
+    let found = |text: &str| {
+        let body =
+            json!({"ARN": ARN, "Name": "token-mint", "VersionId": "1", "SecretString": text, "CreatedDate": 1.0});
+        (StatusCode::OK, body)
+    };
     let (status, body) = match secret {
-        Secret::Text(text) => (
-            StatusCode::OK,
-            json!({"ARN": ARN, "Name": "token-mint", "VersionId": "1", "SecretString": text, "CreatedDate": 1.0}),
-        ),
+        Secret::Text(text) => found(&text),
+        Secret::Slow(time, text) => {
+            tokio::time::sleep(time).await;
+            found(&text)
+        }
         Secret::Refused(code) => (StatusCode::BAD_REQUEST, json!({"__type": code, "Message": "No."})),
         Secret::Hangs => std::future::pending().await,
     };

@@ -10,6 +10,7 @@ async fn a_malformed_variable_stops_the_start_with_its_name_and_range() {
         (("OPENAI_BASE_URL", "http://api.openai.com/v1"), "http: on a loopback host only"),
         (("OPENAI_API_KEY", "sk-hunter2 x"), "has spaces"),
         (("ALLOWED_ORIGINS", "https://app.example.com/"), "did you mean \\\"https://app.example.com\\\"?"),
+        (("TOKEN_PREFIX", "ek_*"), "up to 32 letters, digits and _-."),
         (("MODEL", "no model"), "a model's name"),
         (("VOICE", "nova"), "one of alloy, ash"),
         (("QUOTA_PER_DAY", "many"), "a whole number of tokens from 0 to 1000000"),

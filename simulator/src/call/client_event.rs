@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::{
     conversation::Conversation,
+    pcm,
     session::{Kind, Session},
 };
 use crate::{refusal::Refusal, schema};
@@ -48,6 +49,7 @@ impl Conversation {
                 self.session.update(&event["session"])?;
                 self.events.send("session.updated", json!({"session": self.session.document}));
             }
+            "input_audio_buffer.append" => self.append(event)?,
             "session.close" => self.events.send("session.closed", json!({})),
             "input_audio_buffer.commit" => self.commit_by_client()?,
             "input_audio_buffer.clear" => self.clear_input(),
@@ -91,13 +93,27 @@ impl Conversation {
                 self.cancel();
                 self.clear_output();
             }
-            _ => {
-                let message =
-                    "Over WebRTC, audio is sent on a track. The simulator accepts none over the data channel.";
-                return Err(Refusal::invalid("type", message, "invalid_value"));
-            }
+            _ => {}
         }
         Ok(())
+    }
+
+    /// Takes the caller's audio from an event, in steps of 20 ms.
+    fn append(&mut self, event: &Value) -> Result<(), Refusal> {
+        let Some(mut samples) = self.event_audio.take() else {
+            let message = "Over WebRTC, audio is sent on a track. The simulator accepts none over the data channel.";
+            return Err(Refusal::invalid("type", message, "invalid_value"));
+        };
+        let format = &self.session.document["audio"]["input"]["format"]["type"];
+        let decoded = string_field(event, "audio").and_then(|audio| pcm::decode(audio, format));
+        samples.extend(decoded.as_deref().unwrap_or_default());
+        let steps = samples.chunks_exact(pcm::STEP);
+        let rest = steps.remainder().to_vec();
+        for step in steps {
+            self.receive_audio(step);
+        }
+        self.event_audio = Some(rest);
+        decoded.map(|_| ())
     }
 }
 

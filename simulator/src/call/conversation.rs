@@ -34,6 +34,8 @@ pub(super) struct Conversation {
     response: Option<Response>,
     steps: u64,
     playback: Playback,
+    /// The caller's audio that does not fill 20 ms yet, if audio is carried by events; `None` over WebRTC.
+    pub(super) event_audio: Option<Vec<f32>>,
 }
 
 impl Conversation {
@@ -48,7 +50,13 @@ impl Conversation {
             response: None,
             steps: 0,
             playback: Playback::default(),
+            event_audio: None,
         }
+    }
+
+    /// A session whose audio is carried by events, as over a WebSocket.
+    pub(super) fn with_audio_in_events(session: Value) -> Self {
+        Self { event_audio: Some(Vec::new()), ..Self::new(session) }
     }
 
     /// Announces the session, since the data channel is open.
@@ -235,6 +243,9 @@ impl Conversation {
         self.steps = self.steps.wrapping_add(1);
         let Some(response) = self.response.as_mut().filter(|_| due) else { return };
         match response.next_word(&mut self.events) {
+            Some(samples) if response.spoken && self.event_audio.is_some() => {
+                response.send_audio(&samples, &mut self.events);
+            }
             Some(samples) if response.spoken => self.playback.add(&response.id, &response.item_id, samples),
             Some(_) => {}
             None => self.end(Outcome::Completed),

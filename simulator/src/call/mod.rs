@@ -1,15 +1,17 @@
-//! A call: one WebRTC connection and the session that runs over it.
+//! A call: one WebRTC connection and the session that runs over it. Or the same session over a WebSocket.
 
 mod audio;
 mod client_event;
 mod conversation;
 mod encryption;
 mod item;
+mod pcm;
 mod peer;
 mod playback;
 mod response;
 mod server_event;
 mod session;
+pub(crate) mod socket;
 mod srtp;
 mod tone;
 mod turn_detection;
@@ -73,11 +75,13 @@ impl Call {
         limit: Duration,
         fault: Option<CallFault>,
     ) -> Result<(Self, String), Refusal> {
+        // A client or a broker that trims an offer changes it: OpenAI takes it byte for byte.
+        if !offer.ends_with('\n') {
+            return Err(Refusal::invalid_offer());
+        }
         let unreachable = matches!(fault, Some(CallFault::NeverConnects));
         let (mut peer, answer) = Peer::answer(offer, ip, unreachable).await.map_err(|fault| match fault {
-            OfferError::Invalid(fault) => {
-                Refusal::new(400, format!("Failed to parse the offer: {fault}"), None, "invalid_offer")
-            }
+            OfferError::Invalid => Refusal::invalid_offer(),
             OfferError::Socket(fault) => Refusal::new(500, format!("No socket: {fault}"), None, "server_error"),
         })?;
         peer.discards_channel_data = matches!(fault, Some(CallFault::NoEvents));

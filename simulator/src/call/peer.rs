@@ -61,8 +61,8 @@ pub(super) struct Peer {
 /// Why an offer could not be answered.
 #[derive(Debug)]
 pub(super) enum OfferError {
-    /// The offer is not SDP, or does not fit a call.
-    Invalid(String),
+    /// The offer is not SDP, or does not fit a call: it has no audio line that accepts Opus, for example.
+    Invalid,
     /// No UDP socket could be opened.
     Socket(io::Error),
 }
@@ -71,8 +71,7 @@ impl Peer {
     /// Answers an offer. The answer names `ip`, an address of this machine, or with `unreachable` an address of
     /// TEST-NET-2, which is unreachable.
     pub(super) async fn answer(offer: &str, ip: IpAddr, unreachable: bool) -> Result<(Self, String), OfferError> {
-        let refused = |fault: &dyn std::fmt::Display| OfferError::Invalid(fault.to_string());
-        let offer = SdpOffer::from_sdp_string(offer).map_err(|fault| refused(&fault))?;
+        let offer = SdpOffer::from_sdp_string(offer).map_err(|_| OfferError::Invalid)?;
         let socket = UdpSocket::bind((ip, 0)).await.map_err(OfferError::Socket)?;
         let address = socket.local_addr().map_err(OfferError::Socket)?;
         let advertised = if unreachable { (Ipv4Addr::new(198, 51, 100, 1), address.port()).into() } else { address };
@@ -84,11 +83,11 @@ impl Peer {
             .set_ice_lite(true)
             .set_sctp_max_buffered_amount(MAX_BUFFERED)
             .build(Instant::now());
-        rtc.add_local_candidate(Candidate::host(advertised, Protocol::Udp).map_err(|fault| refused(&fault))?);
-        let answer = rtc.sdp_api().accept_offer(offer).map_err(|fault| refused(&fault))?.to_sdp_string();
+        rtc.add_local_candidate(Candidate::host(advertised, Protocol::Udp).map_err(|_| OfferError::Invalid)?);
+        let answer = rtc.sdp_api().accept_offer(offer).map_err(|_| OfferError::Invalid)?.to_sdp_string();
         // Port 0 marks a rejected media line.
         if !answer.lines().any(|line| line.starts_with("m=audio ") && !line.starts_with("m=audio 0 ")) {
-            return Err(refused(&"it has no audio line that accepts Opus"));
+            return Err(OfferError::Invalid);
         }
         Ok((Self::new(rtc, socket, address, None), answer))
     }

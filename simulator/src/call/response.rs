@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 
 use serde_json::{Value, json};
 
-use super::{audio::milliseconds, server_event::ServerEvents, tone};
+use super::{audio::milliseconds, pcm, server_event::ServerEvents, tone};
 use crate::{id::new_id, session_document::merge};
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -105,6 +105,11 @@ impl Response {
         let samples = tone::word_samples(word.trim(), &self.voice);
         self.spoken_ms = self.spoken_ms.saturating_add(milliseconds(&samples));
         Some(samples)
+    }
+
+    /// Sends a word's samples in an event.
+    pub(super) fn send_audio(&self, samples: &[f32], events: &mut ServerEvents) {
+        events.send("response.output_audio.delta", self.content_event(&json!({"delta": pcm::encode(samples)})));
     }
 
     /// Announces the end. Returns the final item.

@@ -145,6 +145,28 @@ export class Call {
   }
 }
 
+/**
+ * Asks for the microphone, unless it opens without a prompt, and releases it again. Returns the reason if it cannot be used,
+ * as for the end of a call.
+ */
+export async function findMicrophoneFault() {
+  // An insecure page cannot ask. A call from it explains this.
+  if (!navigator.mediaDevices || (await opensWithoutPrompt())) return;
+  try {
+    const microphone = await openMicrophone();
+    for (const track of microphone.getTracks()) track.stop();
+  } catch (error) {
+    return error;
+  }
+}
+
+/** Whether the microphone is allowed and there is one. A browser that does not say so is asked. */
+async function opensWithoutPrompt() {
+  const permission = await navigator.permissions.query({ name: 'microphone' }).catch(() => undefined);
+  const devices = await navigator.mediaDevices.enumerateDevices();
+  return permission?.state === 'granted' && devices.some(({ kind }) => kind === 'audioinput');
+}
+
 async function openMicrophone() {
   const callEnd = (code, details) => new CallEnd(code, details, { spent: false });
   if (!window.isSecureContext || !navigator.mediaDevices) throw callEnd('insecure_page');
@@ -182,6 +204,7 @@ async function postOffer(url, secret, sdp, signal) {
 /** The code for a refused call. */
 function endCode(status, error) {
   if (status === 429 && error?.code === 'insufficient_quota') return 'calls_out_of_quota';
+  if (status === 401 && error?.code === 'ephemeral_token_already_used') return 'token_used';
   if ([400, 401, 403, 404, 429].includes(status)) return `calls_${status}`;
   return status >= 500 ? 'calls_5xx' : 'calls_other';
 }

@@ -9,9 +9,14 @@ const REFUSALS = {
     'Choose other values. function/profiles.json lists the allowed ones.',
   ],
   origin_not_allowed: ['This page may not request tokens', 'Add this page’s origin to ALLOWED_ORIGINS.'],
+  no_subject: [
+    'Your sign-in does not say who you are',
+    'Add the claim sub to the issuer’s tokens (in Keycloak, the client scope basic), or set AUTH_SUBJECT_CLAIM.',
+  ],
+  proxy_required: ['Tokens are issued through a proxy only', 'Open the page at the address of the service.'],
   caller_blocked: ['You are blocked', 'Only the operator can unblock you, with make unblock.'],
   not_found: ['There is no token service at this address', 'Check the token URL: its path ends in /token.'],
-  method_not_allowed: ['Wrong request method', 'Send the request with POST.'],
+  method_not_allowed: ['Wrong request method', 'Send the request again, and use POST.'],
   request_too_large: ['The request is too large', 'Enter shorter texts.'],
   quota_exceeded: ['You have used up your tokens for now', 'Wait for the countdown, then try again.'],
   daily_limit_reached: [
@@ -24,6 +29,10 @@ const REFUSALS = {
   ],
   quota_unavailable: ['Quota check failed', `${TRY_AGAIN} If it still fails, check the quota table.`],
   openai_rejected_key: ['OpenAI rejected the API key', 'Set a valid key that may use this model.'],
+  openai_forbidden: [
+    'OpenAI is not available from here',
+    'A new key does not help. Check the country, the firewall or proxy, and OPENAI_BASE_URL.',
+  ],
   openai_rejected_session: ['OpenAI rejected this session', 'Check the profile’s model: it may be retired.'],
   openai_out_of_quota: [
     'The OpenAI account is out of credit',
@@ -56,7 +65,7 @@ const CALL_ENDS = {
     'The call was not sent to OpenAI yet.',
     'The token is still valid: connect whenever you like.',
   ],
-  hung_up: ['You hung up', '', 'Get a new token for the next call: OpenAI may accept each token only once.'],
+  hung_up: ['You hung up', '', 'Get a new token for the next call: OpenAI accepts each token only once.'],
   insecure_page: [
     'The browser gives this page no microphone',
     'The page was loaded neither over https nor from this machine.',
@@ -70,22 +79,27 @@ const CALL_ENDS = {
   microphone_denied: [
     'The microphone is not allowed',
     'The browser or the system denied this page the microphone.',
-    'Allow it in the site settings next to the address, then connect again. The token is still valid.',
+    'Allow it in the site settings next to the address, then try again. This cost no token.',
   ],
   microphone_missing: [
     'No microphone was found',
     'The browser found no device that records sound.',
-    'Plug one in or select one in the system’s settings, then connect again. The token is still valid.',
+    'Plug one in or select one in the system’s settings, then try again. This cost no token.',
   ],
   microphone_busy: [
     'The microphone cannot be used',
     'Another program may be using it.',
-    'Close that program, then connect again. The token is still valid.',
+    'Close that program, then try again. This cost no token.',
   ],
   token_expired: [
     'The token has expired',
-    'A token opens sessions only until it expires.',
+    'A token opens its session only until it expires.',
     'Get a new token, and connect at once.',
+  ],
+  token_used: [
+    'The token was used before',
+    'A token opens only one session, and this one has opened it.',
+    'Get a new token for each connection.',
   ],
   network: [
     'OpenAI cannot be reached',
@@ -104,7 +118,7 @@ const CALL_ENDS = {
   ],
   calls_401: [
     'OpenAI rejected the token',
-    'The token has expired, was used before, or was issued by another OpenAI server.',
+    'The token has expired, or was issued by another OpenAI server.',
     'Get a new token, and connect at once.',
   ],
   calls_403: [

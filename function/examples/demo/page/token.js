@@ -20,9 +20,9 @@ export function maskToken(value) {
   return `${value.slice(0, 8)}…`;
 }
 
-/** The response as JSON, with the token masked. */
+/** The response as JSON, with the token masked under each of its names. */
 export function tokenAsJson(token) {
-  const mask = (name, value) => (name === 'value' || name === 'ephemeralToken' ? maskToken(value) : value);
+  const mask = (_, value) => (value === token.value ? maskToken(value) : value);
   return JSON.stringify(token, mask, 2);
 }
 

@@ -1,8 +1,9 @@
 /** The first step: choose a profile, get a token, and watch it expire. */
 
+import { findMicrophoneFault } from './call.js';
 import { copyText } from './copy.js';
 import { elements } from './elements.js';
-import { formatTime, refusalMessage } from './messages.js';
+import { callEndMessage, formatTime, refusalMessage } from './messages.js';
 import { showNotice } from './notice.js';
 import { ProfileForm } from './profile_form.js';
 import { countDown, maskToken, requestToken, tokenAsJson } from './token.js';
@@ -57,11 +58,17 @@ export class TokenPanel {
     elements['get-token'].focus();
   }
 
+  /** Asks for the microphone first: without one, no token is requested, and none is taken from the quota. */
   async #request() {
     this.#setWaiting(true);
     showNotice(elements.refusal);
     if (!this.#form) await this.#loadProfiles();
     if (!this.#form) return this.#setWaiting(false);
+    const fault = await findMicrophoneFault();
+    if (fault) {
+      this.#setWaiting(false);
+      return showNotice(elements.refusal, callEndMessage(fault));
+    }
     const { profile, request } = this.#form;
     const mintedFor = JSON.stringify(request);
     const { token, ...refused } = await requestToken(request);

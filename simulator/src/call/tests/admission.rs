@@ -31,10 +31,36 @@ async fn invalid_expired_and_used_tokens_are_refused() {
     assert_eq!(offer(&simulator, CALLS, translation["value"].as_str().unwrap(), &sdp).await.status, 400);
 
     let token = mint(&simulator, realtime()).await["value"].as_str().unwrap().to_owned();
+    assert_eq!(offer(&simulator, CALLS, &token, "v=0\r\n").await.code(), "invalid_offer");
+    assert_eq!(offer(&simulator, CALLS, &token, &sdp).await.status, 201, "a refused offer does not use the token");
+    let again = offer(&simulator, CALLS, &token, &sdp).await;
+    assert_eq!((again.status, again.code().as_str()), (401, "ephemeral_token_already_used"));
+    assert_eq!(simulator.calls(), 1);
+    simulator.reuse_tokens();
     assert_eq!(offer(&simulator, CALLS, &token, &sdp).await.status, 201);
-    assert_eq!(offer(&simulator, CALLS, &token, &sdp).await.status, 201);
-    simulator.take_tokens_once();
-    assert_eq!(offer(&simulator, CALLS, &token, &sdp).await.code(), "ephemeral_token_already_used");
+}
+
+#[tokio::test]
+async fn an_offer_is_taken_byte_for_byte() {
+    let simulator = start().await;
+    simulator.reuse_tokens();
+    let (_, _, sdp) = Peer::offer().await;
+    let token = mint(&simulator, realtime()).await["value"].as_str().unwrap().to_owned();
+    let message = "Invalid SDP offer. Please try again with a WHIP-compliant offer.";
+    for trimmed in [sdp.trim_end(), sdp.strip_suffix('\n').unwrap(), &format!("{sdp} ")] {
+        let answer = offer(&simulator, CALLS, &token, trimmed).await;
+        assert_eq!((answer.status, answer.code().as_str()), (400, "invalid_offer"));
+        assert_eq!(answer.json()["error"]["message"], message);
+    }
+    // The line end in front of a form's boundary belongs to the boundary.
+    for (line_end, status) in [("", 400), ("\r\n", 201)] {
+        let body = format!(
+            "--b\r\nContent-Disposition: form-data; name=\"sdp\"\r\n\r\n{}{line_end}\r\n--b--\r\n",
+            sdp.trim_end()
+        );
+        let headers = format!("authorization: Bearer {token}\r\ncontent-type: multipart/form-data; boundary=b\r\n");
+        assert_eq!(request(&simulator, &format!("POST {CALLS}"), &headers, &body).await.status, status);
+    }
 }
 
 #[tokio::test]
@@ -89,6 +115,7 @@ async fn invalid_offers_are_refused() {
 #[tokio::test]
 async fn the_number_of_calls_is_limited() {
     let simulator = start().await;
+    simulator.reuse_tokens();
     let token = mint(&simulator, realtime()).await["value"].as_str().unwrap().to_owned();
     let (_, _, sdp) = Peer::offer().await;
     for _ in 0..64 {

@@ -2,9 +2,15 @@
 
 use std::time::Duration;
 
+use serde_json::json;
 use tokio::time;
 
-use super::{client::Client, hang_up, realtime, start, until_none};
+use super::{
+    super::peer::Peer,
+    CALLS,
+    client::{Client, request},
+    hang_up, realtime, start, until_none,
+};
 
 #[tokio::test]
 async fn hanging_up_ends_a_call() {
@@ -17,6 +23,37 @@ async fn hanging_up_ends_a_call() {
     assert_eq!(hang_up(&simulator, &call_id, "sk-test").await, 200);
     client.until_gone().await;
     assert_eq!(hang_up(&simulator, &call_id, "sk-test").await, 404);
+}
+
+#[tokio::test]
+async fn only_keys_of_its_project_can_end_a_call() {
+    let simulator = start().await;
+    let (_, _, sdp) = Peer::offer().await;
+    for (owner, same, other) in
+        [("sk-proj-alpha-1", "sk-proj-alpha-2", "sk-proj-beta-1"), ("sk-one", "sk-two", "sk-proj-alpha-1")]
+    {
+        let body = json!({"session": realtime()}).to_string();
+        let authorized = format!("authorization: Bearer {owner}\r\n");
+        let minted = request(&simulator, "POST /v1/realtime/client_secrets", &authorized, &body).await.json();
+        let form = format!(
+            "--b\r\nContent-Disposition: form-data; name=\"sdp\"\r\n\r\n{sdp}\r\n--b\r\n\
+             Content-Disposition: form-data; name=\"session\"\r\n\r\n{}\r\n--b--\r\n",
+            realtime()
+        );
+        // With a token, and with the key itself.
+        for bearer in [minted["value"].as_str().unwrap(), owner] {
+            let headers =
+                format!("authorization: Bearer {bearer}\r\ncontent-type: multipart/form-data; boundary=b\r\n");
+            let placed = request(&simulator, &format!("POST {CALLS}"), &headers, &form).await;
+            let call_id = placed.header("location").unwrap().rsplit('/').next().unwrap();
+            let line = format!("POST {CALLS}/{call_id}/hangup");
+            let refused = request(&simulator, &line, &format!("authorization: Bearer {other}\r\n"), "").await;
+            assert_eq!((refused.status, refused.code().as_str()), (404, "call_id_not_found"));
+            assert_eq!(simulator.calls(), 1, "the call still runs");
+            assert_eq!(hang_up(&simulator, call_id, same).await, 200);
+            until_none(&simulator).await;
+        }
+    }
 }
 
 #[tokio::test]

@@ -6,6 +6,7 @@ mod end;
 mod faults;
 mod reply;
 mod session;
+mod socket;
 mod turn;
 
 use std::time::Duration;

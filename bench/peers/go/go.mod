@@ -1,0 +1,3 @@
+module token-mint-go
+
+go 1.19
