@@ -7,6 +7,7 @@
 - A stack's roles get their permissions boundary, and its topics their key.
 - A stack may have an application of CodeDeploy. Its gradual deployments refuse an alias that was moved without
   CloudFormation.
+- Generated names differ between Regions. A role's name is unique in the whole account.
 
 Files in the folder DEPLOYMENTS control deployments. `hold` keeps a gradual one at 10 % until the file is gone, and `fail` ends it
 as an alarm does: the alias returns to the version from before it. `hold-before` and `hold-after` stop one at once, before and
@@ -20,6 +21,7 @@ import time
 
 import samtranslator.translator.transform as sam
 from ministack.app import main
+from ministack.core.responses import get_region
 from ministack.services import iam, lambda_svc, sns
 from ministack.services.cloudformation import _stacks, changesets, engine, handlers, provisioners, stacks
 
@@ -30,6 +32,7 @@ translate, apply_transforms = sam.transform, engine._apply_transforms
 get_function, serve_function_code = lambda_svc._get_function, lambda_svc.serve_function_code
 runs_on_worker_thread = stacks._runs_on_worker_thread
 update_alias, publish = provisioners._lambda_alias_update, provisioners._lambda_version_create
+physical_name = provisioners._physical_name
 # Of each version that a stack published, and of the function's configuration.
 published, CONTENT = {}, ("CodeSha256", "Description", "Environment", "MemorySize", "Timeout", "TracingConfig", "Architectures")
 
@@ -113,6 +116,14 @@ def shift_gradually(arn, old, new):
         raise ValueError("One or more alarms have been activated according to the Amazon CloudWatch metrics you selected")
 
 
+def name_in_region(*arguments, **options):
+    reset = provisioners._NAME_SEED.set(provisioners._NAME_SEED.get() + get_region())
+    try:
+        return physical_name(*arguments, **options)
+    finally:
+        provisioners._NAME_SEED.reset(reset)
+
+
 def with_more(kind, complete):
     """Completes a resource after ministack has created or updated it."""
     handler = provisioners._RESOURCE_HANDLERS[kind]
@@ -154,6 +165,7 @@ lambda_svc.serve_function_code = serve_code_of_version
 stacks._runs_on_worker_thread = lambda kind: kind == "AWS::Lambda::Alias" or runs_on_worker_thread(kind)
 provisioners._RESOURCE_HANDLERS["AWS::Lambda::Alias"]["update"] = deploy_alias
 provisioners._RESOURCE_HANDLERS["AWS::Lambda::Version"]["create"] = create_version
+provisioners._physical_name = name_in_region
 with_more("AWS::IAM::Role", set_boundary)
 with_more("AWS::SNS::Topic", set_key)
 for kind in ("Application", "DeploymentGroup"):

@@ -28,7 +28,7 @@ WITH_A_KEY = "read -rs KEY && OPENAI_API_KEY=$KEY make demo"
 
 # The commands that other tests run, by the file that runs them.
 ELSEWHERE = {
-    r'make (build|deploy|key)( PARAMETERS=".+")?': "tests/test_stack.py",
+    r'make (build|deploy|key)( PARAMETERS=".+")?': "tests/test_operating.py",
     r"make (status|doctor)": "tests/test_stack.py",
     r"make set DEPLOY_ROLE_ARN=\S+ PARAMETERS=.+": "tests/test_roles.py",
     r"make deploy FLAGS='--tags .+'": "tests/test_options.py",

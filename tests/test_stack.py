@@ -1,10 +1,11 @@
-"""The life cycle of a stack, with the commands of the README, against ministack in place of AWS.
+"""A deployed stack, with the operator's commands, against ministack in place of AWS. test_operating.py has its life cycle.
 
 ministack creates every type of resource in a deployment with these parameters. It does not support metric math in alarms
 (replaced below) and saved queries (left out). It does not support or enforce CodeDeploy, CodeConnections, permissions,
 throttling and reserved concurrency: test_template.py and test_pipeline.py check these in the templates."""
 
 import base64
+import contextlib
 import fcntl
 import hmac
 import http.server
@@ -22,6 +23,7 @@ import time
 import boto3
 import pytest
 from conftest import NO_AWS_ACCOUNT, ROOT, TOOLCHAIN, free_port, post
+from evaluated import Evaluated
 from samtranslator.yaml_helper import yaml_parse
 from test_requirements import BASE
 
@@ -31,13 +33,11 @@ EVENT = (ROOT / "function/events/http-api.json").read_bytes()
 KEY = "sk-proj-0123456789-of-the-tests"
 
 
-@pytest.fixture
-def with_nested_stacks(built, aws):
-    """The built template, changed so that ministack can create it: ministack supports neither alarms on metric math nor
-    saved queries. test_template.py reads the text of the queries."""
-    template = built / "template.yaml"
-    original = template.read_text()
-    changed = yaml_parse(original)
+def for_ministack(template, nested_stacks):
+    """Changes a built template so that ministack can create it: ministack supports neither alarms on metric math nor saved
+    queries. test_template.py reads the text of the queries. Without nested stacks, SAM can delete the stack: `sam delete`
+    recognises the URLs of their templates on amazonaws.com only."""
+    changed = yaml_parse(template.read_text())
     resources = changed["Resources"]
     for name in ("ApiErrorsAlarm", "LatencyAlarm"):
         alarm = resources[name]["Properties"]
@@ -46,30 +46,46 @@ def with_nested_stacks(built, aws):
         alarm.update(one["Metric"], Period=one["Period"], Statistic=one["Stat"])
     queries = [name for name, found in resources.items() if found["Type"] == "AWS::Logs::QueryDefinition"]
     assert len(queries) == 4
-    for name in queries:
+    nested = [name for name, found in resources.items() if found["Type"] == "AWS::Serverless::Application"]
+    assert nested
+    for name in [*queries, *([] if nested_stacks else nested)]:
         del resources[name]
     template.write_text(json.dumps(changed))
-    yield aws[0]
+
+
+@contextlib.contextmanager
+def changed_for_ministack(built, nested_stacks):
+    template = built / "template.yaml"
+    original = template.read_text()
+    for_ministack(template, nested_stacks)
+    yield
     template.write_text(original)
 
 
 @pytest.fixture
-def stand_in(built, with_nested_stacks):
-    """The same without nested stacks: `sam delete` recognises the URLs of their templates on amazonaws.com only."""
-    template = built / "template.yaml"
-    changed = json.loads(template.read_text())
-    resources = changed["Resources"]
-    changed["Resources"] = {name: found for name, found in resources.items() if found["Type"] != "AWS::Serverless::Application"}
-    assert len(changed["Resources"]) < len(resources)
-    template.write_text(json.dumps(changed))
-    return with_nested_stacks
+def with_nested_stacks(built, aws):
+    """The endpoint of a stand-in of AWS, to which the whole build can be deployed."""
+    with changed_for_ministack(built, nested_stacks=True):
+        yield aws[0]
+
+
+@pytest.fixture
+def stand_in(built, aws):
+    """The same, but the build is without nested stacks."""
+    with changed_for_ministack(built, nested_stacks=False):
+        yield aws[0]
 
 
 class Operator:
     """Runs make commands as the README shows them."""
 
+    checkout = ROOT
+
     def __init__(self, endpoint, simulator, architecture):
-        self.environment = TOOLCHAIN | NO_AWS_ACCOUNT | {"AWS_ENDPOINT_URL": endpoint, "CI": "true"}
+        # SAM looks at a stack every 5 s otherwise, and ministack is done at once.
+        self.environment = (
+            TOOLCHAIN | NO_AWS_ACCOUNT | {"AWS_ENDPOINT_URL": endpoint, "CI": "true", "SAM_CLI_POLL_DELAY": "0.1"}
+        )
         # AWS_REGION alone must be enough for make and for SAM.
         del self.environment["AWS_DEFAULT_REGION"]
         self.session = boto3.Session("test", "test", region_name="eu-west-1")
@@ -86,7 +102,7 @@ class Operator:
     def make(self, target, *arguments, stdin="", fails=False, **environment):
         ran = subprocess.run(
             ["make", "--no-print-directory", target, *arguments],
-            input=stdin, capture_output=True, text=True, cwd=ROOT, env=self.environment | environment, timeout=300,
+            input=stdin, capture_output=True, text=True, cwd=self.checkout, env=self.environment | environment, timeout=300,
         )  # fmt: skip
         said = ran.stdout + ran.stderr
         assert (ran.returncode != 0) is fails, f"make {target}: {said}"
@@ -154,101 +170,6 @@ def test_the_built_binary_runs_on_amazon_linux(built):
     assert {"libc.so.6"} <= libraries <= {"libc.so.6", "libm.so.6", "ld-linux-aarch64.so.1"}, (
         "each further library makes the start slower"
     )
-
-
-def test_the_life_cycle_of_a_stack(stand_in, simulator, in_lambda, architecture, another_build):
-    operator = Operator(stand_in, simulator, architecture)
-    said = operator.make("key", stdin=f"{KEY}\n", fails=True)
-    assert "There is no stack token-mint in eu-west-1" in said
-
-    said = operator.deploy()
-    assert "Successfully created/updated stack" in said
-    resources = operator.client("cloudformation").describe_stack_resources(StackName="token-mint")["StackResources"]
-    assert len(resources) > 20
-    for resource in resources:
-        assert resource.get("PhysicalResourceId") and resource["ResourceStatus"] == "CREATE_COMPLETE", resource
-    assert all(operator.resources().values()), operator.resources()
-    outputs = operator.outputs()
-    assert set(outputs) == {"TokenUrl", "FunctionName", "SecretArn", "DashboardUrl", "LogGroup"}
-    assert re.fullmatch(r"https://\w+\.execute-api\.eu-west-1\.amazonaws\.com/token", outputs["TokenUrl"])
-
-    # The key: refused, rejected by OpenAI, stored.
-    version, status, body = operator.mint()
-    assert (version, status, body["code"]) == (1, 503, "key_unavailable")
-    made = operator.secret()
-    assert made["OPENAI_API_KEY"] == "not set yet, run make key" and len(made["SAFETY_IDENTIFIER_KEY"]) == 64
-    for wrong in ["\n", "sk-short\n", "sk-proj-0123456789 with spaces\n", "0123456789-0123456789 no prefix\n"]:
-        assert "Nothing was changed." in operator.make("key", stdin=wrong, fails=True)
-    post(f"{simulator}/simulator/faults", b'{"fault": "unauthorized"}')
-    said = operator.make("key", stdin=f"{KEY}\n", fails=True)
-    assert "OpenAI answered 401 to this key. Nothing was changed." in said
-    assert operator.secret() == made
-    said = operator.make("key", stdin=f"  {KEY}\n")
-    assert "OpenAI issued a test token with this key." in said and "The key is stored." in said
-    assert operator.secret() == made | {"OPENAI_API_KEY": KEY}
-
-    # The deployed function mints through its alias and through its API, and the built binary mints in Lambda's emulator.
-    assert operator.mint()[:2] == (1, 200)
-    host = outputs["TokenUrl"].split("/")[2].split(".")[0] + ".execute-api.localhost"
-    status, _, text = post(f"{stand_in}/token", b"{}", {"Host": host, "Origin": "https://app.example.com"})
-    assert status == 200 and json.loads(text)["value"].startswith("ek_")
-    status, _, text = post(f"{stand_in}/token", b"{}", {"Host": host, "Origin": "https://evil.example"})
-    assert (status, json.loads(text)["code"]) == (403, "origin_not_allowed")
-    _, invoke = in_lambda(
-        bootstrap=ROOT / ".aws-sam/build/MintFunction/bootstrap",
-        OPENAI_BASE_URL=f"{simulator}/v1", OPENAI_SECRET_ARN=outputs["SecretArn"], AWS_ENDPOINT_URL_SECRETS_MANAGER=stand_in,
-    )  # fmt: skip
-    assert json.loads(invoke(EVENT))["statusCode"] == 200
-    said = operator.make("logs", "FOLLOW=no")
-    assert "key_unavailable" in said and "ek_" not in said
-
-    # The caller: the log and OpenAI have the identifier that `make caller` computes from the address.
-    address = json.loads(EVENT)["requestContext"]["http"]["sourceIp"]
-    identifier = operator.identifier(ADDRESS=address)
-    assert f'"caller": "{identifier}"' in said
-    seen = json.loads(post(f"{simulator}/simulator/requests", None, method="GET")[2])
-    assert identifier in json.dumps(seen)
-
-    # Without a test token, if OpenAI cannot be reached from here.
-    post(f"{simulator}/simulator/faults", b'{"fault": "reset", "times": 9}')
-    assert "could not be reached" in operator.make("key", stdin=f"{KEY}\n", fails=True)
-    assert "The key is stored." in operator.make("key", "PROVE=no", stdin=f"{KEY}2\n")
-    assert operator.secret()["OPENAI_API_KEY"] == f"{KEY}2"
-    post(f"{simulator}/simulator/faults", None, method="DELETE")
-
-    # Versions: published by hand, rolled back, and never further back than the first.
-    another_build("fix")
-    said = operator.make("update-code")
-    assert re.search(r"Version 2 with revision [0-9a-f]{12} is live; before, it was 1\.", said)
-    assert operator.mint()[:2] == (2, 200)
-    assert "Version 1 is live; before, it was 2." in operator.make("rollback")
-    assert operator.mint()[:2] == (1, 200)
-    assert "Version 1 is the first one" in operator.make("rollback", fails=True)
-
-    # A pause. ministack stores the concurrency of 0, but still runs the function.
-    concurrency = operator.client("lambda").get_function_concurrency
-    operator.make("pause")
-    assert concurrency(FunctionName=outputs["FunctionName"])["ReservedConcurrentExecutions"] == 0
-    operator.make("resume")
-    assert "ReservedConcurrentExecutions" not in concurrency(FunctionName=outputs["FunctionName"])
-
-    # Deployed again without a change, then with one.
-    another_build("")
-    said = operator.deploy()
-    assert "No changes to deploy" in said and "Version 1 with revision" in said and operator.mint()[0] == 1
-    said = operator.make("set", "PARAMETERS=TokenTtlSeconds=60 ReservedConcurrency=7 LogLevel=DEBUG")
-    assert "LogLevel: INFO → DEBUG" in said and "Version 3 with revision" in said
-    version, status, body = operator.mint()
-    assert version > 2 and status == 200
-    assert 50 <= body["expiresAt"] - time.time() <= 60
-    assert operator.secret()["OPENAI_API_KEY"] == f"{KEY}2", "a deployment does not touch the secret"
-    operator.make("pause")
-    assert "up to 7 mints at once" in operator.make("resume")
-    assert concurrency(FunctionName=outputs["FunctionName"])["ReservedConcurrentExecutions"] == 7
-
-    operator.make("delete", "FLAGS=--no-prompts")
-    left = operator.resources()
-    assert not any(left.values()), left
 
 
 def test_the_nested_stacks_are_created(with_nested_stacks, simulator, architecture):
@@ -389,7 +310,7 @@ def test_a_deployment_that_would_be_open_by_accident_fails_and_creates_nothing(s
     operator = Operator(stand_in, simulator, architecture)
     issuer, audience = "https://login.example.com", "page"
     open_to_all, together = "Say who may ask for tokens", {"AuthIssuer": issuer, "AuthAudience": audience}
-    for sentence, given in [
+    refused = [
         (open_to_all, {}),
         (open_to_all, {"AllowedOrigins": "*"}),
         (open_to_all, {"AllowedOrigins": "https://app.example.com,*"}),
@@ -397,8 +318,11 @@ def test_a_deployment_that_would_be_open_by_accident_fails_and_creates_nothing(s
         ("AllowedOrigins has an empty entry", {"AllowedOrigins": "https://app.example.com,,https://b.example"}),
         ("With AuthIssuer, give AuthAudience too", {"AuthIssuer": issuer}),
         ("With AuthAudience, give AuthIssuer too", {"AuthAudience": audience, "PublicEndpoint": "yes"}),
-    ]:
-        unset = dict.fromkeys(["AllowedOrigins", "AuthIssuer", "AuthAudience", "PublicEndpoint"])
+    ]
+    for sentence, given in refused:
+        assert any(sentence in refusal for refusal in Evaluated(**given).refusals), given
+    unset = dict.fromkeys(["AllowedOrigins", "AuthIssuer", "AuthAudience", "PublicEndpoint"])
+    for sentence, given in (refused[0], refused[-1]):
         said = operator.deploy(fails=True, **unset | given)
         assert sentence in " ".join(said.split()), given
         assert not any(operator.resources().values()), operator.resources()
@@ -467,9 +391,23 @@ def test_with_an_issuer_only_its_signed_in_users_get_tokens(stand_in, simulator,
     assert "AuthIssuer is set" in operator.make("caller", "ADDRESS=203.0.113.9")
 
 
-def test_the_key_is_entered_without_an_echo(stand_in, simulator, architecture):
+def test_the_key_is_checked_and_entered_without_an_echo(stand_in, simulator, architecture):
     operator = Operator(stand_in, simulator, architecture)
     operator.deploy()
+    made = operator.secret()
+    for wrong in ["\n", "sk-short\n", "sk-proj-0123456789 with spaces\n", "0123456789-0123456789 no prefix\n"]:
+        assert "Nothing was changed." in operator.make("key", stdin=wrong, fails=True)
+    post(f"{simulator}/simulator/faults", b'{"fault": "unauthorized"}')
+    said = operator.make("key", stdin=f"{KEY}\n", fails=True)
+    assert "OpenAI answered 401 to this key. Nothing was changed." in said
+    assert operator.secret() == made
+    # Without a test token, if OpenAI cannot be reached from here.
+    post(f"{simulator}/simulator/faults", b'{"fault": "reset", "times": 9}')
+    assert "could not be reached" in operator.make("key", stdin=f"{KEY}\n", fails=True)
+    assert "The key is stored." in operator.make("key", "PROVE=no", stdin=f"  {KEY}2\n")
+    assert operator.secret() == made | {"OPENAI_API_KEY": f"{KEY}2"}
+    post(f"{simulator}/simulator/faults", None, method="DELETE")
+
     terminal, other_end = pty.openpty()
     process = subprocess.Popen(
         ["make", "--no-print-directory", "key"],
@@ -490,7 +428,7 @@ def test_the_key_is_entered_without_an_echo(stand_in, simulator, architecture):
     os.close(terminal)
     assert process.wait(timeout=30) == 0, shown
     assert b"The key is stored." in shown and KEY.encode() not in shown
-    assert operator.secret()["OPENAI_API_KEY"] == KEY
+    assert operator.secret() == made | {"OPENAI_API_KEY": KEY}
 
 
 def test_the_guided_deployment_asks_for_each_parameter_by_a_clear_name(stand_in, tmp_path):
