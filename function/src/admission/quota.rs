@@ -10,7 +10,7 @@
 //! A caller's count is one conditional update, which is exact for any number of concurrent instances. The count of all
 //! callers is another one, made only for callers within their own quota: in one transaction, all mints would conflict
 //! over the common item, and in parallel, a refused caller would use up the tokens of the others. An instance that is
-//! busy takes several tokens of all callers at once, while OpenAI is asked; see [`super::stock`].
+//! busy takes several tokens of all callers at once, while OpenAI is asked; see `stock.rs`.
 //!
 //! A minute counts attempts, so that no page hammers OpenAI. A day counts tokens: one that OpenAI certainly did not make
 //! is given back.

@@ -128,7 +128,7 @@ impl OpenAi {
         }
     }
 
-    /// Mints one token, retrying transient errors, for as long as [`Patience`] allows and until `deadline` at the latest.
+    /// Mints one token, retrying transient errors, for as long as `patience.rs` allows and until `deadline` at the latest.
     ///
     /// A request that is only slow is never sent a second time: that would mint a second token, and use up the rate limit
     /// twice as fast. An attempt therefore has no limit of its own.
