@@ -25,6 +25,8 @@ QUOTES = "the key begins or ends with a quotation mark: store it without, with m
 MARKUP = "the value of the key begins with <, as HTML does, so it is not a key: run make key"
 JSON = "the value of the key is JSON, not a key: store the key alone, with make key"
 WORD = "the value of the key is a number or a word such as null, so it is not a key: run make key"
+PLACEHOLDER = "the value of the key is a placeholder: run make key"
+ADDRESS = "the value of the key is a URL or an ARN, not a key: run make key"
 UNREADABLE_LIST = f"{BLOCKED_FIELD} is not a list of identifiers"
 
 # Unicode's property White_Space. Python's own set has four more.
@@ -34,6 +36,8 @@ WHITE_SPACE = (
 QUOTATION_MARKS = ('"', "'", "`")
 # The words that programs write in place of a missing value.
 WORDS = {"null", "none", "nil", "undefined", "true", "false"}
+# The words that people write in place of a key, without capitals, -, _, / and .
+PLACEHOLDERS = {"", "sk", "todo", "tbd", "na", "changeme", "replaceme", "placeholder", "example"}
 # A number with as many digits could be a key: Azure's have 32 hexadecimal digits.
 DIGITS_OF_A_KEY = 32
 SEPARATORS = re.compile(f"[{WHITE_SPACE},;\"'\\[\\]]+")
@@ -57,7 +61,8 @@ def fields(text):
 
 def unwrapped(text):
     """The text, or the one inside if a program has written the key or the object as a JSON string."""
-    text = text.strip(WHITE_SPACE)
+    # Some editors begin a file with a byte order mark.
+    text = text.lstrip("\ufeff").strip(WHITE_SPACE)
     decoded = decode(text) if text.startswith('"') else None
     return decoded.strip(WHITE_SPACE) if isinstance(decoded, str) else text
 
@@ -105,9 +110,11 @@ def key_in(text):
         (text.startswith("<"), MARKUP),
         (is_line(text), LINE),
         (re.match(f"bearer[{WHITE_SPACE}]", text, re.IGNORECASE), BEARER),
-        (not re.fullmatch("[!-~]+", text), CHARACTERS),
+        (not re.fullmatch("[!-~]+", text) or text.endswith((",", ";")), CHARACTERS),
         (text.startswith(QUOTATION_MARKS) or text.endswith(QUOTATION_MARKS), QUOTES),
         (is_number(text) or text.lower() in WORDS, WORD),
+        ("://" in text or text.startswith("arn:"), ADDRESS),
+        (is_placeholder(text), PLACEHOLDER),
     ]:
         if is_fault:
             raise Unusable(fault)
@@ -119,12 +126,28 @@ def is_line(text):
 
     The first equals sign of a key in base64 is its last character, or is followed by one more.
     """
-    assignment = re.fullmatch(
-        rf"(?:(?:export|set|setx|env)[{WHITE_SPACE}]+)?+(?:\$env:)?+[A-Za-z_][A-Za-z0-9_]*[{WHITE_SPACE}]*=(.*)",
+    found = re.fullmatch(
+        rf"(?:(?:export|set|setx|env)[{WHITE_SPACE}]+)?+-*+(?:\$env:)?+[A-Za-z_][A-Za-z0-9_.-]*[{WHITE_SPACE}]*([=:])(.*)",
         text,
         re.DOTALL,
     )
-    return bool(assignment and assignment[1].strip("=")) or KEY_FIELD in text
+    is_assignment = found and found[1] == "=" and found[2].strip("=")
+    # A line of YAML or of an HTTP request.
+    is_entry = found and found[1] == ":" and found[2].lstrip(WHITE_SPACE).startswith("sk-")
+    return bool(is_assignment or is_entry) or KEY_FIELD in text
+
+
+def is_placeholder(text):
+    """Whether a text is a placeholder, as in documentation: `sk-...`, `<key>`, `your-api-key`, `sk-xxxx` or `changeme`."""
+    text = text.lower()
+    word = re.sub("[-_/.]", "", text)
+    return bool(
+        "..." in text
+        or re.match("[^<]*<[a-z0-9 _-]+>", text)
+        or ("your" in text and "key" in text)
+        or re.fullmatch(r"(sk)?[x*]{3,}", word)
+        or word in PLACEHOLDERS
+    )
 
 
 def is_number(text):

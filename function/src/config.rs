@@ -19,7 +19,7 @@ use crate::{
     admission::{origin::Origins, quota::Limits, sign_in::DEFAULT_CLAIM},
     openai,
     profile::Voice,
-    secret::Source,
+    secret::{Source, is_placeholder},
 };
 
 /// Declares the names of variables. The comment of each is its row in docs/parameters.md.
@@ -222,15 +222,6 @@ fn key_source(arn: Option<String>, key: Option<String>) -> Result<Source, Config
         }
         (None, None) => Ok(Source::Nowhere),
     }
-}
-
-/// Whether a key is a placeholder from documentation, such as `sk-…`, `<key>`, `your-api-key` or `sk-xxxx`.
-fn is_placeholder(key: &str) -> bool {
-    let key = key.to_ascii_lowercase();
-    let bare = key.strip_prefix("sk-").unwrap_or(&key);
-    ["…", "...", "<", ">"].iter().any(|mark| key.contains(mark))
-        || (key.contains("your") && key.contains("key"))
-        || (bare.len() >= 3 && bare.bytes().all(|byte| byte == b'x' || byte == b'*'))
 }
 
 fn base_url(value: Option<String>) -> Result<Url, ConfigError> {

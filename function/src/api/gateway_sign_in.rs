@@ -11,6 +11,8 @@
 //!
 //! API keys and client certificates name a program rather than a person: they are not a sign-in.
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -36,7 +38,10 @@ pub fn read(authorizer: Option<&RawValue>, identity: &Identity) -> SignIn {
     if !is_object(authorizer) {
         return SignIn::Nameless;
     }
-    let result = members(authorizer);
+    // No default: an authorizer's result that cannot be read is not the same as none.
+    let Ok(result) = serde_json::from_str::<BTreeMap<String, &RawValue>>(authorizer.get()) else {
+        return SignIn::Nameless;
+    };
     let object = |name: &str| result.get(name).copied().filter(|value| is_object(value));
     if let Some(jwt) = object("jwt") {
         return match members(jwt).get("claims") {
@@ -105,6 +110,14 @@ mod tests {
         let identity: Identity = serde_json::from_value(identity.clone()).unwrap();
         let caller = read(authorizer.as_deref(), &identity).caller("sub");
         caller.map(|caller| caller.map(|caller| caller.to_string())).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_result_that_cannot_be_read_is_not_the_same_as_none() {
+        // The name of a member is half of a surrogate pair.
+        let authorizer: Box<RawValue> = serde_json::from_str(r#"{"principalId": "a", "\ud800": 1}"#).unwrap();
+        let identity = serde_json::from_str("{}").unwrap();
+        assert!(matches!(read(Some(&authorizer), &identity), SignIn::Nameless));
     }
 
     #[test]

@@ -37,6 +37,8 @@ impl Token {
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct Session {
+    #[serde(rename = "type")]
+    kind: Value,
     id: Value,
     model: Value,
     audio: Option<Audio>,
@@ -110,8 +112,11 @@ pub fn parse(body: &[u8], prefix: &str, api_key: &SecretString) -> Result<Token,
         return Err(OpenAiError::InvalidAnswer("it has expired"));
     }
     let session: Session = session.unwrap_or_default();
+    let plain_name = |text: &Value| plain_name(text, prefix, api_key.expose_secret());
     let audio = session.audio.unwrap_or_default();
-    let transcription = audio.input.and_then(|input| input.transcription);
+    // A conversation may have its input transcribed, by another model than the one that speaks.
+    let is_conversation = session.kind == "realtime";
+    let transcription = audio.input.and_then(|input| input.transcription).filter(|_| !is_conversation);
     Ok(Token {
         value: value.into(),
         expires_at,
@@ -131,10 +136,11 @@ fn is_plausible(value: &str, prefix: &str, api_key: &str) -> bool {
 
 /// Passes the name of a model, voice or session, but no value that could be a key, a token or a prompt: these names are
 /// sent to the caller, and the model's is logged.
-fn plain_name(text: &Value) -> Option<String> {
+fn plain_name(text: &Value, prefix: &str, api_key: &str) -> Option<String> {
     let text = text.as_str()?;
     let plain = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.:/".contains(&byte));
-    let secret = text.starts_with("sk-") || text.starts_with("ek_");
+    let begins_like_one = ["sk-", "ek_", prefix].iter().any(|prefix| !prefix.is_empty() && text.starts_with(prefix));
+    let secret = begins_like_one || (!api_key.is_empty() && text.contains(api_key));
     (plain && !secret && (1..=128).contains(&text.len())).then(|| text.to_owned())
 }
 
@@ -153,6 +159,20 @@ mod tests {
         assert_eq!((minted.expires_at, minted.session_id.as_deref()), (later, Some("sess_1")));
         assert!(!format!("{minted:?}").contains("ek_1"));
         assert!(read(format!(r#"{{"value": "ek_1", "expires_at": {later}}}"#)).is_ok());
+        let of_a_conversation = |kind: &str| {
+            let session =
+                format!(r#"{{"type": "{kind}", "audio": {{"input": {{"transcription": {{"model": "m"}}}}}}}}"#);
+            read(format!(r#"{{"value": "ek_1", "expires_at": {later}, "session": {session}}}"#)).unwrap().model
+        };
+        assert_eq!(["realtime", "transcription"].map(of_a_conversation), [None, Some("m".to_owned())]);
+        let other = parse(
+            format!(r#"{{"value": "xai-1", "expires_at": {later}, "session": {{"model": "xai-2", "id": "a-key"}}}}"#)
+                .as_bytes(),
+            "xai-",
+            &"key".into(),
+        );
+        let other = other.unwrap();
+        assert_eq!((other.model, other.session_id), (None, None), "a token, and the API key");
         for secret in ["sk-proj-1", "ek_2", "Tell me a story", "", &"x".repeat(129)] {
             let session =
                 format!(r#"{{"id": "{secret}", "model": "{secret}", "audio": {{"output": {{"voice": 1}}}}}}"#);

@@ -86,27 +86,41 @@ impl Body {
 
 /// The account cannot pay or is not active, so that neither a wait nor another key of it helps. By code or type, without
 /// capitals and separators: OpenAI's own, and those of servers with the same API.
-const OUT_OF_QUOTA: [&str; 15] = [
+const OUT_OF_QUOTA: [&str; 14] = [
     "insufficientquota",
     "exceededcurrentquota",
     "accessterminated",
-    "accountdeactivated",
-    "accountinactive",
-    "accountnotactive",
-    "accountsuspended",
-    "accountterminated",
-    "organizationdeactivated",
     "hardlimitreached",
     "budgetexceeded",
+    "budgetreached",
+    "spendlimit",
+    "creditsexhausted",
+    "creditbalance",
+    "trialexpired",
     "paymentrequired",
     "insufficientbalance",
     "insufficientcredit",
     "insufficientfunds",
 ];
 
+/// An owner of the key, and a state in which it cannot use the API.
+const OWNERS: [&str; 5] = ["account", "organization", "organisation", "project", "workspace"];
+const OUT_OF_USE: [&str; 10] = [
+    "deactivated",
+    "inactive",
+    "notactive",
+    "suspended",
+    "terminated",
+    "disabled",
+    "restricted",
+    "locked",
+    "onhold",
+    "archived",
+];
+
 /// The request is refused because of the place that it comes from or goes to, whatever its key: a country, an address, or a
 /// host of another Region.
-const WRONG_PLACE: [&str; 9] = [
+const WRONG_PLACE: [&str; 13] = [
     "country",
     "region",
     "territory",
@@ -115,11 +129,15 @@ const WRONG_PLACE: [&str; 9] = [
     "ipnotauthorized",
     "ipnotallowed",
     "ipforbidden",
+    "ipblocked",
+    "iprestricted",
+    "ipaddressnot",
+    "geoblocked",
     "incorrecthostname",
 ];
 
 /// Of a 403 alone: the words of a firewall.
-const FIREWALL: [&str; 2] = ["requestforbidden", "accessdenied"];
+const FIREWALL: [&str; 5] = ["requestforbidden", "requestblocked", "trafficdenied", "accessdenied", "mtlsrequired"];
 
 /// Reads a response with a status from 400.
 pub(super) fn read(status: StatusCode, headers: &HeaderMap, body: &Body) -> (Reason, Refused) {
@@ -148,12 +166,16 @@ pub(super) fn read(status: StatusCode, headers: &HeaderMap, body: &Body) -> (Rea
 fn reason(status: StatusCode, names: &[String; 2], cloudflare: bool) -> Reason {
     let one_has = |known: &[&str]| names.iter().any(|name| known.iter().any(|known| name.contains(known)));
     let billing = names.iter().any(|name| name.starts_with("billing"));
+    let out_of_use = names.iter().any(|name| {
+        let has = |known: &[&str]| known.iter().any(|known| name.contains(known));
+        has(&OWNERS) && has(&OUT_OF_USE)
+    });
     // OpenAI names at least a type. A gateway before it answers with another kind of document, or with a number as the code.
     let unnamed = names.iter().all(|name| name.bytes().all(|byte| byte.is_ascii_digit()));
     let firewall = cloudflare || unnamed || names.iter().any(|name| FIREWALL.contains(&name.as_str()));
     match status.as_u16() {
         402 => Reason::OutOfQuota,
-        _ if billing || one_has(&OUT_OF_QUOTA) => Reason::OutOfQuota,
+        _ if billing || out_of_use || one_has(&OUT_OF_QUOTA) => Reason::OutOfQuota,
         407 | 451 => Reason::Forbidden,
         401 | 403 if one_has(&WRONG_PLACE) => Reason::Forbidden,
         403 if firewall => Reason::Forbidden,
@@ -199,7 +221,13 @@ mod tests {
             "access_terminated",
             "billing_hard_limit_reached",
             "account_deactivated",
+            "organization_suspended",
+            "OrganizationNotActive",
+            "project_archived",
+            "account_on_hold",
             "budget_exceeded",
+            "spend_limit_exceeded",
+            "credit_balance_too_low",
             "exceeded_current_quota_error",
             "InsufficientQuota",
         ] {
@@ -233,6 +261,9 @@ mod tests {
             r#"{"error": {"code": "unsupported_country_region_territory", "type": null}}"#,
             r#"{"error": {"code": "AccessDenied", "message": "Virtual Network/Firewall rules"}}"#,
             r#"{"error": {"code": "403", "message": "Public access is disabled"}}"#,
+            r#"{"error": {"code": "ip_address_not_allowed", "type": "x"}}"#,
+            r#"{"error": {"code": "RequestBlocked", "type": "x"}}"#,
+            r#"{"error": {"code": "geo_blocked", "type": "x"}}"#,
             r#"{"error": {"code": 403, "type": "None", "param": "None"}}"#,
             r#"{"message": "Forbidden"}"#,
             r#"{"error": "forbidden"}"#,

@@ -77,7 +77,8 @@ impl Secret {
 /// # Errors
 /// If the text as a whole cannot be read, or has no usable key and there was none before.
 pub fn parse(secret: &SecretString, arn: &str, before: Option<&Secret>) -> Result<Secret, Unusable> {
-    let text = secret.expose_secret().trim();
+    // Some editors begin a file with a byte order mark.
+    let text = secret.expose_secret().trim_start_matches('\u{feff}').trim();
     // A key or an object that a program has written as a JSON string.
     let decoded = if text.starts_with('"') { serde_json::from_str::<String>(text).ok() } else { None };
     let text = decoded.as_deref().unwrap_or(text).trim();

@@ -21,10 +21,16 @@ const JSON: Unusable = Unusable("the value of the key is JSON, not a key: store 
 const WORD: Unusable =
     Unusable("the value of the key is a number or a word such as null, so it is not a key: run make key");
 
+const PLACEHOLDER: Unusable = Unusable("the value of the key is a placeholder: run make key");
+const ADDRESS: Unusable = Unusable("the value of the key is a URL or an ARN, not a key: run make key");
+
 const QUOTATION_MARKS: [char; 3] = ['"', '\'', '`'];
 
 /// The words that programs write in place of a missing value.
 const WORDS: [&str; 6] = ["null", "none", "nil", "undefined", "true", "false"];
+
+/// The words that people write in place of a key, without capitals, `-`, `_`, `/` and `.`.
+const PLACEHOLDERS: [&str; 9] = ["", "sk", "todo", "tbd", "na", "changeme", "replaceme", "placeholder", "example"];
 
 /// A number with as many digits could be a key: Azure's have 32 hexadecimal digits.
 const DIGITS_OF_A_KEY: usize = 32;
@@ -53,7 +59,7 @@ pub fn parse(text: &str) -> Result<&str, Unusable> {
         return Err(BEARER);
     }
     // A placeholder that is a sentence has spaces.
-    if !key.bytes().all(|byte| byte.is_ascii_graphic()) {
+    if !key.bytes().all(|byte| byte.is_ascii_graphic()) || key.ends_with([',', ';']) {
         return Err(CHARACTERS);
     }
     if key.starts_with(QUOTATION_MARKS) || key.ends_with(QUOTATION_MARKS) {
@@ -63,7 +69,27 @@ pub fn parse(text: &str) -> Result<&str, Unusable> {
     if is_number || WORDS.iter().any(|word| key.eq_ignore_ascii_case(word)) {
         return Err(WORD);
     }
+    if key.contains("://") || key.starts_with("arn:") {
+        return Err(ADDRESS);
+    }
+    if is_placeholder(key) {
+        return Err(PLACEHOLDER);
+    }
     Ok(key)
+}
+
+/// Whether a text is a placeholder, as in documentation: `sk-…`, `<key>`, `your-api-key`, `sk-xxxx` or `changeme`.
+pub fn is_placeholder(text: &str) -> bool {
+    let text = text.to_ascii_lowercase();
+    let word: String = text.chars().filter(|letter| !"-_/.".contains(*letter)).collect();
+    let rest = word.strip_prefix("sk").unwrap_or(&word);
+    let in_brackets = text.split_once('<').and_then(|(_, rest)| rest.split_once('>'));
+    let is_name = |name: &str| name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b" -_".contains(&byte));
+    ["…", "..."].iter().any(|mark| text.contains(mark))
+        || in_brackets.is_some_and(|(name, _)| !name.is_empty() && is_name(name))
+        || (text.contains("your") && text.contains("key"))
+        || (rest.len() >= 3 && rest.bytes().all(|byte| byte == b'x' || byte == b'*'))
+        || PLACEHOLDERS.contains(&word.as_str())
 }
 
 fn unquoted(text: &str) -> &str {
@@ -83,15 +109,19 @@ fn is_line(text: &str) -> bool {
         let rest = text.strip_prefix(command)?;
         rest.starts_with(char::is_whitespace).then(|| rest.trim_start())
     });
-    let assignment = command.unwrap_or(text);
+    let assignment = command.unwrap_or(text).trim_start_matches('-');
     let assignment = assignment.strip_prefix("$env:").unwrap_or(assignment);
-    let is_assignment = assignment.split_once('=').is_some_and(|(name, value)| {
+    let is_name = |name: &str| {
         let mut name = name.trim_end().bytes();
         name.next().is_some_and(|first| first.is_ascii_alphabetic() || first == b'_')
-            && name.all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
-            && value.bytes().any(|byte| byte != b'=')
-    });
-    is_assignment || text.contains(NAME)
+            && name.all(|byte| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte))
+    };
+    let is_assignment =
+        assignment.split_once('=').is_some_and(|(name, value)| is_name(name) && value.bytes().any(|byte| byte != b'='));
+    // A line of YAML or of an HTTP request.
+    let is_entry =
+        assignment.split_once(':').is_some_and(|(name, value)| is_name(name) && value.trim_start().starts_with("sk-"));
+    is_assignment || is_entry || text.contains(NAME)
 }
 
 #[cfg(test)]
@@ -122,7 +152,8 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_key_of_openai_is_accepted_as_it_is(key in "sk-[A-Za-z0-9_-]{1,160}") {
+        fn a_key_of_openai_is_accepted_as_it_is(key in "sk-[A-Za-z0-9_-]{20,160}") {
+            prop_assume!(!is_placeholder(&key));
             prop_assert_eq!(parse(&key), Ok(key.as_str()));
             for quoted in [format!("\"{key}\""), format!("'{key}'"), format!(" \"{key}\"\n"), format!("\"{key} \"")] {
                 prop_assert_eq!(parse(&quoted), Ok(key.as_str()));

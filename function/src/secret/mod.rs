@@ -24,8 +24,8 @@ use tokio::{
 };
 use tracing::{Instrument, debug, info, warn};
 
-pub(crate) use self::contents::Secret;
 use self::key::Unusable;
+pub(crate) use self::{contents::Secret, key::is_placeholder};
 use crate::{
     aws::code::Code,
     net::clock::{Moment, millis},
