@@ -65,6 +65,7 @@ impl Key {
 }
 
 /// A change of an item that is made once, however often it is sent.
+#[derive(Debug)]
 pub struct Change {
     key: Key,
     /// The random identifier.
