@@ -244,3 +244,30 @@ async fn an_unanswered_update_of_a_day_is_not_sent_again_on_the_next() {
     assert_eq!(day(&database, "everyone/2026-11-22").await, 1);
     assert_eq!(day(&database, "everyone/2026-11-23").await, 5);
 }
+
+#[tokio::test]
+async fn an_unanswered_update_is_also_kept_while_the_table_throttles() {
+    let Some(database) = DynamoDb::start().await else { return };
+    let table = FaultyTable::before(&database.url).await;
+    let quota = quota(&table.url, limits(0, 0, 5));
+    let throttled = Fault::Refused(400, r#"{"__type": "com.amazonaws.dynamodb.v20120810#ThrottlingException"}"#);
+    for fault in [Fault::Lost, throttled] {
+        table.set("", fault, Hits::All);
+        assert!(quota.take("a", at(NOON)).await.is_err());
+    }
+    table.heal();
+    assert_eq!(take_all(&[quota], NOON).await, 5);
+}
+
+#[tokio::test]
+async fn an_operator_closes_the_day_with_any_number() {
+    let Some(database) = DynamoDb::start().await else { return };
+    for (number, count) in ["5000", "4294967295", "4294967296", "99999999999", "1E+30"].into_iter().enumerate() {
+        let now = NOON + Duration::from_secs(86_400) * u32::try_from(number).unwrap();
+        let table = FaultyTable::before(&database.url).await;
+        database.set_day(&format!("everyone/2026-11-{}", 22 + number), count).await;
+        let taken = quota(&table.url, limits(0, 0, 5_000)).take("a", at(now)).await;
+        assert!(matches!(taken, Err(QuotaError::DailyLimit { .. })), "{count}: {taken:?}");
+        assert_eq!(table.updates(""), 1, "{count}");
+    }
+}
