@@ -216,6 +216,7 @@ mod tests {
     #![allow(clippy::arithmetic_side_effects, reason = "a test fails by panicking")]
 
     use super::*;
+    use crate::admission::counter::{Key, Window};
 
     const DAY: u64 = 20_000;
 
@@ -298,5 +299,36 @@ mod tests {
         assert!(!stock.refuses(DAY, at - Duration::from_secs(1)), "the clock was set back");
         stock.put_back(DAY);
         assert!(!refuses(&stock, 0), "a token is here");
+    }
+
+    fn unanswered(size: u32) -> Unanswered {
+        let key = Key::of_everyone(Window::at(Duration::ZERO, 86_400));
+        Unanswered { change: Arc::new(Change::count(key, &[], size, None)), size }
+    }
+
+    #[test]
+    fn the_largest_unanswered_changes_of_a_day_are_kept() {
+        let mut stock = Stock::default();
+        stock.take(DAY);
+        for size in [1, 21, 3].into_iter().chain([1; SET_OF_EVERYONE]) {
+            stock.keep(DAY, unanswered(size));
+        }
+        stock.keep(DAY - 1, unanswered(5));
+        let kept: Vec<_> = std::iter::from_fn(|| stock.next_unanswered(DAY)).map(|kept| kept.size).collect();
+        assert_eq!((kept.len(), &kept[..3]), (SET_OF_EVERYONE, &[21, 3, 1][..]));
+        stock.keep(DAY, unanswered(5));
+        assert!(stock.next_unanswered(DAY + 1).is_none(), "another day");
+    }
+
+    #[test]
+    fn after_an_unanswered_update_tokens_are_taken_one_by_one_until_the_table_answers() {
+        let mut stock = Stock::default();
+        let batch = Batch { size: 5, at: Duration::ZERO, count: 5, instances: 1 };
+        stock.add(DAY, batch, 1);
+        assert!(stock.ahead(DAY, Duration::ZERO, 5_000) > 0);
+        stock.keep(DAY, unanswered(5));
+        assert_eq!([DAY, DAY + 1].map(|day| stock.ahead(day, Duration::ZERO, 5_000)), [0, 0]);
+        stock.add(DAY + 1, batch, 1);
+        assert!(stock.ahead(DAY + 1, Duration::ZERO, 5_000) > 0);
     }
 }
