@@ -65,6 +65,7 @@ impl Key {
 }
 
 /// A change of an item that is made once, however often it is sent.
+#[derive(Debug)]
 pub struct Change {
     key: Key,
     /// The random identifier.
@@ -224,8 +225,10 @@ pub fn instances(item: &Item) -> u32 {
     whole(item, INSTANCES)
 }
 
+/// A number that is not a `u32` counts as the highest: an operator may have set one to close a day.
 fn whole(item: &Item, name: &str) -> u32 {
-    item.text(name).and_then(|value| value.parse().ok()).unwrap_or_default()
+    let Some(text) = item.text(name) else { return 0 };
+    text.parse().unwrap_or_else(|_| if text.parse().is_ok_and(|count: f64| count > 0.0) { u32::MAX } else { 0 })
 }
 
 /// A window aligned with the clock, such as one minute of one day.

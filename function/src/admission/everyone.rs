@@ -9,9 +9,9 @@ use tokio::{sync::Mutex as AsyncMutex, task::JoinHandle, time::Instant};
 use tracing::debug;
 
 use super::{
-    counter::{self, Counter, Key, Window},
-    ledger::{self, Ledger},
-    stock::{Batch, Stock},
+    counter::{self, Change, Counter, Key, Window},
+    ledger::{self, Counted, Ledger},
+    stock::{Batch, Stock, Unanswered},
 };
 use crate::aws::dynamodb::UpdateError;
 
@@ -23,6 +23,21 @@ pub struct Everyone {
     stock: Mutex<Stock>,
     /// Held while more tokens are taken than needed at once, so that concurrent requests do not all take more.
     filling: AsyncMutex<()>,
+}
+
+/// A change that is being sent. Unless it is answered, the stock keeps it, also if the request ends before.
+struct Sent<'a> {
+    everyone: &'a Everyone,
+    day: u64,
+    unanswered: Option<Unanswered>,
+}
+
+impl Drop for Sent<'_> {
+    fn drop(&mut self) {
+        if let Some(unanswered) = self.unanswered.take() {
+            self.everyone.stock().keep(self.day, unanswered);
+        }
+    }
 }
 
 /// A token of the limit.
@@ -92,7 +107,8 @@ impl Everyone {
         self.stock().ahead(day.number, now, self.limit)
     }
 
-    /// Takes `needed` tokens from the table, 0 or 1, and `ahead` more for the stock, or else only those needed.
+    /// Takes `needed` tokens from the table, 0 or 1, and `ahead` more for the stock, or else only those needed. An update
+    /// that was not answered is sent again first, and its tokens are used in place of new ones.
     async fn fetch(
         &self,
         day: Window,
@@ -103,13 +119,21 @@ impl Everyone {
         let key = Key::of_everyone(day);
         let counters = [Counter { name: "day", limit: self.limit, window: day }];
         loop {
-            let size = needed.saturating_add(ahead);
+            let again = self.stock().next_unanswered(day.number);
+            let is_repeated = again.is_some();
+            let size = again.as_ref().map_or(needed.saturating_add(ahead), |again| again.size);
             if size == 0 {
                 return Ok(None);
             }
             let began = Instant::now();
-            let new = u32::from(self.stock().is_new(day.number));
-            let counted = self.ledger.count(&key, &counters, size, Some(new)).await?;
+            let change = again.map_or_else(
+                || {
+                    let new = u32::from(self.stock().is_new(day.number));
+                    Arc::new(Change::count(key.clone(), &counters, size, Some(new)))
+                },
+                |again| again.change,
+            );
+            let counted = self.send(day.number, Unanswered { change, size }, is_repeated).await?;
             let counts = counter::counts(&counters, &counted.item);
             ledger::log("all callers", &counters, &counts, counted.taken, began.elapsed());
             if counted.taken {
@@ -118,12 +142,30 @@ impl Everyone {
                 self.stock().add(day.number, Batch { size, at: now, count, instances }, needed);
                 return Ok((needed > 0).then_some(Token { day, refill: None }));
             }
+            if is_repeated {
+                continue;
+            }
             if ahead == 0 {
                 self.stock().refuse(day.number, now);
                 return Ok(None);
             }
             ahead = 0;
         }
+    }
+
+    /// Sends a change. `is_repeated`: an earlier attempt may have made it.
+    async fn send(&self, day: u64, unanswered: Unanswered, is_repeated: bool) -> Result<Counted, UpdateError> {
+        let change = Arc::clone(&unanswered.change);
+        let mut sent = Sent { everyone: self, day, unanswered: Some(unanswered) };
+        let outcome = self.ledger.count(&change).await;
+        let is_settled = match &outcome {
+            Ok(_) => true,
+            Err(error) => !error.perhaps_made && !is_repeated,
+        };
+        if is_settled {
+            sent.unanswered = None;
+        }
+        outcome
     }
 
     /// Takes back an unused token: into the stock of an instance that keeps one, otherwise into the table.

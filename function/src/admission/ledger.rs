@@ -40,15 +40,9 @@ impl Ledger {
     /// Takes tokens, if all limits allow them; see [`Change::count`].
     ///
     /// # Errors
-    /// If the table cannot be used. The tokens may have been taken.
-    pub async fn count(
-        &self,
-        key: &Key,
-        counters: &[Counter],
-        tokens: u32,
-        instances: Option<u32>,
-    ) -> Result<Counted, UpdateError> {
-        let (taken, item) = self.make(&Change::count(key.clone(), counters, tokens, instances)).await?;
+    /// If the table cannot be used. The tokens may have been taken. The same change can be sent again later.
+    pub async fn count(&self, change: &Change) -> Result<Counted, UpdateError> {
+        let (taken, item) = self.make(change).await?;
         Ok(Counted { taken, item })
     }
 

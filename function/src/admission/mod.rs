@@ -29,7 +29,7 @@ use self::{
     sign_in::{NoSubject, SignIn},
 };
 use crate::{
-    aws::dynamodb::TableError,
+    openai::WORTH_AN_ATTEMPT,
     profile::{InvalidRequest, Profiles, Session},
     record::RequestSummary,
     secret::{Secret, SecretError, SecretStore},
@@ -38,8 +38,11 @@ use crate::{
 /// The largest body that is parsed, in bytes.
 const MAX_BODY: usize = 16 * 1024;
 
+/// The time that two updates of the table need at least.
+const TWO_UPDATES: Duration = Duration::from_millis(100);
+
 /// The time that must be left to count a token: the table and OpenAI are asked within it.
-const WORTH_COUNTING: Duration = Duration::from_millis(100);
+const WORTH_COUNTING: Duration = TWO_UPDATES.saturating_add(WORTH_AN_ATTEMPT);
 
 /// The checks, and the values that they compare with.
 #[derive(Debug)]
@@ -240,6 +243,7 @@ impl Admission {
         }
         let taken = timeout_at(deadline, quota.take(caller, SystemTime::now())).await;
         *took = Some(began.elapsed());
-        taken.unwrap_or(Err(QuotaError::Unavailable(TableError::Timeout))).map_err(AdmissionError::Quota)
+        // The table has time-outs of its own: here, the request's time ended first.
+        taken.map_err(|_| AdmissionError::TooLate)?.map_err(AdmissionError::Quota)
     }
 }

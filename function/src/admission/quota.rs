@@ -25,7 +25,7 @@ use tokio::time::{Instant, timeout};
 use tracing::debug;
 
 use super::{
-    counter::{self, Counter, DAY, Key, MINUTE, Window},
+    counter::{self, Change, Counter, DAY, Key, MINUTE, Window},
     everyone::{Everyone, Token},
     ledger::{self, Ledger},
 };
@@ -154,7 +154,7 @@ impl Quota {
         let mut taken = Taken::default();
         if !counters.is_empty() {
             let began = Instant::now();
-            let counted = self.ledger.count(&key, &counters, 1, None).await?;
+            let counted = self.ledger.count(&Change::count(key.clone(), &counters, 1, None)).await?;
             let counts = counter::counts(&counters, &counted.item);
             ledger::log("caller", &counters, &counts, counted.taken, began.elapsed());
             taken.status = QuotaStatus::new(&counters, &counts);

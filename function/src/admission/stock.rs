@@ -4,7 +4,9 @@
 //! DynamoDB makes 1,000 updates of one item a second, and each costs money. An instance therefore takes several tokens at
 //! once, but never so many that the ones which idle instances keep are a noticeable share of the limit.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
+
+use super::counter::{Change, SET_OF_EVERYONE};
 
 /// An instance takes no more tokens than it probably needs within this time.
 const AHEAD: Duration = Duration::from_secs(60);
@@ -43,8 +45,20 @@ pub struct Stock {
     /// Whether the item's number of instances includes this one.
     counted_in: bool,
     last: Option<Batch>,
+    /// The changes that may have been made, but were not answered.
+    unanswered: Vec<Unanswered>,
+    /// Whether no update was answered after the last unanswered one.
+    in_doubt: bool,
     /// The time, since the Unix epoch, of the last answer that the limit is reached.
     refused: Option<Duration>,
+}
+
+/// A change that takes tokens from the limit. It takes them once, however often it is sent.
+#[derive(Debug)]
+pub struct Unanswered {
+    pub change: Arc<Change>,
+    /// The number of its tokens.
+    pub size: u32,
 }
 
 /// Tokens that were taken from the limit at a time, and the item after that.
@@ -66,7 +80,7 @@ impl Stock {
         if self.day != day {
             let follows = self.day.checked_add(1) == Some(day);
             let last = self.last.filter(|_| follows).map(|last| Batch { count: 0, ..last });
-            *self = Self { day, last, ..Self::default() };
+            *self = Self { day, last, in_doubt: self.in_doubt, ..Self::default() };
         }
     }
 
@@ -84,10 +98,11 @@ impl Stock {
     }
 
     /// The number of tokens to take beyond those that are needed at once, of `limit` tokens a day. It is 0 before the first
-    /// batch, near the limit, and if there are so many instances that even one token for each is too much.
+    /// batch, near the limit, if there are so many instances that even one token for each is too much, and after an
+    /// unanswered update until the table answers again.
     pub fn ahead(&mut self, day: u64, now: Duration, limit: u32) -> u32 {
         self.turn_to(day);
-        let Some(last) = self.last else { return 0 };
+        let Some(last) = self.last.filter(|_| !self.in_doubt) else { return 0 };
         let left = limit.saturating_sub(last.count);
         let passed = now.saturating_sub(last.at);
         let needed = within(AHEAD, last.size, passed.max(Duration::from_millis(1)));
@@ -102,6 +117,7 @@ impl Stock {
     pub fn add(&mut self, day: u64, batch: Batch, used: u32) {
         self.turn_to(day);
         self.counted_in = true;
+        self.in_doubt = false;
         self.refused = None;
         self.tokens = self.tokens.saturating_add(batch.size.saturating_sub(used));
         self.last = Some(batch);
@@ -135,9 +151,33 @@ impl Stock {
         }
     }
 
+    /// Keeps a change that was not answered, so that it is sent again before any other: tokens that it took are then used.
+    ///
+    /// If the item no longer remembers the change, it takes as many tokens as a new one of that size. A change of another
+    /// day is dropped, and the smallest where there are more than the item's set can hold.
+    pub fn keep(&mut self, day: u64, unanswered: Unanswered) {
+        self.in_doubt = true;
+        if self.day != day {
+            return;
+        }
+        // The largest is the last.
+        let place = self.unanswered.partition_point(|other| other.size < unanswered.size);
+        self.unanswered.insert(place, unanswered);
+        if self.unanswered.len() > SET_OF_EVERYONE {
+            self.unanswered.remove(0);
+        }
+    }
+
+    /// The unanswered change of that day with the most tokens, which is no longer kept.
+    pub fn next_unanswered(&mut self, day: u64) -> Option<Unanswered> {
+        self.turn_to(day);
+        self.unanswered.pop()
+    }
+
     /// Remembers that the limit is reached.
     pub fn refuse(&mut self, day: u64, now: Duration) {
         self.turn_to(day);
+        self.in_doubt = false;
         self.refused = Some(now);
     }
 
@@ -167,7 +207,7 @@ pub(crate) fn describe() -> serde_json::Value {
         "crowd": CROWD,
         "crowd_part": CROWD_PART,
         "refused_seconds": REFUSED_FOR.as_secs(),
-        "set": super::counter::SET_OF_EVERYONE,
+        "set": SET_OF_EVERYONE,
     })
 }
 
@@ -176,6 +216,7 @@ mod tests {
     #![allow(clippy::arithmetic_side_effects, reason = "a test fails by panicking")]
 
     use super::*;
+    use crate::admission::counter::{Key, Window};
 
     const DAY: u64 = 20_000;
 
@@ -258,5 +299,36 @@ mod tests {
         assert!(!stock.refuses(DAY, at - Duration::from_secs(1)), "the clock was set back");
         stock.put_back(DAY);
         assert!(!refuses(&stock, 0), "a token is here");
+    }
+
+    fn unanswered(size: u32) -> Unanswered {
+        let key = Key::of_everyone(Window::at(Duration::ZERO, 86_400));
+        Unanswered { change: Arc::new(Change::count(key, &[], size, None)), size }
+    }
+
+    #[test]
+    fn the_largest_unanswered_changes_of_a_day_are_kept() {
+        let mut stock = Stock::default();
+        stock.take(DAY);
+        for size in [1, 21, 3].into_iter().chain([1; SET_OF_EVERYONE]) {
+            stock.keep(DAY, unanswered(size));
+        }
+        stock.keep(DAY - 1, unanswered(5));
+        let kept: Vec<_> = std::iter::from_fn(|| stock.next_unanswered(DAY)).map(|kept| kept.size).collect();
+        assert_eq!((kept.len(), &kept[..3]), (SET_OF_EVERYONE, &[21, 3, 1][..]));
+        stock.keep(DAY, unanswered(5));
+        assert!(stock.next_unanswered(DAY + 1).is_none(), "another day");
+    }
+
+    #[test]
+    fn after_an_unanswered_update_tokens_are_taken_one_by_one_until_the_table_answers() {
+        let mut stock = Stock::default();
+        let batch = Batch { size: 5, at: Duration::ZERO, count: 5, instances: 1 };
+        stock.add(DAY, batch, 1);
+        assert!(stock.ahead(DAY, Duration::ZERO, 5_000) > 0);
+        stock.keep(DAY, unanswered(5));
+        assert_eq!([DAY, DAY + 1].map(|day| stock.ahead(day, Duration::ZERO, 5_000)), [0, 0]);
+        stock.add(DAY + 1, batch, 1);
+        assert!(stock.ahead(DAY + 1, Duration::ZERO, 5_000) > 0);
     }
 }

@@ -33,7 +33,10 @@ use crate::{
 };
 
 /// Three tries, each of which may use a reused connection that turns out dead, while there is time for another attempt.
-const POLICY: Policy = Policy { max_tries: 3, worth_an_attempt: Duration::from_millis(500) };
+const POLICY: Policy = Policy { max_tries: 3, worth_an_attempt: WORTH_AN_ATTEMPT };
+
+/// The time that must be left for an attempt.
+pub const WORTH_AN_ATTEMPT: Duration = Duration::from_millis(500);
 
 /// The largest response that is read, in bytes. A real one is under 2 KiB.
 const MAX_ANSWER: usize = 64 * 1024;

@@ -151,7 +151,7 @@ async fn with_no_time_left_nothing_is_counted_and_the_table_is_not_blamed() {
     let openai = Simulator::start().await.unwrap();
     let stub = Stub::start(Store::Counts).await;
     let function = Function::with(&openai, &environment(&stub.url)).await;
-    for milliseconds in [100, 400, 550] {
+    for milliseconds in [100, 400, 550, 750, 1_000] {
         let began = Instant::now();
         let reply = function.invoke_within(Duration::from_millis(milliseconds), &http_api(&json!({}))).await;
         assert_refused(&reply, 504, "openai_timeout");
@@ -162,4 +162,22 @@ async fn with_no_time_left_nothing_is_counted_and_the_table_is_not_blamed() {
         assert_eq!(record["cause"], "too little time was left to count a token and to ask OpenAI");
         assert_eq!(record.get("QuotaTime"), None);
     }
+}
+
+#[tokio::test]
+async fn a_table_that_is_slower_than_the_time_left_is_not_blamed() {
+    let Some(database) = DynamoDb::start().await else { return };
+    let (openai, table) = (Simulator::start().await.unwrap(), FaultyTable::before(&database.url).await);
+    let function = Function::with(&openai, &environment(&table.url)).await;
+    table.set("", Fault::Late(Duration::from_millis(200)), Hits::All);
+    for _ in 0..3 {
+        let reply = function.invoke_within(Duration::from_millis(750), &http_api(&json!({}))).await;
+        assert_refused(&reply, 504, "openai_timeout");
+    }
+    assert_eq!((table.updates(""), openai.requests().len()), (0, 0), "nothing is counted");
+    assert_eq!(function.mint().await.status, 200, "the same table, with enough time");
+    table.set("", Fault::Late(Duration::from_millis(450)), Hits::All);
+    let reply = function.invoke_within(Duration::from_millis(1_300), &http_api(&json!({}))).await;
+    assert_refused(&reply, 504, "openai_timeout");
+    assert_eq!(openai.requests().len(), 1);
 }

@@ -162,3 +162,112 @@ async fn the_tokens_of_a_day_are_worthless_on_the_next() {
     quota.take("a", at(EDGE + Duration::from_secs(1))).await.unwrap();
     assert!(day(&database, "everyone/2026-11-23").await >= 1, "a token of the new day was taken");
 }
+
+#[tokio::test]
+async fn an_instance_whose_updates_are_not_answered_loses_no_batch() {
+    let Some(database) = DynamoDb::start().await else { return };
+    for (day_number, (fault, at_once)) in
+        [(Fault::Lost, 1), (Fault::Lost, 8), (Fault::FailsAfterwards(500), 1), (Fault::Refused(500, "{}"), 1)]
+            .into_iter()
+            .enumerate()
+    {
+        let case = format!("{fault:?}, {at_once} at once");
+        let table = FaultyTable::before(&database.url).await;
+        let quota = quota(&table.url, limits(0, 0, 400));
+        let now = NOON + Duration::from_secs(86_400) * u32::try_from(day_number).unwrap();
+        let item = format!("everyone/{}", ["2026-11-22", "2026-11-23", "2026-11-24", "2026-11-25"][day_number]);
+        let mut issued = 0;
+        for _ in 0..62 {
+            quota.take("a", at(now)).await.unwrap().finish().await;
+            issued += 1;
+        }
+        assert!(day(&database, &item).await > issued, "{case}: some are left");
+        table.set("", fault, Hits::All);
+        let mut lost = 0;
+        for _ in 0..40 {
+            let mut requests = JoinSet::new();
+            for _ in 0..at_once {
+                let quota = Arc::clone(&quota);
+                requests.spawn(async move { quota.take("a", at(now)).await });
+            }
+            for outcome in requests.join_all().await {
+                match outcome {
+                    Ok(mut token) => {
+                        token.finish().await;
+                        issued += 1;
+                    }
+                    Err(_) => lost += 1,
+                }
+            }
+        }
+        assert!(lost >= 20 && issued < 100, "{case}: {lost} lost, {issued} issued");
+        let counted = day(&database, &item).await;
+        assert!(counted <= issued + 21 + at_once, "{case}: {counted} counted, {issued} issued");
+        table.heal();
+        let rest = take_all(&[quota], now).await;
+        assert_eq!(
+            (issued + u64::from(rest), day(&database, &item).await),
+            (400, 400),
+            "{case}: every token is issued"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_batch_whose_request_ended_before_its_answer_is_used_by_the_next() {
+    let Some(database) = DynamoDb::start().await else { return };
+    let table = FaultyTable::before(&database.url).await;
+    let quota = quota(&table.url, limits(0, 0, 5_000));
+    for _ in 0..3 {
+        quota.take("a", at(NOON)).await.unwrap();
+    }
+    table.set("", Fault::Late(Duration::from_secs(5)), Hits::All);
+    let mut ended = 0;
+    for _ in 0..40 {
+        let taken = tokio::time::timeout(Duration::from_millis(30), quota.take("a", at(NOON))).await;
+        ended += u32::from(taken.is_err());
+    }
+    assert!(ended > 10, "{ended}");
+    let counted = day(&database, "everyone/").await;
+    assert!(counted <= 40 + 3 + 21, "{counted}");
+}
+
+#[tokio::test]
+async fn an_unanswered_update_of_a_day_is_not_sent_again_on_the_next() {
+    let Some(database) = DynamoDb::start().await else { return };
+    let table = FaultyTable::before(&database.url).await;
+    let quota = quota(&table.url, limits(0, 0, 5));
+    table.set("", Fault::Lost, Hits::All);
+    assert!(quota.take("a", at(EDGE)).await.is_err());
+    table.heal();
+    assert_eq!(take_all(&[quota], EDGE + Duration::from_secs(1)).await, 5);
+    assert_eq!(day(&database, "everyone/2026-11-22").await, 1);
+    assert_eq!(day(&database, "everyone/2026-11-23").await, 5);
+}
+
+#[tokio::test]
+async fn an_unanswered_update_is_also_kept_while_the_table_throttles() {
+    let Some(database) = DynamoDb::start().await else { return };
+    let table = FaultyTable::before(&database.url).await;
+    let quota = quota(&table.url, limits(0, 0, 5));
+    let throttled = Fault::Refused(400, r#"{"__type": "com.amazonaws.dynamodb.v20120810#ThrottlingException"}"#);
+    for fault in [Fault::Lost, throttled] {
+        table.set("", fault, Hits::All);
+        assert!(quota.take("a", at(NOON)).await.is_err());
+    }
+    table.heal();
+    assert_eq!(take_all(&[quota], NOON).await, 5);
+}
+
+#[tokio::test]
+async fn an_operator_closes_the_day_with_any_number() {
+    let Some(database) = DynamoDb::start().await else { return };
+    for (number, count) in ["5000", "4294967295", "4294967296", "99999999999", "1E+30"].into_iter().enumerate() {
+        let now = NOON + Duration::from_secs(86_400) * u32::try_from(number).unwrap();
+        let table = FaultyTable::before(&database.url).await;
+        database.set_day(&format!("everyone/2026-11-{}", 22 + number), count).await;
+        let taken = quota(&table.url, limits(0, 0, 5_000)).take("a", at(now)).await;
+        assert!(matches!(taken, Err(QuotaError::DailyLimit { .. })), "{count}: {taken:?}");
+        assert_eq!(table.updates(""), 1, "{count}");
+    }
+}

@@ -122,6 +122,18 @@ impl DynamoDb {
         items
     }
 
+    /// Sets the day's count of an item, as an operator can.
+    pub async fn set_day(&self, item: &str, count: &str) {
+        let update = json!({
+            "TableName": TABLE,
+            "Key": {"id": {"S": item}},
+            "UpdateExpression": "SET #day = :day",
+            "ExpressionAttributeNames": {"#day": "day"},
+            "ExpressionAttributeValues": {":day": {"N": count}},
+        });
+        self.call("UpdateItem", update).await;
+    }
+
     async fn call(&self, operation: &str, body: Value) -> Value {
         let request = self
             .http
