@@ -736,6 +736,6 @@ def test_a_revision_names_the_content_of_a_version():
         assert changed is (name in TEMPLATE.versioned()), name
         assert "Type" in definition
     # Every parameter in the function's variables, the processor, and one that counts through a condition alone.
-    assert len(TEMPLATE.versioned()) == 12
+    assert len(TEMPLATE.versioned()) == 15
     assert {"Architecture", "Tracing", "AllowedOrigins"} <= TEMPLATE.versioned()
     assert not {"DeploymentType", "ReservedConcurrency", "RateLimit"} & TEMPLATE.versioned()
