@@ -8,6 +8,7 @@
 - A stack may have an application of CodeDeploy. Its gradual deployments refuse an alias that was moved without
   CloudFormation.
 - Generated names differ between Regions. A role's name is unique in the whole account.
+- It needs no name for loopback: a minimal Debian has no /etc/hosts.
 
 Files in the folder DEPLOYMENTS control deployments. `hold` keeps a gradual one at 10 % until the file is gone, and `fail` ends it
 as an alarm does: the alias returns to the version from before it. `hold-before` and `hold-after` stop one at once, before and
@@ -17,6 +18,7 @@ after the alias has moved; it then makes the file `waits`. The file `log` gets a
 import json
 import os
 import pathlib
+import socket
 import time
 
 import samtranslator.translator.transform as sam
@@ -27,14 +29,21 @@ from ministack.services.cloudformation import _stacks, changesets, engine, handl
 
 DEPLOYMENTS = pathlib.Path(os.environ["DEPLOYMENTS"])
 
+LOOPBACK = "127.0.0.1"
+
 parameter_values = {}
 translate, apply_transforms = sam.transform, engine._apply_transforms
 get_function, serve_function_code = lambda_svc._get_function, lambda_svc.serve_function_code
+addresses_of = socket.getaddrinfo
 runs_on_worker_thread = stacks._runs_on_worker_thread
 update_alias, publish = provisioners._lambda_alias_update, provisioners._lambda_version_create
 physical_name = provisioners._physical_name
 # Of each version that a stack published, and of the function's configuration.
 published, CONTENT = {}, ("CodeSha256", "Description", "Environment", "MemorySize", "Timeout", "TracingConfig", "Architectures")
+
+
+def addresses_with_localhost(host, *arguments, **options):
+    return addresses_of(LOOPBACK if host == "localhost" else host, *arguments, **options)
 
 
 def transform_with_values(template, _, loader):
@@ -52,7 +61,7 @@ def get_function_of_version(name, qualifier=None):
     answer = json.loads(body)
     if status == 200:
         location = answer["Code"]["Location"].replace(f"/{name}?", f"/{name}@{answer['Configuration']['Version']}?")
-        answer["Code"]["Location"] = location
+        answer["Code"]["Location"] = location.replace("://localhost:", f"://{LOOPBACK}:")
     return status, headers, json.dumps(answer).encode()
 
 
@@ -158,6 +167,7 @@ def keep(physical_id, *_, **__):
     return physical_id, {}
 
 
+socket.getaddrinfo = addresses_with_localhost
 sam.transform = transform_with_values
 engine._apply_transforms = changesets._apply_transforms = handlers._apply_transforms = apply_transforms_with_values
 lambda_svc._get_function = get_function_of_version
