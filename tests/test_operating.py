@@ -53,7 +53,7 @@ class State:
 
 
 class Walk(Releases):
-    """An operator who has the page, a clone and one Region."""
+    """An operator with the page, a clone and one Region."""
 
     def __init__(self, endpoint, simulator, architecture, folder, clone, region):
         super().__init__(endpoint, simulator, architecture, folder)

@@ -198,7 +198,7 @@ impl Admission {
         self.profiles.session(application.body).map_err(AdmissionError::InvalidRequest)
     }
 
-    /// The caller: the one who is signed in, or otherwise an address. A proxy has to prove itself in either case.
+    /// The caller: the subject of the sign-in, or otherwise an address. In both cases a proxy must prove itself.
     async fn caller(
         &self,
         application: &Application<'_>,

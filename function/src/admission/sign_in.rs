@@ -1,6 +1,6 @@
 //! The caller's sign-in, as the gateway in front of the function verified it, and the subject that it names.
 //!
-//! A caller who is signed in is never identified by an address: a sign-in without a usable subject is refused.
+//! A signed-in caller is never identified by an address: a sign-in without a usable subject is refused.
 
 use std::{collections::BTreeMap, fmt};
 
