@@ -107,7 +107,7 @@ def end(stack, remedy, **which):
 
 def require_none(stack, template, values):
     """Refuses a change that deletes the keeper while calls are open, because nothing would end them."""
-    stays = "KeeperFunction" in template.document["Resources"] and values.get("Endpoints") != "token"
+    stays = template.keeper is not None and values.get("Endpoints") != "token"
     if stays or OUTPUT not in stack.outputs:
         return
     open_calls = len(calls(stack.functions, stack.outputs[OUTPUT]))
