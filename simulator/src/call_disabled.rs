@@ -1,11 +1,11 @@
-//! Replaces `call` in a build without the cargo feature `calls`: every offer is refused.
+//! Replaces `call` in a build without the cargo feature `calls`: WebSockets and the offers of browsers are refused.
 
 use std::{net::IpAddr, time::Duration};
 
 use serde_json::Value;
 use tokio::sync::oneshot;
 
-use crate::{call_fault::CallFault, refusal::Refusal};
+use crate::{call_fault::CallFault, call_register::EndReason, refusal::Refusal};
 
 /// Refuses a WebSocket in the same way as an offer.
 pub(crate) async fn open() -> Refusal {
@@ -27,6 +27,7 @@ impl Call {
         _: &str,
         _: Value,
         _: IpAddr,
+        _: Option<u16>,
         _: Duration,
         _: Option<CallFault>,
     ) -> Result<(Self, String), Refusal> {
@@ -34,7 +35,7 @@ impl Call {
     }
 
     /// Never runs: there is no call.
-    pub(crate) async fn run(self, _: oneshot::Receiver<()>) {
+    pub(crate) async fn run(self, _: oneshot::Receiver<()>, _: Duration, _: impl Fn()) -> EndReason {
         match self {}
     }
 }

@@ -1,11 +1,11 @@
-//! The faults that a test can plan for a call.
+//! The faults that a test can plan for a call and for its hang-up.
 
 use serde::Deserialize;
 use serde_json::Value;
 
 use crate::fault::Fault;
 
-/// One way in which a call fails. Times count from the opening of its data channel.
+/// One way in which a call fails. Times count from the opening of its data channel, or without one from the connection.
 ///
 /// As JSON, for `POST /simulator/faults`: `{"at": "calls", "fault": "drops", "ms": 5000}`.
 #[derive(Clone, Debug, Deserialize)]
@@ -16,6 +16,18 @@ pub enum CallFault {
     Answer(Fault),
     /// 201, with an unreachable address in the answer (198.51.100.1, of TEST-NET-2).
     NeverConnects,
+    /// 201 without `Location`. The call is open, and nobody can hang it up.
+    NoLocation,
+    /// 201 with another `Location`.
+    OtherLocation {
+        /// The value of the header, in which `{call_id}` is replaced by the call's identifier.
+        #[serde(default = "foreign_location")]
+        location: String,
+    },
+    /// 201 with `Location`, and an HTML page in place of the SDP.
+    NotSdp,
+    /// 201 with an SDP that has one media line more than the offer, for a data channel.
+    ExtraLine,
     /// Audio flows, but the data channel never opens, so no event arrives.
     NoEvents,
     /// The data channel closes while audio continues.
@@ -45,6 +57,10 @@ pub enum CallFault {
     NoAudio,
 }
 
+fn foreign_location() -> String {
+    "https://elsewhere.example/v1/realtime/calls/{call_id}".to_owned()
+}
+
 impl From<Fault> for CallFault {
     fn from(fault: Fault) -> Self {
         Self::Answer(fault)
@@ -61,5 +77,15 @@ impl CallFault {
             Ok(fault) => Ok(Self::Answer(fault)),
             Err(answer) => Err(format!("{own}; or {answer}")),
         })
+    }
+
+    /// Reads a fault of the answer to a hang-up, which has no body.
+    pub(crate) fn read_for_hang_up(fault: Value) -> Result<Fault, String> {
+        match Fault::deserialize(fault) {
+            Ok(Fault::Expired | Fault::WrongPrefix | Fault::Oversize | Fault::Drip | Fault::Cut) => {
+                Err("this fault changes a body, and the answer to a hang-up has none\n".to_owned())
+            }
+            fault => fault.map_err(|fault| fault.to_string()),
+        }
     }
 }

@@ -16,7 +16,7 @@ use crate::{
     id::random,
     project::project_of,
     refusal::Refusal,
-    request::{SeenRequest, bearer},
+    request::{SeenRequest, bearer, safety_identifier},
     session_document,
     state::{Shared, State, Token},
     wire::Wire,
@@ -40,9 +40,9 @@ pub(crate) async fn create(
     } else if request.is_null() {
         Refusal::new(400, "We could not parse the JSON body of your request.", None, "invalid_json").into_response()
     } else if uri.path().contains("/translations/") {
-        answer(&state, bearer, mint_for_translation(&request), fault.as_ref())
+        answer(&state, &headers, mint_for_translation(&request), fault.as_ref())
     } else {
-        answer(&state, bearer, mint(&request), fault.as_ref())
+        answer(&state, &headers, mint(&request), fault.as_ref())
     };
     match fault {
         Some(fault) => fault_response::apply(fault, bearer, &request["session"].to_string(), &wire, answered).await,
@@ -50,16 +50,18 @@ pub(crate) async fn create(
     }
 }
 
-/// The answer to a mint with this key. Its token is remembered, so that it opens a session.
-fn answer(state: &State, key: &str, secret: Result<Value, Refusal>, fault: Option<&Fault>) -> Response {
+/// The answer to a mint with these headers. Its token is remembered, so that it opens a session.
+fn answer(state: &State, headers: &HeaderMap, secret: Result<Value, Refusal>, fault: Option<&Fault>) -> Response {
     let secret = match secret {
         Ok(secret) => secret,
         Err(refusal) => return refusal.into_response(),
     };
     if let (Some(token), Some(expires_at)) = (secret["value"].as_str(), secret["expires_at"].as_u64()) {
         let expires_at = if matches!(fault, Some(Fault::Expired)) { 0 } else { expires_at };
-        let (session, project) = (secret["session"].clone(), project_of(key).to_owned());
-        state.memory().remember_token(token, Token { session, project, expires_at, used: false });
+        let (session, project) = (secret["session"].clone(), project_of(bearer(headers)).to_owned());
+        let safety_identifier = safety_identifier(headers);
+        let minted = Token { session, project, safety_identifier, expires_at, used: false };
+        state.memory().remember_token(token, minted);
     }
     Json(secret).into_response()
 }

@@ -1,4 +1,4 @@
-//! Control of the simulator over HTTP: plan faults, list the requests that it received.
+//! Control of the simulator over HTTP: plan faults, list the requests that it received and its calls.
 
 use std::sync::Arc;
 
@@ -10,11 +10,12 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{get, post},
 };
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::{
     call_fault::CallFault,
+    call_register::{CallRecord, EndedCall},
     fault::Fault,
     request::SeenRequest,
     state::{Shared, State},
@@ -38,6 +39,14 @@ enum At {
     #[default]
     Mint,
     Calls,
+    HangUps,
+}
+
+/// The answer of `GET /simulator/calls`.
+#[derive(Serialize)]
+struct Calls {
+    open: Vec<CallRecord>,
+    ended: Vec<EndedCall>,
 }
 
 fn once() -> usize {
@@ -51,6 +60,7 @@ pub(crate) fn routes() -> Router<Arc<State>> {
     Router::new()
         .route("/simulator/faults", post(plan_faults).delete(clear_faults))
         .route("/simulator/requests", get(list_requests))
+        .route("/simulator/calls", get(list_calls))
 }
 
 async fn plan_faults(extract::State(state): Shared, body: Bytes) -> Response {
@@ -63,6 +73,9 @@ async fn plan_faults(extract::State(state): Shared, body: Bytes) -> Response {
                 memory.faults.extend(std::iter::repeat_n(fault, times));
             }
             At::Calls => memory.call_faults.extend(std::iter::repeat_n(CallFault::read(&fault)?, times)),
+            At::HangUps => {
+                memory.hang_up_faults.extend(std::iter::repeat_n(CallFault::read_for_hang_up(fault)?, times));
+            }
         }
         Ok(())
     });
@@ -79,4 +92,9 @@ async fn clear_faults(extract::State(state): Shared) -> StatusCode {
 
 async fn list_requests(extract::State(state): Shared) -> Json<Vec<SeenRequest>> {
     Json(state.memory().requests())
+}
+
+async fn list_calls(extract::State(state): Shared) -> Json<Calls> {
+    let memory = state.memory();
+    Json(Calls { open: memory.calls.open(), ended: memory.calls.ended() })
 }

@@ -6,8 +6,8 @@
 //! Tests use it as a library, people as the program `openai-simulator`. The README describes both, and the limits.
 //!
 //! From the top: [`Simulator`] is the handle, `listener` accepts connections, `routes` leads each request to its
-//! handler (`calls`, `sockets`, `client_secrets`, `models`, `control`). Below the handlers are the documents
-//! (`session_document`, `schema`, `offer`), the planned faults, and `state`. `call` is a running session.
+//! handler (`calls`, `hang_ups`, `sockets`, `client_secrets`, `models`, `control`). Below the handlers are the documents
+//! (`session_document`, `schema`, `offer`), the planned faults, `call_register`, and `state`. `call` is a running session.
 
 #![allow(clippy::indexing_slicing, reason = "a missing field of a JSON value reads as null")]
 
@@ -16,6 +16,7 @@ mod call;
 #[cfg(not(feature = "calls"))]
 mod call_disabled;
 mod call_fault;
+mod call_register;
 mod calls;
 mod client_secrets;
 mod clock;
@@ -23,6 +24,8 @@ mod control;
 mod cors;
 mod fault;
 mod fault_response;
+mod form;
+mod hang_ups;
 mod id;
 mod listener;
 mod models;
@@ -38,9 +41,11 @@ mod simulator;
 mod sockets;
 mod state;
 pub mod tls;
+mod unreachable_call;
 mod wire;
 
 pub use call_fault::CallFault;
+pub use call_register::{CallCredential, CallRecord, EndReason, EndedCall};
 pub use fault::Fault;
 pub use request::SeenRequest;
 pub use simulator::Simulator;

@@ -6,7 +6,17 @@ use axum::{
 };
 use serde_json::Value;
 
-use crate::refusal::Refusal;
+use crate::{
+    form::{fields, parameter},
+    refusal::Refusal,
+};
+
+/// The parts of the body as they were sent.
+#[derive(Debug, Default, PartialEq)]
+pub(crate) struct OfferParts {
+    sdp: Option<Vec<u8>>,
+    session: Option<Vec<u8>>,
+}
 
 /// A caller's offer, and the session that came with it.
 #[derive(Debug, PartialEq)]
@@ -15,15 +25,14 @@ pub(crate) struct Offer {
     pub(crate) session: Option<Value>,
 }
 
-impl Offer {
+impl OfferParts {
     /// Reads the body according to its `Content-Type`.
     pub(crate) fn read(headers: &HeaderMap, body: &Bytes) -> Result<Self, Refusal> {
         let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
-        let (essence, parameters) = kind.split_once(';').unwrap_or((kind, ""));
-        let text = String::from_utf8_lossy(body);
+        let essence = kind.split(';').next().unwrap_or_default();
         match essence.trim().to_ascii_lowercase().as_str() {
-            "application/sdp" => Ok(Self { sdp: text.into_owned(), session: None }),
-            "multipart/form-data" => Self::read_form(parameters, &text),
+            "application/sdp" => Ok(Self { sdp: Some(body.to_vec()), session: None }),
+            "multipart/form-data" => Ok(Self::read_form(parameter(kind, "boundary").as_deref(), body)),
             other => {
                 let message = format!(
                     "Unsupported content type: '{other}'. This API method only accepts 'application/sdp' and \
@@ -34,51 +43,66 @@ impl Offer {
         }
     }
 
-    fn read_form(parameters: &str, body: &str) -> Result<Self, Refusal> {
-        let boundary = parameters.split(';').find_map(|parameter| parameter.trim().strip_prefix("boundary="));
-        let boundary = format!("--{}", boundary.unwrap_or_default().trim_matches('"'));
-        let (mut sdp, mut session) = (None, None);
-        for part in body.split(boundary.as_str()).skip(1) {
-            let Some((headers, content)) = part.split_once("\r\n\r\n") else { continue };
-            let content = content.strip_suffix("\r\n").unwrap_or(content);
-            match part_name(headers) {
-                Some("sdp") => sdp = Some(content.to_owned()),
-                Some("session") => {
-                    let parsed = serde_json::from_str(content)
-                        .map_err(|_| Refusal::invalid("session", "The session is not valid JSON.", "invalid_json"))?;
-                    session = Some(parsed);
-                }
+    fn read_form(boundary: Option<&str>, body: &[u8]) -> Self {
+        let mut parts = Self::default();
+        for field in boundary.into_iter().flat_map(|boundary| fields(body, boundary)) {
+            match field.name.as_str() {
+                "sdp" => parts.sdp = Some(field.content),
+                "session" => parts.session = Some(field.content),
                 _ => {}
             }
         }
-        let sdp = sdp.ok_or_else(|| {
+        parts
+    }
+
+    /// The offer as text. Bytes that are not UTF-8 are replaced.
+    pub(crate) fn sdp_text(&self) -> Option<String> {
+        self.sdp.as_ref().map(|sdp| String::from_utf8_lossy(sdp).into_owned())
+    }
+
+    /// The session, if it is JSON.
+    pub(crate) fn session_document(&self) -> Option<Value> {
+        serde_json::from_slice(self.session.as_ref()?).ok()
+    }
+
+    /// The offer, unless a part is missing or invalid.
+    pub(crate) fn check(self) -> Result<Offer, Refusal> {
+        let sdp = self.sdp.ok_or_else(|| {
             Refusal::invalid("sdp", "Missing required parameter: 'sdp'.", "missing_required_parameter")
         })?;
-        Ok(Self { sdp, session })
+        let session = self.session.map(|session| {
+            serde_json::from_slice(&session)
+                .map_err(|_| Refusal::invalid("session", "The session is not valid JSON.", "invalid_json"))
+        });
+        let session = session.transpose()?;
+        let sdp = String::from_utf8(sdp).ok().filter(|sdp| has_whole_lines(sdp)).ok_or_else(Refusal::invalid_offer)?;
+        Ok(Offer { sdp, session })
     }
 }
 
-/// The name in the headers of a form's part.
-fn part_name(headers: &str) -> Option<&str> {
-    let disposition = headers.lines().find(|line| line.to_ascii_lowercase().starts_with("content-disposition:"))?;
-    let name = disposition.split(';').find_map(|parameter| parameter.trim().strip_prefix("name="))?;
-    Some(name.trim_matches('"'))
+/// Whether every line ends with CRLF. A client or a broker that trims an offer or changes its line ends has changed it,
+/// and OpenAI takes it byte for byte.
+fn has_whole_lines(sdp: &str) -> bool {
+    sdp.ends_with("\r\n") && !sdp.replace("\r\n", "").contains(['\r', '\n'])
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn offer(kind: &str, body: &str) -> Result<Offer, String> {
+    fn offer(kind: &str, body: &[u8]) -> Result<Offer, String> {
         let mut headers = HeaderMap::new();
         headers.insert(header::CONTENT_TYPE, kind.parse().unwrap());
-        Offer::read(&headers, &Bytes::copy_from_slice(body.as_bytes())).map_err(|refusal| format!("{refusal:?}"))
+        let parts = OfferParts::read(&headers, &Bytes::copy_from_slice(body));
+        parts.and_then(OfferParts::check).map_err(|refusal| format!("{refusal:?}"))
     }
 
     #[test]
     fn a_bare_offer_is_read() {
         let taken = Offer { sdp: "v=0\r\n".into(), session: None };
-        assert_eq!(offer("application/sdp", "v=0\r\n"), Ok(taken));
+        for kind in ["application/sdp", "Application/SDP; charset=utf-8"] {
+            assert_eq!(offer(kind, b"v=0\r\n").as_ref(), Ok(&taken), "{kind}");
+        }
     }
 
     #[test]
@@ -87,9 +111,24 @@ mod tests {
                     v=0\r\ns=-\r\n\r\n--x1\r\nContent-Disposition: form-data; name=\"session\"\r\n\r\n\
                     {\"type\": \"realtime\"}\r\n--x1--\r\n";
         let taken = Offer { sdp: "v=0\r\ns=-\r\n".into(), session: Some(serde_json::json!({"type": "realtime"})) };
-        assert_eq!(offer("multipart/form-data; boundary=x1", form), Ok(taken));
+        for kind in [
+            "multipart/form-data; boundary=x1",
+            "multipart/form-data; charset=\"a;boundary=x2\"; Boundary=\"x1\"",
+            "Multipart/Form-Data;boundary=x1;charset=utf-8",
+        ] {
+            assert_eq!(offer(kind, form.as_bytes()).as_ref(), Ok(&taken), "{kind}");
+        }
         let broken = form.replace("\"realtime\"}", "");
-        assert!(offer("multipart/form-data; boundary=\"x1\"", &broken).unwrap_err().contains("invalid_json"));
+        assert!(offer("multipart/form-data; boundary=x1", broken.as_bytes()).unwrap_err().contains("invalid_json"));
+    }
+
+    #[test]
+    fn an_offer_consists_of_lines_that_end_with_crlf() {
+        for body in ["", "v=0", "v=0\n", "v=0\r", "v=0\r\n ", "v=0\ns=-\r\n", "v=0\r\ns=-\n", "v=0\rs=-\r\n", "\n\r\n"]
+        {
+            assert!(offer("application/sdp", body.as_bytes()).unwrap_err().contains("invalid_offer"), "{body:?}");
+        }
+        assert!(offer("application/sdp", b"v=\xff\r\n").unwrap_err().contains("invalid_offer"));
     }
 
     #[test]
@@ -98,9 +137,10 @@ mod tests {
             ("application/json", "{}", "unsupported_content_type"),
             ("text/plain", "v=0", "unsupported_content_type"),
             ("multipart/form-data", "v=0", "missing_required_parameter"),
+            ("multipart/form-data; boundary=", "v=0", "missing_required_parameter"),
             ("multipart/form-data; boundary=x1", "--x1\r\n\r\n--x1--", "missing_required_parameter"),
         ] {
-            assert!(offer(kind, body).unwrap_err().contains(code), "{kind}");
+            assert!(offer(kind, body.as_bytes()).unwrap_err().contains(code), "{kind}");
         }
     }
 }

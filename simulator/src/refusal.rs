@@ -48,7 +48,6 @@ impl Refusal {
     }
 
     /// The refusal of an offer, with OpenAI's message (measured 2026-09-15 with a trimmed offer).
-    #[cfg(feature = "calls")]
     pub(crate) fn invalid_offer() -> Self {
         let message = "Invalid SDP offer. Please try again with a WHIP-compliant offer.";
         Self::new(400, message, None, "invalid_offer")

@@ -16,7 +16,7 @@ use crate::call_disabled as sockets;
 #[cfg(feature = "calls")]
 use crate::sockets;
 use crate::{
-    calls, client_secrets, control, cors, models,
+    calls, client_secrets, control, cors, hang_ups, models,
     refusal::Refusal,
     request::SeenRequest,
     state::{Shared, State},
@@ -33,7 +33,7 @@ pub(crate) fn routes(state: Arc<State>, wire: Wire) -> Router {
         .merge(calls)
         .route("/v1/realtime", get(sockets::open))
         .route("/v1/realtime/translations", get(sockets::open))
-        .route("/v1/realtime/calls/{call_id}/hangup", post(calls::hang_up))
+        .route("/v1/realtime/calls/{call_id}/hangup", post(hang_ups::create))
         .route("/v1/realtime/client_secrets", post(client_secrets::create))
         .route("/v1/realtime/translations/client_secrets", post(client_secrets::create))
         .route("/v1/models", get(models::list))

@@ -11,7 +11,16 @@ use axum::Router;
 use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
 use tokio_rustls::TlsAcceptor;
 
-use crate::{call_fault::CallFault, control, fault::Fault, listener::accept, request::SeenRequest, state::State, tls};
+use crate::{
+    call_fault::CallFault,
+    call_register::{CallRecord, EndedCall},
+    control,
+    fault::Fault,
+    listener::accept,
+    request::SeenRequest,
+    state::State,
+    tls,
+};
 
 /// A running simulator of OpenAI. Dropping it stops it and ends its sessions.
 #[derive(Debug)]
@@ -106,6 +115,12 @@ impl Simulator {
         self.state.memory().call_faults.extend(std::iter::repeat_n(fault.into(), times));
     }
 
+    /// Makes the next `times` requests to hang up fail. A fault with a correct answer, such as [`Fault::Delay`], ends the
+    /// call; others leave it open.
+    pub fn fail_hang_ups(&self, fault: Fault, times: usize) {
+        self.state.memory().hang_up_faults.extend(std::iter::repeat_n(fault, times));
+    }
+
     /// Cancels the faults that have not happened yet.
     pub fn clear_faults(&self) {
         self.state.memory().clear_faults();
@@ -116,16 +131,39 @@ impl Simulator {
         self.state.memory().limit_sessions(limit);
     }
 
+    /// Sets how long the clients of future calls may take to connect, 30 seconds by default. A call that does not connect
+    /// stays open for that long.
+    pub fn limit_connecting(&self, limit: Duration) {
+        self.state.memory().limit_connecting(limit);
+    }
+
+    /// Sets how many calls may be open at once, and how many WebSockets: 64 by default.
+    pub fn limit_calls(&self, limit: usize) {
+        self.state.memory().max_calls = limit;
+    }
+
     /// Lets a token open several sessions until it expires, as OpenAI's reference says. By default a token opens one,
     /// as the service has enforced since about 2026-08-25.
     pub fn reuse_tokens(&self) {
         self.state.memory().tokens_are_reusable = true;
     }
 
-    /// The number of running calls. WebSockets do not count.
+    /// The number of open calls. WebSockets do not count.
     #[must_use]
     pub fn calls(&self) -> usize {
         self.state.memory().calls.len()
+    }
+
+    /// The open calls, the oldest first.
+    #[must_use]
+    pub fn open_calls(&self) -> Vec<CallRecord> {
+        self.state.memory().calls.open()
+    }
+
+    /// The calls that have ended, in the order of their ends. Only the last 10,000 are kept.
+    #[must_use]
+    pub fn ended_calls(&self) -> Vec<EndedCall> {
+        self.state.memory().calls.ended()
     }
 
     /// Accepts only these keys from now on. By default any key that starts with `sk-` is accepted.

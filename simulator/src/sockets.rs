@@ -16,7 +16,7 @@ use tokio::sync::oneshot;
 
 use crate::{
     call::socket,
-    calls::{Credential, MAX_CALLS, call_session},
+    calls::{Credential, call_session},
     clock,
     refusal::Refusal,
     request::{SeenRequest, bearer},
@@ -72,13 +72,13 @@ fn credential(headers: &HeaderMap) -> &str {
 /// The session of a token, or for an API key the one that the query names.
 fn session(
     state: &State,
-    Credential { session: bound, project }: Credential,
+    Credential { session: bound, project, .. }: Credential,
     query: &HashMap<String, String>,
     translates: bool,
 ) -> Result<Value, Refusal> {
     if let Some(call_id) = query.get("call_id") {
         let memory = state.memory();
-        let is_visible = bound.is_none() && memory.calls.get(call_id).is_some_and(|call| call.project == project);
+        let is_visible = bound.is_none() && memory.calls.is_visible(call_id, &project);
         let message = "The simulator does not let a server join a call.";
         let refusal =
             if is_visible { Refusal::new(501, message, None, "not_supported") } else { Refusal::unknown_call() };
@@ -103,7 +103,7 @@ fn session(
 fn enter(state: &State, bearer: &str) -> Result<oneshot::Receiver<()>, Refusal> {
     let mut memory = state.memory();
     memory.sockets.retain(|socket| !socket.is_closed());
-    if memory.sockets.len() >= MAX_CALLS {
+    if memory.sockets.len() >= memory.max_calls {
         return Err(Refusal::rate_limit());
     }
     if !memory.use_token(bearer) {

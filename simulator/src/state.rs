@@ -1,4 +1,4 @@
-//! The state that all connections share: accepted keys, planned faults, tokens, calls and recorded requests.
+//! The state that all connections share: accepted keys, planned faults, limits, tokens, calls and recorded requests.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -10,7 +10,7 @@ use axum::extract;
 use serde_json::Value;
 use tokio::sync::{oneshot, watch};
 
-use crate::{call_fault::CallFault, clock, fault::Fault, request::SeenRequest};
+use crate::{call_fault::CallFault, call_register::CallRegister, clock, fault::Fault, request::SeenRequest};
 
 /// The number of requests that are kept, and the number of tokens from which expired ones are dropped. Enough for a
 /// test, and little enough for a simulator that runs for months.
@@ -34,28 +34,23 @@ pub(crate) struct Memory {
     pub(crate) keys: Option<Vec<String>>,
     pub(crate) faults: VecDeque<Fault>,
     pub(crate) call_faults: VecDeque<CallFault>,
+    pub(crate) hang_up_faults: VecDeque<Fault>,
     requests: VecDeque<SeenRequest>,
     pub(crate) connections: usize,
     pub(crate) resumed_handshakes: usize,
     pub(crate) tokens: HashMap<String, Token>,
     /// Whether a token opens more than one session.
     pub(crate) tokens_are_reusable: bool,
-    /// The running calls by id.
-    pub(crate) calls: HashMap<String, RunningCall>,
+    pub(crate) calls: CallRegister,
     /// The open WebSockets. Dropping a sender closes its socket.
     pub(crate) sockets: Vec<oneshot::Sender<()>>,
     pub(crate) session_limit: Duration,
+    /// How long the client of a call may take to connect.
+    pub(crate) connect_timeout: Duration,
+    /// The number of calls that may be open at once, and of WebSockets.
+    pub(crate) max_calls: usize,
     /// Whether the simulator has stopped and accepts no more calls.
     pub(crate) stopped: bool,
-}
-
-/// A running call.
-#[derive(Debug)]
-pub(crate) struct RunningCall {
-    /// The project whose keys may use the call.
-    pub(crate) project: String,
-    /// Sending to it, or dropping it, ends the call.
-    pub(crate) hang_up: oneshot::Sender<()>,
 }
 
 /// A minted token: the session that it is for, and whether it can still open it.
@@ -64,6 +59,8 @@ pub(crate) struct Token {
     pub(crate) session: Value,
     /// The project of the key that minted it.
     pub(crate) project: String,
+    /// The header `OpenAI-Safety-Identifier` of its mint.
+    pub(crate) safety_identifier: Option<String>,
     /// When it expires, in seconds since the Unix epoch.
     pub(crate) expires_at: u64,
     pub(crate) used: bool,
@@ -75,15 +72,19 @@ impl Default for Memory {
             keys: None,
             faults: VecDeque::new(),
             call_faults: VecDeque::new(),
+            hang_up_faults: VecDeque::new(),
             requests: VecDeque::new(),
             connections: 0,
             resumed_handshakes: 0,
             tokens: HashMap::new(),
             tokens_are_reusable: false,
-            calls: HashMap::new(),
+            calls: CallRegister::default(),
             sockets: Vec::new(),
             // The maximum by OpenAI's guide to Realtime conversations.
             session_limit: Duration::from_secs(60 * 60),
+            connect_timeout: Duration::from_secs(30),
+            // More than a test needs, and few enough for a small machine.
+            max_calls: 64,
             stopped: false,
         }
     }
@@ -126,9 +127,19 @@ impl Memory {
         self.session_limit = limit.min(LONGEST_SESSION);
     }
 
+    pub(crate) fn limit_connecting(&mut self, limit: Duration) {
+        self.connect_timeout = limit.min(LONGEST_SESSION);
+    }
+
+    /// How long a call may last, and how long its client may take to connect.
+    pub(crate) fn call_limits(&self) -> (Duration, Duration) {
+        (self.session_limit, self.connect_timeout)
+    }
+
     pub(crate) fn clear_faults(&mut self) {
         self.faults.clear();
         self.call_faults.clear();
+        self.hang_up_faults.clear();
     }
 }
 
@@ -150,6 +161,10 @@ impl State {
 mod tests {
     use super::*;
 
+    fn token(expires_at: u64) -> Token {
+        Token { session: Value::Null, project: String::new(), safety_identifier: None, expires_at, used: false }
+    }
+
     #[test]
     fn the_oldest_requests_and_expired_tokens_are_dropped() {
         let mut memory = Memory::default();
@@ -157,16 +172,16 @@ mod tests {
             memory.record_request(SeenRequest {
                 connection: number,
                 path: String::new(),
+                query: None,
                 bearer: String::new(),
                 safety_identifier: None,
                 body: Value::Null,
+                sdp: None,
+                session: None,
             });
             // Every other one expired long ago.
             let expires_at = if number % 2 == 0 { 0 } else { u64::MAX };
-            memory.remember_token(
-                &number.to_string(),
-                Token { session: Value::Null, project: String::new(), expires_at, used: false },
-            );
+            memory.remember_token(&number.to_string(), token(expires_at));
         }
         let seen = memory.requests();
         assert_eq!((seen.len(), seen[0].connection), (MAX_REMEMBERED, 1));
@@ -178,10 +193,7 @@ mod tests {
     #[test]
     fn a_token_can_be_used_once_unless_tokens_are_reusable() {
         let mut memory = Memory::default();
-        memory.remember_token(
-            "ek_1",
-            Token { session: Value::Null, project: String::new(), expires_at: u64::MAX, used: false },
-        );
+        memory.remember_token("ek_1", token(u64::MAX));
         assert_eq!([memory.use_token("ek_1"), memory.use_token("ek_1")], [true, false]);
         assert!(memory.use_token("sk-1"), "an API key is not a token");
         memory.tokens_are_reusable = true;

@@ -76,17 +76,6 @@ fn two_hosts_share_one_simulator() {
     assert!(shell(mint, &format!("127.0.0.1:{port}")).contains("model_not_found"));
 }
 
-#[cfg(not(feature = "calls"))]
-#[test]
-fn a_build_without_calls_refuses_offers_with_its_own_code() {
-    let (_running, address) = start();
-    let offer = "curl -sS -w '%{http_code}' localhost:8081/v1/realtime/calls -H 'Authorization: Bearer sk-1' \
-                 -F 'session={\"type\": \"realtime\"}' -F sdp=v=0";
-    let answer = shell(offer, &address);
-    assert!(answer.ends_with("501") && answer.contains("calls_not_built_in"), "{answer}");
-    assert!(README.contains("501 `calls_not_built_in`"));
-}
-
 #[test]
 fn every_fault_in_the_readme_can_be_planned() {
     let (_running, address) = start();

@@ -32,10 +32,8 @@ use self::{
     conversation::Conversation,
     peer::{OfferError, Peer, PeerEvent},
 };
-use crate::{call_fault::CallFault, refusal::Refusal};
+use crate::{call_fault::CallFault, call_register::EndReason, refusal::Refusal};
 
-/// How long the client may take to connect.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 /// Steps of 20 ms for which packets may be late before the caller counts as silent.
 const MAX_STEPS_WITHOUT_AUDIO: u32 = 10;
 /// Longer than a call lasts; a later fault could overflow a clock.
@@ -45,83 +43,90 @@ const LATEST_FAULT: Duration = Duration::from_secs(24 * 60 * 60);
 pub(crate) struct Call {
     peer: Peer,
     conversation: Conversation,
-    decoder: Decoder,
+    /// `None` until the client connects, since both are large.
+    codecs: Option<(Decoder, Encoder)>,
     /// Decoded samples that do not fill 20 ms yet, since a packet may be as short as 2.5 ms.
     partial_frame: Vec<f32>,
-    encoder: Encoder,
     limit: Duration,
     fault: Option<CallFault>,
     /// Whether audio can flow both ways.
     connected: bool,
-    /// When the data channel opened.
-    opened: Option<Instant>,
+    /// The time that the fault's milliseconds count from: the opening of the data channel, or the connection of a call
+    /// without one.
+    began: Option<Instant>,
     /// Steps of 20 ms since the last audio arrived; `None` before the first.
     steps_without_audio: Option<u32>,
 }
 
-/// Whether the client learns that the call ends.
-#[derive(PartialEq)]
+/// Why the call ends, and whether the client learns of it.
 enum End {
-    Graceful,
-    Silent,
+    Graceful(EndReason),
+    Silent(EndReason),
 }
 
 impl Call {
-    /// Answers an offer. Returns the call, which [`Self::run`] then runs, and the SDP of the answer.
+    /// Answers an offer, of which every line ends with CRLF. `channel` is the number of a data channel that both ends
+    /// open without negotiation. Returns the call, which [`Self::run`] then runs, and the SDP of the answer.
     pub(crate) async fn answer(
         offer: &str,
         session: Value,
         ip: IpAddr,
+        channel: Option<u16>,
         limit: Duration,
         fault: Option<CallFault>,
     ) -> Result<(Self, String), Refusal> {
-        // A client or a broker that trims an offer changes it: OpenAI takes it byte for byte.
-        if !offer.ends_with('\n') {
-            return Err(Refusal::invalid_offer());
-        }
-        let unreachable = matches!(fault, Some(CallFault::NeverConnects));
-        let (mut peer, answer) = Peer::answer(offer, ip, unreachable).await.map_err(|fault| match fault {
+        let (mut peer, answer) = Peer::answer(offer, ip, channel).await.map_err(|fault| match fault {
             OfferError::Invalid => Refusal::invalid_offer(),
             OfferError::Socket(fault) => Refusal::new(500, format!("No socket: {fault}"), None, "server_error"),
         })?;
         peer.discards_channel_data = matches!(fault, Some(CallFault::NoEvents));
-        let broken = || Refusal::new(500, "No codec.", None, "server_error");
         let call = Self {
             peer,
             conversation: Conversation::new(session),
-            decoder: Decoder::new().ok_or_else(broken)?,
+            codecs: None,
             partial_frame: Vec::new(),
-            encoder: Encoder::new().ok_or_else(broken)?,
             limit,
             fault,
             connected: false,
-            opened: None,
+            began: None,
             steps_without_audio: None,
         };
         Ok((call, answer))
     }
 
     /// Runs the call until either side ends it. Sending to the other end of `hang_up`, or dropping it, ends the call.
-    pub(crate) async fn run(mut self, mut hang_up: oneshot::Receiver<()>) {
+    pub(crate) async fn run(
+        mut self,
+        mut hang_up: oneshot::Receiver<()>,
+        connect_timeout: Duration,
+        on_connect: impl Fn(),
+    ) -> EndReason {
         let started = Instant::now();
         let mut frames = time::interval(Duration::from_millis(FRAME_MS));
         // Late frames are skipped. A burst of them would be played too fast.
         frames.set_missed_tick_behavior(MissedTickBehavior::Skip);
-        let (limit, connect_timeout) = (time::sleep(self.limit), time::sleep(CONNECT_TIMEOUT));
+        let (limit, connect_timeout) = (time::sleep(self.limit), time::sleep(connect_timeout));
         tokio::pin!(limit, connect_timeout);
         let end = loop {
-            let fault_in = self.fault.as_ref().and_then(delay).zip(self.opened);
-            let fault_in = fault_in.map(|(after, opened)| after.saturating_sub(opened.elapsed()));
+            let fault_in = self.fault.as_ref().and_then(delay).zip(self.began);
+            let fault_in = fault_in.map(|(after, began)| after.saturating_sub(began.elapsed()));
             let ended = tokio::select! {
-                _ = &mut hang_up => Some(End::Graceful),
+                _ = &mut hang_up => Some(End::Graceful(EndReason::HungUp)),
                 () = &mut limit => {
                     self.conversation.expire(self.limit);
-                    Some(End::Graceful)
+                    Some(End::Graceful(EndReason::Limit))
                 }
-                () = &mut connect_timeout, if !self.connected => Some(End::Silent),
+                () = &mut connect_timeout, if !self.connected => {
+                    Some(End::Silent(EndReason::NeverConnected))
+                }
                 () = time::sleep(fault_in.unwrap_or_default()), if fault_in.is_some() => self.inject_fault(),
-                event = self.peer.next_event() => self.handle(event),
-                at = frames.tick() => {
+                event = self.peer.next_event() => {
+                    if matches!(event, PeerEvent::Connected) {
+                        on_connect();
+                    }
+                    self.handle(event)
+                }
+                at = frames.tick(), if self.connected => {
                     self.send_frame(at.saturating_duration_since(started));
                     None
                 }
@@ -136,22 +141,36 @@ impl Call {
                 break end;
             }
         };
-        if end == End::Graceful {
-            self.peer.close();
+        match end {
+            End::Graceful(reason) => {
+                self.peer.close();
+                reason
+            }
+            End::Silent(reason) => reason,
         }
     }
 
     fn handle(&mut self, event: PeerEvent) -> Option<End> {
         match event {
-            PeerEvent::Connected => self.connected = true,
+            PeerEvent::Connected => {
+                self.connected = true;
+                self.codecs = Decoder::new().zip(Encoder::new());
+                if !self.peer.has_channel() {
+                    self.began = Some(Instant::now());
+                }
+            }
             PeerEvent::ChannelOpen => {
-                self.opened = Some(Instant::now());
+                self.began = Some(Instant::now());
                 self.conversation.start();
             }
-            PeerEvent::ClientEvent(event) => return (!self.conversation.handle(&event)).then_some(End::Graceful),
+            PeerEvent::ClientEvent(event) => {
+                let goes_on = self.conversation.handle(&event);
+                return (!goes_on).then_some(End::Graceful(EndReason::ClientLeft));
+            }
             PeerEvent::Audio(opus) => {
                 self.steps_without_audio = Some(0);
-                self.partial_frame.extend_from_slice(self.decoder.decode(&opus));
+                let (decoder, _) = self.codecs.as_mut()?;
+                self.partial_frame.extend_from_slice(decoder.decode(&opus));
                 let steps = self.partial_frame.chunks_exact(FRAME);
                 let rest = steps.remainder().to_vec();
                 for samples in steps {
@@ -159,7 +178,7 @@ impl Call {
                 }
                 self.partial_frame = rest;
             }
-            PeerEvent::Closed => return Some(End::Graceful),
+            PeerEvent::Closed => return Some(End::Graceful(EndReason::ClientLeft)),
         }
         None
     }
@@ -174,10 +193,11 @@ impl Call {
             }
         }
         let samples = self.conversation.next_frame();
-        if !self.connected || matches!(self.fault, Some(CallFault::NoAudio)) {
+        let Some((_, encoder)) = &mut self.codecs else { return };
+        if matches!(self.fault, Some(CallFault::NoAudio)) {
             return;
         }
-        let packet = samples.as_deref().map_or(SILENCE, |samples| self.encoder.encode(samples));
+        let packet = samples.as_deref().map_or(SILENCE, |samples| encoder.encode(samples));
         // From the clock and not from a count of frames, which would stand still when frames are skipped.
         let at = u64::try_from(at.as_millis()).unwrap_or_default().saturating_mul(48);
         self.peer.send_audio(packet, at);
@@ -188,21 +208,21 @@ impl Call {
         match self.fault.take()? {
             CallFault::EventsClose { .. } => self.peer.close_channel(),
             CallFault::ErrorEvent { code, .. } => self.conversation.fail(&code),
-            CallFault::Ends { .. } => return Some(End::Graceful),
-            CallFault::Drops { .. } => return Some(End::Silent),
-            CallFault::Answer(_) | CallFault::NeverConnects | CallFault::NoEvents | CallFault::NoAudio => {}
+            CallFault::Ends { .. } => return Some(End::Graceful(EndReason::Fault)),
+            CallFault::Drops { .. } => return Some(End::Silent(EndReason::Fault)),
+            _ => {}
         }
         None
     }
 }
 
-/// How long after the opening of the data channel a fault happens; `None` for one that is in effect from the start.
+/// How long after [`Call::began`] a fault happens; `None` for one that is in effect from the start.
 fn delay(fault: &CallFault) -> Option<Duration> {
     match fault {
         CallFault::EventsClose { ms }
         | CallFault::ErrorEvent { ms, .. }
         | CallFault::Ends { ms }
         | CallFault::Drops { ms } => Some(Duration::from_millis(*ms).min(LATEST_FAULT)),
-        CallFault::Answer(_) | CallFault::NeverConnects | CallFault::NoEvents | CallFault::NoAudio => None,
+        _ => None,
     }
 }

@@ -3,7 +3,7 @@
 use std::{
     collections::VecDeque,
     io,
-    net::{IpAddr, Ipv4Addr, SocketAddr},
+    net::{IpAddr, SocketAddr},
     sync::Arc,
     time::Instant,
 };
@@ -11,7 +11,7 @@ use std::{
 use str0m::{
     Candidate, Event, IceConnectionState, Input, Output, Rtc, RtcConfig,
     change::SdpOffer,
-    channel::ChannelId,
+    channel::{ChannelConfig, ChannelId},
     format::Codec,
     media::{MediaKind, MediaTime, Mid},
     net::{Protocol, Receive},
@@ -51,6 +51,8 @@ pub(super) struct Peer {
     wake_at: Instant,
     events: VecDeque<PeerEvent>,
     channel: Option<ChannelId>,
+    /// Whether the offer has a line for data channels.
+    has_channel: bool,
     /// Events that wait for the channel to open, or for room in it.
     unsent: VecDeque<String>,
     audio: Option<Mid>,
@@ -68,13 +70,12 @@ pub(super) enum OfferError {
 }
 
 impl Peer {
-    /// Answers an offer. The answer names `ip`, an address of this machine, or with `unreachable` an address of
-    /// TEST-NET-2, which is unreachable.
-    pub(super) async fn answer(offer: &str, ip: IpAddr, unreachable: bool) -> Result<(Self, String), OfferError> {
+    /// Answers an offer. The answer names `ip`, an address of this machine. With `channel`, the data channel of this number
+    /// is opened without negotiation, as the client does with `negotiated: true`.
+    pub(super) async fn answer(offer: &str, ip: IpAddr, channel: Option<u16>) -> Result<(Self, String), OfferError> {
         let offer = SdpOffer::from_sdp_string(offer).map_err(|_| OfferError::Invalid)?;
         let socket = UdpSocket::bind((ip, 0)).await.map_err(OfferError::Socket)?;
         let address = socket.local_addr().map_err(OfferError::Socket)?;
-        let advertised = if unreachable { (Ipv4Addr::new(198, 51, 100, 1), address.port()).into() } else { address };
         let mut rtc = RtcConfig::new()
             .set_crypto_provider(encryption::provider())
             .clear_codecs()
@@ -83,13 +84,24 @@ impl Peer {
             .set_ice_lite(true)
             .set_sctp_max_buffered_amount(MAX_BUFFERED)
             .build(Instant::now());
-        rtc.add_local_candidate(Candidate::host(advertised, Protocol::Udp).map_err(|_| OfferError::Invalid)?);
+        rtc.add_local_candidate(Candidate::host(address, Protocol::Udp).map_err(|_| OfferError::Invalid)?);
         let answer = rtc.sdp_api().accept_offer(offer).map_err(|_| OfferError::Invalid)?.to_sdp_string();
         // Port 0 marks a rejected media line.
-        if !answer.lines().any(|line| line.starts_with("m=audio ") && !line.starts_with("m=audio 0 ")) {
+        let accepts = |kind: &str| {
+            let mut lines = answer.lines().filter_map(|line| line.strip_prefix("m=")?.strip_prefix(kind));
+            lines.any(|line| !line.starts_with(" 0 "))
+        };
+        if !accepts("audio") {
             return Err(OfferError::Invalid);
         }
-        Ok((Self::new(rtc, socket, address, None), answer))
+        let has_channel = accepts("application");
+        if let Some(number) = channel.filter(|_| has_channel) {
+            let label = EVENTS_CHANNEL.to_owned();
+            let negotiated = ChannelConfig { label, negotiated: Some(number), ..ChannelConfig::default() };
+            rtc.direct_api().create_data_channel(negotiated);
+        }
+        let peer = Self { has_channel, ..Self::new(rtc, socket, address, None) };
+        Ok((peer, answer))
     }
 
     fn new(rtc: Rtc, socket: UdpSocket, address: SocketAddr, audio: Option<Mid>) -> Self {
@@ -100,6 +112,7 @@ impl Peer {
             wake_at: Instant::now(),
             events: VecDeque::new(),
             channel: None,
+            has_channel: false,
             unsent: VecDeque::new(),
             audio,
             discards_channel_data: false,
@@ -143,6 +156,11 @@ impl Peer {
                 self.events.push_back(PeerEvent::Closed);
             }
         }
+    }
+
+    /// Whether the client asked for a data channel.
+    pub(super) fn has_channel(&self) -> bool {
+        self.has_channel
     }
 
     /// Whether the data channel for events is open.
@@ -247,7 +265,7 @@ impl Peer {
 
     /// The same with a data channel of this label.
     pub(super) async fn offer_with(channel: &str) -> (Self, str0m::change::SdpPendingOffer, String) {
-        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let socket = UdpSocket::bind((std::net::Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let address = socket.local_addr().unwrap();
         let mut rtc = RtcConfig::new()
             .set_crypto_provider(encryption::provider())

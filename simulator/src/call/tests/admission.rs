@@ -108,7 +108,7 @@ async fn invalid_offers_are_refused() {
             _ => damaged[at] = text.get(..cut).unwrap_or_default(),
         }
         let offer = damaged.join("\r\n") + "\r\n";
-        drop(Peer::answer(&offer, [127, 0, 0, 1].into(), false).await);
+        drop(Peer::answer(&offer, [127, 0, 0, 1].into(), None).await);
     }
 }
 
