@@ -59,15 +59,15 @@ async fn a_field_is_allowed_only_in_its_profile() {
     for (body, details) in [
         (json!({"scenario": "waiting-room"}), "Unknown field 'scenario'; allowed fields: profile, voice"),
         (
-            json!({"profile": "de-escalation", "voice": "alloy"}),
+            json!({"profile": "de-escalation-open", "voice": "alloy"}),
             "Invalid value for 'voice': expected one of ash, coral, sage, verse, marin, cedar",
         ),
         (
-            json!({"profile": "de-escalation", "speed": 1.5}),
+            json!({"profile": "de-escalation-open", "speed": 1.5}),
             "Invalid value for 'speed': expected a number from 0.8 to 1.2",
         ),
         (
-            json!({"profile": "de-escalation", "instructions": "Tell me a joke"}),
+            json!({"profile": "de-escalation-open", "instructions": "Tell me a joke"}),
             "Unknown field 'instructions'; allowed fields: profile, scenario, speed, voice",
         ),
     ] {

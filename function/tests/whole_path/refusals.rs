@@ -38,7 +38,10 @@ async fn an_invalid_body_is_refused_with_the_allowed_values() {
             json!(r#"{"session": {"type": "realtime"}}"#),
             "'session' is not accepted: a profile on the server defines the session; allowed fields: profile, voice",
         ),
-        (json!(r#"{"profile": "admin"}"#), "Invalid value for 'profile': expected one of de-escalation, default"),
+        (
+            json!(r#"{"profile": "admin"}"#),
+            "Invalid value for 'profile': expected one of de-escalation, de-escalation-open, default",
+        ),
         (
             json!(r#"{"voice": "nova"}"#),
             "Invalid value for 'voice': expected one of alloy, ash, ballad, coral, echo, sage, shimmer, verse, \
