@@ -208,7 +208,7 @@ def test_the_table_of_variables_is_that_of_the_function():
     assert all(effect for *_, effect in rows), "each has a comment at its constant"
     # A range and a default for each number that is read.
     numbers = [row for row in rows if row[2] != tables.NONE]
-    assert len(numbers) == 5 and all(default.isdigit() for _, default, *_ in numbers)
+    assert len(numbers) == 10 and all(default.isdigit() for _, default, *_ in numbers)
     # Where a parameter of the stack has the same name, it has the same default.
     defaults = {
         re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).upper(): given["Default"] for name, given in TEMPLATE["Parameters"].items()
