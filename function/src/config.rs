@@ -11,12 +11,13 @@ use std::{
     time::Duration,
 };
 
-use openai_realtime::{TOKEN_TTL_SECONDS as TOKEN_TTL_RANGE, VOICES};
+use openai_realtime::{CALL_SECONDS, TOKEN_TTL_SECONDS as TOKEN_TTL_RANGE, VOICES};
 use tracing::Level;
 use url::{Host, Url};
 
 use crate::{
     admission::{origin::Origins, quota::Limits, sign_in::DEFAULT_CLAIM},
+    calls::CallLimits,
     openai,
     profile::Voice,
     secret::{Source, is_placeholder},
@@ -63,7 +64,8 @@ variables! {
     /// one with a single address. A request is then accepted only if its `X-Proxy-Secret` equals `PROXY_SECRET` in the
     /// secret. Empty: no header is believed.
     PROXY_ADDRESS_HEADER;
-    /// Name or ARN of a DynamoDB table with the partition key `id`. Empty: no quotas.
+    /// Name or ARN of a DynamoDB table with the partition key `id`. Empty: no quotas, and calls are kept in memory, which is
+    /// for a single process such as `make demo`.
     QUOTA_TABLE;
     /// Requested tokens per caller and clock minute, also those that OpenAI does not issue. 0: not limited.
     QUOTA_PER_MINUTE;
@@ -71,6 +73,19 @@ variables! {
     QUOTA_PER_DAY;
     /// Tokens for all callers together, per UTC day. 0: not limited.
     DAILY_MINT_LIMIT;
+    /// What is open: `token` for `POST /token`, `call` for `POST /call`, or `both`.
+    ENDPOINTS;
+    /// The longest call, in seconds. A profile may set less. The server hangs up at its end.
+    MAX_CALL_SECONDS;
+    /// Calls of one caller at once. 0: not limited.
+    CALLS_AT_ONCE;
+    /// Calls of all callers at once.
+    CALLS_AT_ONCE_FOR_ALL;
+    /// Minutes of calls per caller and UTC day. A call counts with its longest possible length until it has ended. 0: not
+    /// limited.
+    CALL_MINUTES_PER_DAY;
+    /// Minutes of calls of all callers together, per UTC day. 0: not limited.
+    DAILY_CALL_MINUTES;
     /// A PEM file with additional trusted roots, for OpenAI and AWS.
     EXTRA_CA_FILE;
     /// `ERROR`, `WARN`, `INFO`, `DEBUG` or `TRACE`. No level shows a secret.
@@ -82,6 +97,7 @@ const AWS_LAMBDA_FUNCTION_NAME: &str = "AWS_LAMBDA_FUNCTION_NAME";
 const AWS_LAMBDA_RUNTIME_API: &str = "AWS_LAMBDA_RUNTIME_API";
 
 const DEFAULT_BASE_URL: &str = "https://api.openai.com/v1";
+const DEFAULT_ENDPOINTS: &str = "both";
 const DEFAULT_LEVEL: Level = Level::INFO;
 const TOKEN_TTL: Number<u64> =
     Number { name: TOKEN_TTL_SECONDS, unit: "seconds", range: TOKEN_TTL_RANGE, default: 3_600 };
@@ -90,6 +106,14 @@ const PER_MINUTE: Number<u32> = Number { name: QUOTA_PER_MINUTE, unit: "tokens",
 const PER_DAY: Number<u32> = Number { name: QUOTA_PER_DAY, unit: "tokens", range: 0..=1_000_000, default: 200 };
 const ALL_CALLERS_PER_DAY: Number<u32> =
     Number { name: DAILY_MINT_LIMIT, unit: "tokens", range: 0..=1_000_000_000, default: 5_000 };
+const LONGEST_CALL: Number<u64> = Number { name: MAX_CALL_SECONDS, unit: "seconds", range: CALL_SECONDS, default: 600 };
+const AT_ONCE: Number<u32> = Number { name: CALLS_AT_ONCE, unit: "calls", range: 0..=100, default: 1 };
+const AT_ONCE_FOR_ALL: Number<u32> =
+    Number { name: CALLS_AT_ONCE_FOR_ALL, unit: "calls", range: 1..=1_000, default: 25 };
+const MINUTES_PER_DAY: Number<u32> =
+    Number { name: CALL_MINUTES_PER_DAY, unit: "minutes", range: 0..=1_440, default: 60 };
+const ALL_MINUTES_PER_DAY: Number<u32> =
+    Number { name: DAILY_CALL_MINUTES, unit: "minutes", range: 0..=1_000_000, default: 1_500 };
 /// The rule of the template's `AllowedOrigins`, too. A test of the template keeps the two equal.
 const ORIGINS: &str = "* alone, or a list of origins exactly as browsers send them, separated by commas: http:// or \
                        https://, a host in lower case, and a port if it is not the default; no path and no slash at \
@@ -127,10 +151,16 @@ pub struct Config {
     pub auth_subject_claim: String,
     /// `PROXY_ADDRESS_HEADER`: the header in which a proxy states the caller's address. `None`: there is no proxy.
     pub proxy_address_header: Option<String>,
-    /// `QUOTA_TABLE`, with `QUOTA_PER_MINUTE` and `QUOTA_PER_DAY` (0 to 1000000, default 10 and 200) and
-    /// `DAILY_MINT_LIMIT` (0 to 1000000000, default 5000). `None` if no table is named, or all
-    /// limits are off.
-    pub quotas: Option<QuotaConfig>,
+    /// `QUOTA_TABLE`: the DynamoDB table, by its name or ARN.
+    pub table: Option<String>,
+    /// `QUOTA_PER_MINUTE` and `QUOTA_PER_DAY` (0 to 1000000, default 10 and 200) and `DAILY_MINT_LIMIT` (0 to 1000000000,
+    /// default 5000). They need the table.
+    pub limits: Limits,
+    /// `ENDPOINTS`: the open endpoints, by default both.
+    pub endpoints: Endpoints,
+    /// `CALLS_AT_ONCE` (0 to 100, default 1), `CALLS_AT_ONCE_FOR_ALL` (1 to 1000, default 25), `CALL_MINUTES_PER_DAY` (0 to
+    /// 1440, default 60), `DAILY_CALL_MINUTES` (0 to 1000000, default 1500), and `MAX_CALL_SECONDS` (10 to 3600, default 600).
+    pub call_limits: CallLimits,
     /// `EXTRA_CA_FILE`: a PEM file with additional trusted roots, for connections to OpenAI and AWS.
     pub extra_ca_file: Option<PathBuf>,
     /// `LOG_LEVEL`: `ERROR`, `WARN`, `INFO` (default), `DEBUG` or `TRACE`. No level shows a secret.
@@ -141,13 +171,13 @@ pub struct Config {
     pub in_lambda: bool,
 }
 
-/// The limits, and the table that counts against them.
-#[derive(Debug, PartialEq)]
-pub struct QuotaConfig {
-    /// The DynamoDB table, by its name or ARN.
-    pub table: String,
-    /// The limits, of which at least one is on.
-    pub limits: Limits,
+/// The open endpoints.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Endpoints {
+    /// Whether `POST /token` is open.
+    pub token: bool,
+    /// Whether `POST /call` is open.
+    pub call: bool,
 }
 
 /// A variable with an invalid value. The sentence names the variable, the fault and the range.
@@ -185,14 +215,20 @@ impl Config {
             allowed_origins: origins(read(ALLOWED_ORIGINS).as_deref())?,
             auth_subject_claim: claim_name(read(AUTH_SUBJECT_CLAIM))?,
             proxy_address_header: read(PROXY_ADDRESS_HEADER).map(header_name).transpose()?,
-            quotas: quotas(
-                read(QUOTA_TABLE),
-                Limits {
-                    per_minute: NonZeroU32::new(PER_MINUTE.parse(read(PER_MINUTE.name))?),
-                    per_day: NonZeroU32::new(PER_DAY.parse(read(PER_DAY.name))?),
-                    all_callers_per_day: NonZeroU32::new(ALL_CALLERS_PER_DAY.parse(read(ALL_CALLERS_PER_DAY.name))?),
-                },
-            ),
+            table: read(QUOTA_TABLE),
+            limits: Limits {
+                per_minute: NonZeroU32::new(PER_MINUTE.parse(read(PER_MINUTE.name))?),
+                per_day: NonZeroU32::new(PER_DAY.parse(read(PER_DAY.name))?),
+                all_callers_per_day: NonZeroU32::new(ALL_CALLERS_PER_DAY.parse(read(ALL_CALLERS_PER_DAY.name))?),
+            },
+            endpoints: endpoints(read(ENDPOINTS).as_deref())?,
+            call_limits: CallLimits {
+                longest: Duration::from_secs(LONGEST_CALL.parse(read(LONGEST_CALL.name))?),
+                at_once: NonZeroU32::new(AT_ONCE.parse(read(AT_ONCE.name))?),
+                at_once_for_all: AT_ONCE_FOR_ALL.parse(read(AT_ONCE_FOR_ALL.name))?,
+                minutes_per_day: NonZeroU32::new(MINUTES_PER_DAY.parse(read(MINUTES_PER_DAY.name))?),
+                daily_minutes: NonZeroU32::new(ALL_MINUTES_PER_DAY.parse(read(ALL_MINUTES_PER_DAY.name))?),
+            },
             extra_ca_file: read(EXTRA_CA_FILE).map(PathBuf::from),
             log_level: log_level(read(LOG_LEVEL))?,
             function_name: read(AWS_LAMBDA_FUNCTION_NAME).unwrap_or_else(|| "token-mint".to_owned()),
@@ -362,8 +398,13 @@ fn next_to<N: Copy + FromStr>(value: &str) -> Option<[N; 2]> {
     Some([whole(number.floor())?, whole(number.ceil())?])
 }
 
-fn quotas(table: Option<String>, limits: Limits) -> Option<QuotaConfig> {
-    table.filter(|_| limits.any()).map(|table| QuotaConfig { table, limits })
+fn endpoints(value: Option<&str>) -> Result<Endpoints, ConfigError> {
+    match value {
+        None | Some(DEFAULT_ENDPOINTS) => Ok(Endpoints { token: true, call: true }),
+        Some("token") => Ok(Endpoints { token: true, call: false }),
+        Some("call") => Ok(Endpoints { token: false, call: true }),
+        Some(value) => Err(invalid(ENDPOINTS, quoted_fault(value), "token, call or both")),
+    }
 }
 
 /// An origin that browsers do not send is refused rather than normalised: API Gateway gets the same list from the template
@@ -456,6 +497,12 @@ pub(crate) fn describe() -> serde_json::Value {
         number(&PER_MINUTE),
         number(&PER_DAY),
         number(&ALL_CALLERS_PER_DAY),
+        number(&LONGEST_CALL),
+        number(&AT_ONCE),
+        number(&AT_ONCE_FOR_ALL),
+        number(&MINUTES_PER_DAY),
+        number(&ALL_MINUTES_PER_DAY),
+        (ENDPOINTS, json!({"range": null, "default": DEFAULT_ENDPOINTS})),
         (OPENAI_BASE_URL, json!({"range": null, "default": DEFAULT_BASE_URL})),
         (AUTH_SUBJECT_CLAIM, json!({"range": null, "default": DEFAULT_CLAIM})),
         (TOKEN_PREFIX, json!({"range": null, "default": openai::TOKEN_PREFIX})),
@@ -495,24 +542,46 @@ mod tests {
             assert_eq!(config.key_ttl, Duration::from_secs(300));
             assert_eq!(config.allowed_origins, Origins::Any);
             assert_eq!(config.auth_subject_claim, "sub");
-            assert_eq!(config.quotas, None);
+            assert_eq!(config.table, None);
+            assert_eq!(config.endpoints, Endpoints { token: true, call: true });
             assert_eq!(config.log_level, Level::INFO);
         }
     }
 
     #[test]
-    fn quotas_are_on_where_there_is_a_table_and_a_limit() {
-        let limits = |variables: &[(&str, &str)]| config(variables).unwrap().quotas.map(|quotas| quotas.limits);
+    fn a_limit_of_zero_is_off() {
+        let limits = |variables: &[(&str, &str)]| config(variables).unwrap().limits;
         let on = |per_minute, per_day, all_callers_per_day| {
             let [per_minute, per_day, all_callers_per_day] =
                 [per_minute, per_day, all_callers_per_day].map(NonZeroU32::new);
-            Some(Limits { per_minute, per_day, all_callers_per_day })
+            Limits { per_minute, per_day, all_callers_per_day }
         };
-        assert_eq!(limits(&[("QUOTA_TABLE", "t")]), on(10, 200, 5000));
-        assert_eq!(limits(&[("QUOTA_TABLE", "t"), ("QUOTA_PER_DAY", "0")]), on(10, 0, 5000));
-        assert_eq!(limits(&[("QUOTA_PER_DAY", "7")]), None);
+        assert_eq!(limits(&[]), on(10, 200, 5000));
+        assert_eq!(limits(&[("QUOTA_PER_DAY", "0")]), on(10, 0, 5000));
         let off = [("QUOTA_PER_MINUTE", "0"), ("QUOTA_PER_DAY", "0"), ("DAILY_MINT_LIMIT", "0")];
-        assert_eq!(limits(&[off[0], off[1], off[2], ("QUOTA_TABLE", "t")]), None);
+        assert_eq!((limits(&off), limits(&off).any()), (on(0, 0, 0), false));
+    }
+
+    #[test]
+    fn calls_are_limited_unless_a_limit_is_zero() {
+        let limits = |variables: &[(&str, &str)]| config(variables).unwrap().call_limits;
+        let CallLimits { longest, at_once, at_once_for_all, minutes_per_day, daily_minutes } = limits(&[]);
+        assert_eq!((longest, at_once_for_all), (Duration::from_secs(600), 25));
+        assert_eq!([at_once, minutes_per_day, daily_minutes].map(|limit| limit.unwrap().get()), [1, 60, 1500]);
+        let off = [("CALLS_AT_ONCE", "0"), ("CALL_MINUTES_PER_DAY", "0"), ("DAILY_CALL_MINUTES", "0")];
+        let CallLimits { at_once, minutes_per_day, daily_minutes, .. } = limits(&off);
+        assert_eq!([at_once, minutes_per_day, daily_minutes], [None; 3]);
+        assert!(sentence("CALLS_AT_ONCE_FOR_ALL", "0").contains("a whole number of calls from 1 to 1000"));
+        assert!(sentence("MAX_CALL_SECONDS", "9").contains("a whole number of seconds from 10 to 3600"));
+    }
+
+    #[test]
+    fn one_endpoint_or_both_are_open() {
+        let endpoints = |value: &str| config(&[("ENDPOINTS", value)]).unwrap().endpoints;
+        assert_eq!(endpoints("both"), endpoints(""));
+        assert_eq!(endpoints("token"), Endpoints { token: true, call: false });
+        assert_eq!(endpoints("call"), Endpoints { token: false, call: true });
+        assert_eq!(sentence("ENDPOINTS", "calls"), "ENDPOINTS is \"calls\": expected token, call or both");
     }
 
     #[test]
@@ -570,7 +639,7 @@ mod tests {
         }
         let of = |value| {
             let config = config(&[("QUOTA_TABLE", "t"), ("QUOTA_PER_DAY", value)]).unwrap();
-            config.quotas.unwrap().limits.per_day.map(NonZeroU32::get)
+            config.limits.per_day.map(NonZeroU32::get)
         };
         assert_eq!((of("0.01"), of("0"), of("-0"), of("0.0")), (Some(1), None, None, None));
     }

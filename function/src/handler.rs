@@ -2,7 +2,6 @@
 
 use std::{sync::Arc, time::Duration};
 
-use http::Method;
 use lambda_runtime::{Error, LambdaEvent};
 use tokio::time::Instant;
 use tracing::{Instrument, debug_span};
@@ -19,6 +18,7 @@ use crate::{
         dynamodb::{Table, TableSetupError},
         sdk,
     },
+    calls::{Calls, Handle, hang_up::Receiver, keeper::Keeper},
     config::Config,
     net::{
         clock,
@@ -26,8 +26,8 @@ use crate::{
     },
     openai::OpenAi,
     profile::{Profiles, ProfilesError},
-    record::{Outcome, Recorder, RequestSummary},
-    routes::{health, token::TokenRoute},
+    record::{Done, Outcome, Recorder, RequestSummary},
+    routes::{call::CallRoute, health, token::TokenRoute},
     secret::{SecretStore, Source},
 };
 
@@ -38,12 +38,16 @@ const BUDGET: Duration = Duration::from_secs(25);
 const RESERVE: Duration = Duration::from_millis(500);
 
 const TOKEN: &str = "/token";
+const CALL: &str = "/call";
 
 /// Everything that outlives a request.
 #[derive(Debug)]
 pub struct Handler {
     admission: Admission,
-    token: TokenRoute,
+    /// `None`: the endpoint is closed.
+    token: Option<TokenRoute>,
+    call: Option<CallRoute>,
+    openai: Arc<OpenAi>,
     recorder: Recorder,
 }
 
@@ -71,28 +75,42 @@ impl Handler {
     /// If the additional roots or the compiled-in profiles cannot be used.
     pub async fn new(config: Config) -> Result<Self, StartError> {
         let tls = tls::client_config(config.extra_ca_file.as_deref())?;
-        let aws = match (&config.key_source, &config.quotas) {
+        let aws = match (&config.key_source, &config.table) {
             (Source::SecretsManager(_), _) | (_, Some(_)) => Some(sdk::config(&tls).await?),
             _ => None,
         };
-        let quota = match (config.quotas, &aws) {
-            (Some(quotas), Some(aws)) => Some(Quota::new(Table::new(quotas.table, aws, tls.clone())?, quotas.limits)),
+        let table = match (config.table, &aws) {
+            (Some(table), Some(aws)) => Some(Arc::new(Table::new(table, aws, tls.clone())?)),
             _ => None,
         };
+        let counting = table.clone().filter(|_| config.limits.any());
+        let quota = counting.map(|table| Quota::new(table, config.limits));
+        let calls = config.endpoints.call.then(|| Arc::new(Calls::new(table, config.call_limits)));
         let profiles = Profiles::load(config.model.as_deref(), config.voice, config.token_ttl)?;
         let secret = Arc::new(SecretStore::new(config.key_source, aws.as_ref(), config.key_ttl));
-        let openai = OpenAi::new(&config.base_url, tls)?.with_token_prefix(config.token_prefix);
+        let openai = Arc::new(OpenAi::new(&config.base_url, tls.clone())?.with_token_prefix(config.token_prefix));
         let proxy = config.proxy_address_header.map(|address_header| Proxy { address_header });
+        let receiver = Receiver {
+            openai: Arc::clone(&openai),
+            secret: Arc::clone(&secret),
+            base_url: config.base_url.as_str().trim_end_matches('/').to_owned(),
+        };
+        let call =
+            calls.map(|calls| CallRoute { openai: Arc::clone(&openai), secret: Arc::clone(&secret), calls, receiver });
+        let token =
+            config.endpoints.token.then(|| TokenRoute { openai: Arc::clone(&openai), secret: Arc::clone(&secret) });
         Ok(Self {
             admission: Admission {
                 origins: config.allowed_origins,
                 profiles,
-                secret: Arc::clone(&secret),
+                secret,
                 subject_claim: config.auth_subject_claim,
                 proxy,
                 quota,
             },
-            token: TokenRoute { openai, secret },
+            token,
+            call,
+            openai,
             recorder: Recorder::new(config.function_name),
         })
     }
@@ -100,7 +118,19 @@ impl Handler {
     /// Opens connections and fetches the key ahead of the first request. A step that fails here is tried again with
     /// that request.
     pub async fn warm(&self) {
-        tokio::join!(self.admission.warm(), self.token.openai.warm());
+        let calls = async {
+            // With quotas, admission has opened the connection to the same table.
+            if let (Some(route), None) = (&self.call, &self.admission.quota) {
+                route.calls.warm().await;
+            }
+        };
+        tokio::join!(self.admission.warm(), self.openai.warm(), calls);
+    }
+
+    /// The keeper of the calls, if they are known to this process alone: it has to end them itself.
+    pub fn keeper_in_memory(&self) -> Option<Keeper> {
+        let route = self.call.as_ref().filter(|route| route.calls.are_in_memory())?;
+        Some(Keeper { calls: Arc::clone(&route.calls), receiver: route.receiver.clone() })
     }
 
     /// Handles one invocation.
@@ -127,14 +157,14 @@ impl Handler {
         let span = debug_span!("request", requestId = id);
         let outcome = self.route(request, deadline, &mut summary).instrument(span).await;
         match outcome {
-            Ok(answer) => {
-                let outcome = Outcome { status: answer.status.as_u16(), refused: None };
+            Ok((answer, done)) => {
+                let outcome = Outcome { status: answer.status.as_u16(), end: Ok(done) };
                 self.recorder.write(id, began, &summary, outcome);
                 answer
             }
             Err(refusal) => {
                 let answer = refusal.answer(id);
-                let outcome = Outcome { status: answer.status.as_u16(), refused: Some(refusal.refused()) };
+                let outcome = Outcome { status: answer.status.as_u16(), end: Err(refusal.refused()) };
                 self.recorder.write(id, began, &summary, outcome);
                 answer
             }
@@ -147,16 +177,36 @@ impl Handler {
         request: Result<&HttpRequest, &EventError>,
         deadline: Instant,
         summary: &mut RequestSummary,
-    ) -> Result<Answer, Refusal> {
+    ) -> Result<(Answer, Done), Refusal> {
         let request = request.map_err(|error| Refusal::NoRequest(error.clone()))?;
+        let is = |method: &'static str| {
+            if request.method == method { Ok(()) } else { Err(Refusal::MethodNotAllowed(method)) }
+        };
+        let admission = &self.admission;
         // A test event from the Lambda console may have no path. The root is not a route: through a function URL, every
         // scanner that posts to `/` would cost a token.
-        if request.path.as_deref().is_some_and(|path| path != TOKEN) {
-            return Err(Refusal::NotFound);
+        match request.path.as_deref().unwrap_or(TOKEN) {
+            TOKEN => {
+                let route = self.token.as_ref().ok_or(Refusal::NotFound)?;
+                is("POST")?;
+                Ok((route.answer(admission, request, deadline, summary).await?, Done::Minted))
+            }
+            path => {
+                let route = self.call.as_ref().ok_or(Refusal::NotFound)?;
+                let handle = path.strip_prefix(CALL).ok_or(Refusal::NotFound)?;
+                if handle.is_empty() {
+                    is("POST")?;
+                    // Boxed, as the rarer branch: the future of each request has the size of the largest.
+                    let answer = Box::pin(route.answer(admission, request, deadline, summary)).await?;
+                    return Ok((answer, Done::CallStarted));
+                }
+                let handle =
+                    handle.strip_prefix('/').filter(|handle| !handle.contains('/')).ok_or(Refusal::NotFound)?;
+                is("DELETE")?;
+                let handle = Handle::parse(handle);
+                let ended = Box::pin(route.end(admission, request, handle.as_ref(), deadline, summary));
+                Ok((ended.await?, Done::CallEnded))
+            }
         }
-        if request.method != Method::POST.as_str() {
-            return Err(Refusal::MethodNotAllowed);
-        }
-        self.token.answer(&self.admission, request, deadline, summary).await
     }
 }

@@ -1,5 +1,5 @@
 //! Mints ephemeral OpenAI Realtime tokens in AWS Lambda: a browser sends `POST /token`, and the API key never leaves the
-//! server.
+//! server. Or it sends its offer to `POST /call`, gets no token at all, and the server ends the call.
 //!
 //! Imports go one way, from [`runtime`] and [`handler`] down: [`api`] turns an event into a request, [`admission`] checks it,
 //! its route in `routes` answers it with the help of [`profile`], [`secret`] and [`openai`], `api::refusal` turns every
@@ -11,10 +11,12 @@
 pub mod admission;
 pub mod api;
 pub mod aws;
+mod calls;
 pub mod config;
 #[cfg(test)]
 mod description;
 pub mod handler;
+pub mod keeper_function;
 pub mod log;
 pub mod net;
 pub mod openai;

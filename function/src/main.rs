@@ -30,5 +30,9 @@ async fn run() -> Result<(), Box<dyn Error + Send + Sync>> {
     log::start(config.log_level);
     let handler = Arc::new(Handler::new(config).await?);
     handler.warm().await;
-    runtime::serve(handler).await
+    // Deployed functions have the table. On a developer's own machine, this process has to end its calls itself.
+    if let Some(keeper) = handler.keeper_in_memory() {
+        tokio::spawn(keeper.keep());
+    }
+    runtime::serve(move |invocation| Arc::clone(&handler).handle(invocation)).await
 }

@@ -5,6 +5,7 @@
 //! is our own text or filtered: it never contains a key, token, body, prompt or address.
 
 use std::{
+    collections::BTreeMap,
     io::{self, Write},
     sync::atomic::{AtomicBool, Ordering},
     time::Duration,
@@ -43,6 +44,38 @@ pub struct RequestSummary {
     pub openai_time: Duration,
     /// The time by which the token outlives the requested one, if that is far more.
     pub expiry_excess: Option<Duration>,
+    /// The call's name. Only its own caller can use it.
+    pub call: Option<String>,
+    /// The seconds that were booked for a call that has started.
+    pub booked_seconds: Option<u64>,
+    /// The seconds that a call lasted that its caller has just ended.
+    pub used_seconds: Option<u64>,
+}
+
+/// A request that was answered as it should be.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Done {
+    Minted,
+    CallStarted,
+    CallEnded,
+}
+
+impl Done {
+    fn message(self) -> &'static str {
+        match self {
+            Self::Minted => "minted",
+            Self::CallStarted => "call started",
+            Self::CallEnded => "call ended",
+        }
+    }
+
+    /// A token and a call have the same code: each is a successful answer of this service.
+    fn code(self) -> &'static str {
+        match self {
+            Self::Minted | Self::CallStarted => "ok",
+            Self::CallEnded => "call_ended",
+        }
+    }
 }
 
 /// How a request ended.
@@ -50,11 +83,10 @@ pub struct RequestSummary {
 pub struct Outcome<'a> {
     /// The HTTP status of the answer.
     pub status: u16,
-    /// `None`: a token was minted.
-    pub refused: Option<Refused<'a>>,
+    pub end: Result<Done, Refused<'a>>,
 }
 
-/// Why a request got no token.
+/// Why a request got neither a token nor a call.
 #[derive(Debug)]
 pub struct Refused<'a> {
     pub code: &'static str,
@@ -75,12 +107,13 @@ impl Recorder {
     pub fn write(&self, request_id: &str, began: Instant, summary: &RequestSummary, outcome: Outcome<'_>) {
         let cold = self.cold.swap(false, Ordering::Relaxed);
         let record = self.record(request_id, began.elapsed(), cold, summary, outcome);
-        let mut line = Vec::with_capacity(1024);
-        if serde_json::to_writer(&mut line, &record).is_ok() {
-            line.push(b'\n');
-            // If standard output is closed, the failure cannot be reported either.
-            let _ = io::stdout().lock().write_all(&line);
-        }
+        write_line(&record);
+    }
+
+    /// Writes the record of a round of the keeper, or of a command to it.
+    pub fn write_round(&self, request_id: &str, began: Instant, round: &Round, failure: Option<String>) {
+        let took = millis(began.elapsed());
+        write_line(&RoundRecord::new(&self.function_name, request_id, took, round, failure));
     }
 
     fn record<'a>(
@@ -91,18 +124,19 @@ impl Recorder {
         summary: &'a RequestSummary,
         outcome: Outcome<'a>,
     ) -> Record<'a> {
-        let Outcome { status, refused } = outcome;
-        let minted = refused.is_none();
+        let Outcome { status, end } = outcome;
+        let done = end.as_ref().ok().copied();
+        let refused = end.err();
         let openai_status = refused.as_ref().and_then(|refused| refused.openai_status);
         let openai_code = refused.as_ref().and_then(|refused| refused.openai_code);
         let openai_param = refused.as_ref().and_then(|refused| refused.openai_param);
         Record {
             aws: Metadata::new(summary),
-            level: if minted { "INFO" } else { "WARN" },
-            message: if minted { "minted" } else { "refused" },
+            level: if done.is_some() { "INFO" } else { "WARN" },
+            message: done.map_or("refused", Done::message),
             request_id,
             function_name: &self.function_name,
-            code: refused.as_ref().map_or("ok", |refused| refused.code),
+            code: done.map(Done::code).or(refused.as_ref().map(|refused| refused.code)).unwrap_or_default(),
             cause: refused.map(|refused| refused.cause),
             status,
             profile: summary.profile.as_deref(),
@@ -113,7 +147,7 @@ impl Recorder {
             openai_param,
             secret_fault: summary.secret_fault.as_deref(),
             requests: 1,
-            mints: u8::from(minted),
+            mints: u8::from(done == Some(Done::Minted)),
             cold_starts: u8::from(cold),
             own_time: millis(
                 took.saturating_sub(summary.openai_time).saturating_sub(summary.quota_time.unwrap_or_default()),
@@ -123,8 +157,105 @@ impl Recorder {
             quota_time: summary.quota_time.map(millis),
             key_age: summary.key_age.map(|age| age.as_secs()),
             expiry_excess_seconds: summary.expiry_excess.map(|excess| excess.as_secs()),
+            call: summary.call.as_deref(),
+            calls_started: summary.booked_seconds.map(|_| 1),
+            call_minutes_booked: summary.booked_seconds.map(minutes),
+            calls_ended_by_caller: summary.used_seconds.map(|_| 1),
+            call_minutes_used: summary.used_seconds.map(minutes),
         }
     }
+}
+
+fn write_line(record: &impl Serialize) {
+    let mut line = Vec::with_capacity(1024);
+    if serde_json::to_writer(&mut line, record).is_ok() {
+        line.push(b'\n');
+        // If standard output is closed, the failure cannot be reported either.
+        let _ = io::stdout().lock().write_all(&line);
+    }
+}
+
+/// The counts of a round of the keeper, or of a command to it.
+#[derive(Debug, Default)]
+pub struct Round {
+    /// The calls that are open at its end.
+    pub open: Option<usize>,
+    /// The calls that it hung up, and those that had ended by themselves.
+    pub hung_up: usize,
+    pub gone: usize,
+    /// The seconds that both lasted.
+    pub used_seconds: u64,
+    /// The hang-ups that were late by more than 5 s.
+    pub late: usize,
+    /// The calls that are there two minutes after their end. `None`: nobody looked.
+    pub outlived: Option<usize>,
+    /// Whether an operator ended the calls.
+    pub is_by_operator: bool,
+}
+
+impl Round {
+    /// Counts a call that is over, with the seconds that it lasted.
+    pub fn count(&mut self, is_hung_up: bool, used: u64) {
+        let count = if is_hung_up { &mut self.hung_up } else { &mut self.gone };
+        *count = count.saturating_add(1);
+        self.used_seconds = self.used_seconds.saturating_add(used);
+    }
+
+    /// The metrics that have a value: their names, units and values.
+    fn metrics(&self) -> Vec<(Metric, f64)> {
+        let count = |name, count: usize| (metric(name, "Count"), u32::try_from(count).map_or(f64::MAX, f64::from));
+        let always = [("CallsOpen", self.open), ("CallsOutlived", self.outlived)];
+        let always = always.into_iter().filter_map(|(name, number)| Some(count(name, number?)));
+        let hung_up = if self.is_by_operator { "CallsEndedByOperator" } else { "CallsEndedOnTime" };
+        let sometimes = [(hung_up, self.hung_up), ("CallsGone", self.gone), ("HangUpsLate", self.late)];
+        let sometimes =
+            sometimes.into_iter().filter(|(_, number)| *number > 0).map(|(name, number)| count(name, number));
+        let ended = self.hung_up.saturating_add(self.gone) > 0;
+        let used = ended.then(|| (metric("CallMinutesUsed", "None"), minutes(self.used_seconds)));
+        always.chain(sometimes).chain(used).collect()
+    }
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct RoundRecord<'a> {
+    #[serde(rename = "_aws")]
+    aws: RoundMetadata,
+    level: &'static str,
+    message: &'static str,
+    request_id: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cause: Option<String>,
+    milliseconds: f64,
+    #[serde(rename = "FunctionName")]
+    function_name: &'a str,
+    #[serde(flatten)]
+    values: BTreeMap<&'static str, f64>,
+}
+
+impl<'a> RoundRecord<'a> {
+    fn new(
+        function_name: &'a str,
+        request_id: &'a str,
+        milliseconds: f64,
+        round: &Round,
+        failure: Option<String>,
+    ) -> Self {
+        let metrics = round.metrics();
+        let values = metrics.iter().map(|(metric, value)| (metric.name, *value)).collect();
+        let metrics = metrics.into_iter().map(|(metric, _)| metric).collect();
+        let by_function = Directive { namespace: NAMESPACE, dimensions: &[&["FunctionName"]], metrics };
+        let aws = RoundMetadata { timestamp: clock::unix_millis(), cloud_watch_metrics: [by_function] };
+        let level = if failure.is_none() { "INFO" } else { "ERROR" };
+        Self { aws, level, message: "round", request_id, cause: failure, milliseconds, function_name, values }
+    }
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct RoundMetadata {
+    timestamp: u64,
+    cloud_watch_metrics: [Directive; 1],
 }
 
 #[derive(Serialize)]
@@ -174,6 +305,21 @@ struct Record<'a> {
     quota_time: Option<f64>,
     #[serde(rename = "KeyAge", skip_serializing_if = "Option::is_none")]
     key_age: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    call: Option<&'a str>,
+    #[serde(rename = "CallsStarted", skip_serializing_if = "Option::is_none")]
+    calls_started: Option<u8>,
+    #[serde(rename = "CallMinutesBooked", skip_serializing_if = "Option::is_none")]
+    call_minutes_booked: Option<f64>,
+    #[serde(rename = "CallsEndedByCaller", skip_serializing_if = "Option::is_none")]
+    calls_ended_by_caller: Option<u8>,
+    #[serde(rename = "CallMinutesUsed", skip_serializing_if = "Option::is_none")]
+    call_minutes_used: Option<f64>,
+}
+
+/// Seconds as minutes, rounded to hundredths.
+fn minutes(seconds: u64) -> f64 {
+    (Duration::from_secs(seconds).as_secs_f64() / 0.6).round() / 100.0
 }
 
 /// The fields that are metrics, and their dimensions.
@@ -217,6 +363,12 @@ impl Metadata {
         if summary.key_age.is_some() {
             metrics.push(metric("KeyAge", "Seconds"));
         }
+        if summary.booked_seconds.is_some() {
+            metrics.extend([metric("CallsStarted", "Count"), metric("CallMinutesBooked", "None")]);
+        }
+        if summary.used_seconds.is_some() {
+            metrics.extend([metric("CallsEndedByCaller", "Count"), metric("CallMinutesUsed", "None")]);
+        }
         let by_function = Directive { namespace: NAMESPACE, dimensions: &[&["FunctionName"]], metrics };
         // By code there is only a count, since each metric under each code is billed separately.
         let by_code = Directive {
@@ -228,12 +380,14 @@ impl Metadata {
     }
 }
 
-/// The metrics of a record that has all of them: their names, units and dimensions, and whether only quotas cause them.
+/// The metrics of a record that has all of them: their names, units and dimensions, and whether only quotas or only calls
+/// cause them; and those of the keeper.
 #[cfg(test)]
 pub(crate) fn describe() -> serde_json::Value {
     let second = Some(Duration::from_secs(1));
-    let without_quotas = RequestSummary { attempts: 1, key_age: second, ..RequestSummary::default() };
-    let all = RequestSummary { attempts: 1, key_age: second, quota_time: second, ..RequestSummary::default() };
+    let plain = || RequestSummary { attempts: 1, key_age: second, ..RequestSummary::default() };
+    let with_quotas = || RequestSummary { quota_time: second, ..plain() };
+    let with_calls = RequestSummary { booked_seconds: Some(1), used_seconds: Some(1), ..with_quotas() };
     let metrics = |summary: &RequestSummary| {
         let directives = Metadata::new(summary).cloud_watch_metrics.into_iter();
         let metrics = directives.flat_map(|Directive { dimensions, metrics, .. }| {
@@ -241,11 +395,37 @@ pub(crate) fn describe() -> serde_json::Value {
         });
         metrics.collect::<Vec<_>>()
     };
-    let without_quotas = metrics(&without_quotas);
-    let described = metrics(&all).into_iter().map(|metric| {
+    let (without_quotas, without_calls) = (metrics(&plain()), metrics(&with_quotas()));
+    let described = metrics(&with_calls).into_iter().map(|metric| {
         let (name, unit, dimensions) = metric;
-        let quotas_only = !without_quotas.contains(&metric);
-        serde_json::json!({"name": name, "unit": unit, "dimensions": dimensions, "quotas_only": quotas_only})
+        let calls_only = !without_calls.contains(&metric);
+        let quotas_only = !calls_only && !without_quotas.contains(&metric);
+        serde_json::json!({"name": name, "unit": unit, "dimensions": dimensions, "quotas_only": quotas_only, "calls_only": calls_only})
+    });
+    described.collect()
+}
+
+/// The metrics of the keeper: their names and units, and whether each round has them.
+#[cfg(test)]
+pub(crate) fn describe_keeper() -> serde_json::Value {
+    let always = Round { open: Some(0), outlived: Some(0), ..Round::default() };
+    let all = |is_by_operator| Round {
+        open: Some(1),
+        hung_up: 1,
+        gone: 1,
+        used_seconds: 60,
+        late: 1,
+        outlived: Some(1),
+        is_by_operator,
+    };
+    let names = |round: &Round| round.metrics().into_iter().map(|(metric, _)| metric).collect::<Vec<_>>();
+    let mut metrics = names(&all(false));
+    metrics.extend(names(&all(true)));
+    metrics.sort_by_key(|metric| metric.name);
+    metrics.dedup_by_key(|metric| metric.name);
+    let described = metrics.into_iter().map(|Metric { name, unit }| {
+        let is_always = names(&always).iter().any(|metric| metric.name == name);
+        serde_json::json!({"name": name, "unit": unit, "every_round": is_always})
     });
     described.collect()
 }
@@ -261,9 +441,15 @@ mod tests {
         let recorder = Recorder::new("mint".to_owned());
         let second = Some(Duration::from_secs(1));
         let known = RequestSummary { attempts: 1, key_age: second, quota_time: second, ..RequestSummary::default() };
-        for (summary, metrics) in [(RequestSummary::default(), 4), (known, 8)] {
-            let record =
-                recorder.record("id", Duration::from_millis(1), true, &summary, Outcome { status: 200, refused: None });
+        let call = RequestSummary { booked_seconds: Some(90), used_seconds: Some(1), ..RequestSummary::default() };
+        for (summary, metrics) in [(RequestSummary::default(), 4), (known, 8), (call, 8)] {
+            let record = recorder.record(
+                "id",
+                Duration::from_millis(1),
+                true,
+                &summary,
+                Outcome { status: 200, end: Ok(Done::Minted) },
+            );
             let record = serde_json::to_value(&record).unwrap();
             let directives = record["_aws"]["CloudWatchMetrics"].as_array().unwrap();
             let mut announced = 0;
@@ -300,11 +486,33 @@ mod tests {
             openai_code: None,
             openai_param: None,
         };
-        let outcome = Outcome { status: 504, refused: Some(refused) };
+        let outcome = Outcome { status: 504, end: Err(refused) };
         let record = recorder.record("id", Duration::from_micros(210_750), false, &summary, outcome);
         let record = serde_json::to_value(&record).unwrap();
         assert_eq!((&record["OpenAITime"], &record["OwnTime"]), (&Value::from(200.5), &Value::from(1.25)));
         assert_eq!((&record["Mints"], &record["ColdStarts"]), (&Value::from(0), &Value::from(0)));
         assert_eq!((&record["Code"], &record["status"]), (&Value::from("openai_timeout"), &Value::from(504)));
+    }
+
+    #[test]
+    fn the_keeper_announces_the_metrics_that_it_has() {
+        let of = |round: &Round| {
+            let record = RoundRecord::new("keeper", "id", 1.5, round, None);
+            serde_json::to_value(&record).unwrap()
+        };
+        let idle = of(&Round { open: Some(0), outlived: Some(0), ..Round::default() });
+        assert_eq!((&idle["CallsOpen"], &idle["CallsOutlived"]), (&Value::from(0.0), &Value::from(0.0)));
+        let busy = Round { hung_up: 2, gone: 1, used_seconds: 90, late: 1, ..Round::default() };
+        let by_operator = of(&Round { is_by_operator: true, hung_up: 1, ..Round::default() });
+        let busy = of(&busy);
+        assert_eq!((&busy["CallsEndedOnTime"], &busy["CallMinutesUsed"]), (&Value::from(2.0), &Value::from(1.5)));
+        assert_eq!((&by_operator["CallsEndedByOperator"], by_operator.get("CallsOutlived")), (&Value::from(1.0), None));
+        for record in [idle, busy, by_operator] {
+            let directive = &record["_aws"]["CloudWatchMetrics"][0];
+            assert_eq!(directive["Dimensions"], serde_json::json!([["FunctionName"]]));
+            for metric in directive["Metrics"].as_array().unwrap() {
+                assert!(record[metric["Name"].as_str().unwrap()].is_number(), "{metric}");
+            }
+        }
     }
 }

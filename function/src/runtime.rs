@@ -8,30 +8,34 @@
 
 use std::{
     future::{self, poll_fn},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Mutex, PoisonError},
     task::{self, Poll},
 };
 
 use http::{HeaderMap, Method};
 use http_body_util::BodyExt;
-use lambda_runtime::{Context, Error, LambdaInvocation, Runtime, service_fn};
+use lambda_runtime::{Context, Error, LambdaEvent, LambdaInvocation, Runtime, service_fn};
 use lambda_runtime_api_client::{PooledClient, body::Body, build_request};
+use serde::{Serialize, de::DeserializeOwned};
 use tower::{Layer, Service};
-
-use crate::handler::Handler;
 
 const NEXT: &str = "/2018-06-01/runtime/invocation/next";
 
 const REQUEST_ID: &str = "lambda-runtime-aws-request-id";
 const DEADLINE: &str = "lambda-runtime-deadline-ms";
 
-/// Handles invocations, one after the other.
+/// Hands invocations to `handle`, one after the other.
 ///
 /// # Errors
 /// If the Runtime API cannot be reached, or answers without an invocation. Otherwise it never ends.
-pub async fn serve(handler: Arc<Handler>) -> Result<(), Error> {
+pub async fn serve<E, R, F>(handle: impl FnMut(LambdaEvent<E>) -> F + Send + 'static) -> Result<(), Error>
+where
+    E: DeserializeOwned + Send + 'static,
+    R: Serialize + Send + 'static,
+    F: Future<Output = Result<R, Error>> + Send + 'static,
+{
     let client = PooledClient::builder().build();
-    let mut service = service(handler)?;
+    let mut service = service(handle)?;
     loop {
         let next = build_request().method(Method::GET).uri(NEXT).body(Body::empty())?;
         let (parts, body) = client.call(next).await?.into_parts();
@@ -53,11 +57,16 @@ fn context(headers: &HeaderMap) -> Option<Context> {
 }
 
 /// The runtime's own service around the handler. The runtime hands it out to layers only.
-fn service(
-    handler: Arc<Handler>,
-) -> Result<impl Service<LambdaInvocation, Response = (), Error = Error, Future: Send> + Send, Error> {
+fn service<E, R, F>(
+    handle: impl FnMut(LambdaEvent<E>) -> F + Send + 'static,
+) -> Result<impl Service<LambdaInvocation, Response = (), Error = Error, Future: Send> + Send, Error>
+where
+    E: DeserializeOwned + Send + 'static,
+    R: Serialize + Send + 'static,
+    F: Future<Output = Result<R, Error>> + Send + 'static,
+{
     let taken = Taken(Mutex::new(None));
-    Runtime::new(service_fn(move |invocation| Arc::clone(&handler).handle(invocation))).layer(&taken);
+    Runtime::new(service_fn(handle)).layer(&taken);
     let service = taken.0.into_inner().unwrap_or_else(PoisonError::into_inner);
     service.ok_or_else(|| "the runtime has no service".into())
 }

@@ -17,3 +17,6 @@ pub const VOICES: [&str; 10] =
 
 /// The range that OpenAI accepts for `expires_after.seconds` (its OpenAPI description, 2026-08-21).
 pub const TOKEN_TTL_SECONDS: RangeInclusive<u64> = 10..=7_200;
+
+/// The lengths of a call that this service ends, in seconds. OpenAI ends every session after 60 minutes.
+pub const CALL_SECONDS: RangeInclusive<u64> = 10..=3_600;

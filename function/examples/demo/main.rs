@@ -22,7 +22,7 @@ use axum::{
     Router,
     body::Bytes,
     extract::{ConnectInfo, State},
-    http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header},
+    http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header},
     middleware,
     response::{IntoResponse, Response},
     routing::any,
@@ -69,9 +69,14 @@ async fn run() -> Result<(), Box<dyn Error + Send + Sync>> {
     let cors = cors(&config.allowed_origins);
     let handler = Arc::new(Handler::new(config).await?);
     handler.warm().await;
+    if let Some(keeper) = handler.keeper_in_memory() {
+        tokio::spawn(keeper.keep());
+    }
 
     let routes = Router::new()
         .route("/token", any(handle_request))
+        .route("/call", any(handle_request))
+        .route("/call/{handle}", any(handle_request))
         .with_state(handler)
         .layer(cors)
         .layer(middleware::map_response(preflight_without_content))
@@ -148,10 +153,12 @@ fn cors(allowed: &Origins) -> CorsLayer {
     };
     CorsLayer::new()
         .allow_origin(origins)
-        .allow_methods([Method::POST])
-        .allow_headers([header::CONTENT_TYPE, header::AUTHORIZATION])
+        .allow_methods([Method::POST, Method::DELETE])
+        .allow_headers([header::CONTENT_TYPE, header::AUTHORIZATION, HeaderName::from_static("x-openai-agents-sdk")])
         .expose_headers([
             header::RETRY_AFTER,
+            header::LOCATION,
+            HeaderName::from_static("call-expires-at"),
             HeaderName::from_static("ratelimit"),
             HeaderName::from_static("ratelimit-policy"),
         ])
@@ -170,6 +177,7 @@ async fn handle_request(
     State(handler): State<Arc<Handler>>,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
     method: Method,
+    uri: Uri,
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
@@ -179,9 +187,10 @@ async fn handle_request(
         .collect();
     let event = json!({
         "version": "2.0",
-        "rawPath": "/token",
+        "rawPath": uri.path(),
+        "rawQueryString": uri.query().unwrap_or_default(),
         "headers": headers,
-        "requestContext": {"http": {"method": method.as_str(), "path": "/token", "sourceIp": peer.ip().to_string()}},
+        "requestContext": {"http": {"method": method.as_str(), "path": uri.path(), "sourceIp": peer.ip().to_string()}},
         "body": STANDARD.encode(body),
         "isBase64Encoded": true,
     });

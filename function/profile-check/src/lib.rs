@@ -5,6 +5,7 @@
 //! models and fields.
 
 mod allow;
+mod call;
 mod json;
 mod place;
 mod profile;

@@ -4,12 +4,12 @@ use openai_realtime::{Day, TOKEN_TTL_SECONDS};
 use serde_json::{Map, Value};
 
 use crate::{
-    Findings, OfProfile, allow, place,
+    Findings, OfProfile, allow, call, place,
     session::{Kind, Session},
     spelling::{any_of, did_you_mean, listed, nearest, quoted, shown},
 };
 
-const FIELDS: [&str; 4] = ["kind", "token_ttl_seconds", "session", "caller_may_set"];
+const FIELDS: [&str; 5] = ["kind", "token_ttl_seconds", "call", "session", "caller_may_set"];
 const KINDS: [&str; 3] = ["realtime", "transcription", "translation"];
 const INSTRUCTIONS: &str = "instructions";
 
@@ -22,6 +22,7 @@ pub(crate) fn check(name: &str, profile: &Value, today: Day, findings: &mut Find
     unknown_fields("the profile", profile, &FIELDS, &mut found);
     let kind = kind(profile, &mut found);
     token_ttl(profile, &mut found);
+    call::check(profile, kind, &mut found);
     let session = match profile.get("session") {
         None if misspelt(profile, "session") => None,
         None => {

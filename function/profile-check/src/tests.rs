@@ -141,9 +141,9 @@ fn a_file_needs_a_default_profile() {
 
 #[test]
 fn a_profile_has_its_fields_and_no_others() {
-    let there_are = "Known fields: \"kind\", \"token_ttl_seconds\", \"session\" and \"caller_may_set\".";
+    let there_are = "Known fields: \"kind\", \"token_ttl_seconds\", \"call\", \"session\" and \"caller_may_set\".";
     for (profile, sentence) in [
-        (json!("x"), "it must be an object with \"kind\", \"token_ttl_seconds\", \"session\" and \"caller_may_set\", but it is \"x\".".to_owned()),
+        (json!("x"), "it must be an object with \"kind\", \"token_ttl_seconds\", \"call\", \"session\" and \"caller_may_set\", but it is \"x\".".to_owned()),
         (
             json!({"kind": "realtime", "session": session(), "caller_can_set": {}}),
             format!("the profile has the unknown field \"caller_can_set\". {there_are} Did you mean \"caller_may_set\"?"),
@@ -603,5 +603,72 @@ fn a_truncated_or_changed_file_never_gets_a_raw_parser_message() {
                 assert!(sentence.ends_with(['.', '?']) || sentence.ends_with("'."), "{sentence}");
             }
         }
+    }
+}
+
+#[test]
+fn calls_are_locked_or_open_and_have_a_length() {
+    let with_call = |call: Value| with(&json!({"kind": "realtime", "call": call, "session": session()}));
+    for mode in ["locked", "open"] {
+        for seconds in [10, 3600] {
+            assert_eq!(with_call(json!({"mode": mode, "max_seconds": seconds})), Findings::default());
+        }
+    }
+    for (call, sentence) in [
+        (json!("locked"), "\"call\" must be an object with \"mode\" and \"max_seconds\", but it is \"locked\"."),
+        (
+            json!({"mode": "lock", "max_seconds": 60}),
+            "\"mode\" of \"call\" is \"lock\", but must be \"locked\" or \"open\".",
+        ),
+        (json!({"max_seconds": 60}), "\"call\" has no \"mode\"."),
+        (json!({"mode": "open"}), "\"call\" has no \"max_seconds\"."),
+        (json!({"mode": "open", "max_seconds": 9}), "\"max_seconds\" of \"call\" is 9, but must be a whole number"),
+        (json!({"mode": "open", "max_seconds": "60"}), "Write the number without quotes."),
+        (json!({"mode": "open", "max_seconds": 60, "minutes": 1}), "\"call\" has the unknown field \"minutes\"."),
+    ] {
+        let Findings { mistakes, .. } = with_call(call.clone());
+        assert!(mistakes.len() == 1 && mistakes[0].contains(sentence), "{call}: {mistakes:#?}");
+    }
+}
+
+#[test]
+fn only_a_conversation_can_have_calls() {
+    let call = json!({"mode": "open", "max_seconds": 60});
+    let session = json!({"audio": {"input": {"transcription": {"model": "gpt-live-transcribe"}}}});
+    let Findings { mistakes, .. } = with(&json!({"kind": "transcription", "call": call, "session": session}));
+    assert!(mistakes.len() == 1 && mistakes[0].contains("only a profile with the kind \"realtime\""), "{mistakes:#?}");
+}
+
+#[test]
+fn a_locked_call_needs_no_events_of_the_browser() {
+    let call = json!({"mode": "locked", "max_seconds": 60});
+    let of = |session: Value| with(&json!({"kind": "realtime", "call": call, "session": session})).mistakes;
+    let with_detection =
+        |detection: Value| json!({"model": "gpt-realtime-2.1", "audio": {"input": {"turn_detection": detection}}});
+    let tool = json!({"type": "function", "name": "end", "description": "Ends.", "parameters": {"type": "object"}});
+    for (session, sentence) in [
+        (json!({"model": "gpt-realtime-2.1", "tools": [tool]}), "nobody can answer its function tools"),
+        (with_detection(Value::Null), "the model answers only if"),
+        (with_detection(json!({"type": "server_vad", "create_response": false})), "the model answers only if"),
+    ] {
+        let mistakes = of(session.clone());
+        assert!(mistakes.len() == 1 && mistakes[0].contains(sentence), "{session}: {mistakes:#?}");
+    }
+    let server = json!({"type": "mcp", "server_label": "s", "server_url": "https://mcp.example.com"});
+    assert_eq!(of(json!({"model": "gpt-realtime-2.1", "tools": [server]})), Vec::<String>::new());
+    assert_eq!(of(with_detection(json!({"type": "semantic_vad"}))), Vec::<String>::new());
+}
+
+#[test]
+fn the_fields_of_a_profile_with_calls_are_not_named_like_parts_of_the_request() {
+    for name in ["sdp", "dcid"] {
+        let field = json!({name: {"at": "/audio/output/voice", "allow": {"one_of": ["ash"]}}});
+        let profile = |call: Value| {
+            let mut profile = json!({"kind": "realtime", "session": session(), "caller_may_set": field});
+            profile["call"] = call;
+            profile
+        };
+        let Findings { mistakes, .. } = with(&profile(json!({"mode": "open", "max_seconds": 60})));
+        assert!(mistakes.len() == 1 && mistakes[0].contains(&format!("cannot be named \"{name}\"")), "{mistakes:#?}");
     }
 }

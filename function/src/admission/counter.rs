@@ -10,10 +10,12 @@
 
 use std::{fmt::Write, time::Duration};
 
-use aws_smithy_types::{DateTime, date_time::Format};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 
-use crate::aws::dynamodb::{Item, Map, Update, Value};
+use crate::{
+    aws::dynamodb::{Item, Map, Update, Value},
+    net::clock::date,
+};
 
 // The lengths of the windows, in seconds.
 pub const MINUTE: u64 = 60;
@@ -257,10 +259,7 @@ impl Window {
 
     /// The date of its day, such as `2026-11-22`.
     pub fn date(self) -> String {
-        let start = i64::try_from(self.day().saturating_mul(DAY)).unwrap_or_default();
-        let mut date = DateTime::from_secs(start).fmt(Format::DateTime).unwrap_or_default();
-        date.truncate("2026-11-22".len());
-        date
+        date(self.day().saturating_mul(DAY))
     }
 }
 

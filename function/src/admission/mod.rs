@@ -16,6 +16,7 @@ use std::{
 };
 
 use secrecy::ExposeSecret;
+use serde_json::{Map, Value};
 use tokio::time::{Instant, timeout_at};
 use tracing::{debug, warn};
 
@@ -35,8 +36,11 @@ use crate::{
     secret::{Secret, SecretError, SecretStore},
 };
 
-/// The largest body that is parsed, in bytes.
+/// The largest body of a request for a token that is parsed, in bytes.
 const MAX_BODY: usize = 16 * 1024;
+
+/// The largest body of a request for a call, in bytes. A browser's offer has some 2 KiB, or 8 KiB with video.
+const MAX_CALL_BODY: usize = 64 * 1024;
 
 /// The time that two updates of the table need at least.
 const TWO_UPDATES: Duration = Duration::from_millis(100);
@@ -58,16 +62,37 @@ pub(crate) struct Admission {
     pub quota: Option<Quota>,
 }
 
-/// The parts of a request that decide on its admission.
+/// The origin of a request: the parts that tell who sent it.
 #[derive(Debug)]
-pub(crate) struct Application<'a> {
+pub(crate) struct Applicant<'a> {
     /// The values of all `Origin` headers.
     pub origins: &'a [String],
     pub headers: &'a dyn HeaderValues,
-    pub body: &'a [u8],
     pub sign_in: &'a SignIn,
     /// The address that the gateway or the load balancer saw.
     pub source: Option<&'a str>,
+}
+
+/// What the caller asks for.
+#[derive(Debug)]
+pub(crate) enum Asked<'a> {
+    /// A token, by the body of the request.
+    Token(&'a [u8]),
+    /// A call.
+    Call {
+        /// The size of the body, in bytes.
+        size: usize,
+        /// The fields, and whether they are texts.
+        fields: Result<(&'a Map<String, Value>, bool), &'a InvalidRequest>,
+    },
+}
+
+/// A caller who is known, and the secret.
+#[derive(Debug)]
+pub(crate) struct Known {
+    /// The caller's safety identifier.
+    pub caller: String,
+    pub secret: Arc<Secret>,
 }
 
 /// A request that passed every check, and was counted.
@@ -87,7 +112,10 @@ pub(crate) enum AdmissionError {
     #[error("the origin is not allowed")]
     OriginNotAllowed,
     #[error("the body is too large")]
-    BodyTooLarge,
+    BodyTooLarge {
+        /// In KiB.
+        limit: usize,
+    },
     #[error("the body is not a valid request")]
     InvalidRequest(InvalidRequest),
     #[error("the sign-in names no caller")]
@@ -128,36 +156,60 @@ impl Admission {
     /// If a check fails, or does not end by `deadline`.
     pub async fn admit(
         &self,
-        application: &Application<'_>,
+        applicant: &Applicant<'_>,
+        asked: &Asked<'_>,
         deadline: Instant,
         summary: &mut RequestSummary,
     ) -> Result<Admitted, AdmissionError> {
-        let session = self.session(application)?;
-        let signed_in = application.sign_in.caller(&self.subject_claim).map_err(AdmissionError::NoSubject)?;
+        let session = self.session(applicant, asked)?;
+        let signed_in = applicant.sign_in.caller(&self.subject_claim).map_err(AdmissionError::NoSubject)?;
         summary.profile = Some(session.profile.clone());
         summary.model.clone_from(&session.model);
-        debug!(
-            profile = session.profile,
-            model = session.model,
-            bodyBytes = application.body.len(),
-            "the request is valid"
-        );
+        debug!(profile = session.profile, model = session.model, "the request is valid");
 
-        let secret = timeout_at(deadline, self.secret.current()).await.map_err(|_| AdmissionError::SecretTooLate)?;
-        let secret = secret.map_err(AdmissionError::Secret)?;
-        let age = *summary.key_age.insert(secret.read.elapsed());
-        debug!(ageSeconds = age.as_secs(), "the key is available");
-
-        let known = self.caller(application, signed_in, &secret, deadline).await;
-        let known = known.map_err(AdmissionError::NotThroughProxy)?;
-        let caller = known.safety_identifier(secret.identifier_key.expose_secret());
-        summary.caller = Some(caller.clone());
-        debug!(caller, knownBy = known.known_by(), "the caller is identified");
+        let Known { caller, secret } = self.know(applicant, signed_in, deadline, summary).await?;
         if secret.blocks(&caller) && self.is_blocked_now(&caller, deadline).await {
             return Err(AdmissionError::CallerBlocked);
         }
         let taken = self.take_quota(&caller, deadline, &mut summary.quota_time).await?;
         Ok(Admitted { session, caller, secret, taken })
+    }
+
+    /// Identifies the caller of a request that spends nothing, such as the end of a call. A blocked caller may do that, too.
+    ///
+    /// # Errors
+    /// If a check fails, or does not end by `deadline`.
+    pub async fn identify(
+        &self,
+        applicant: &Applicant<'_>,
+        deadline: Instant,
+        summary: &mut RequestSummary,
+    ) -> Result<Known, AdmissionError> {
+        if !self.origins.allow(applicant.origins) {
+            return Err(AdmissionError::OriginNotAllowed);
+        }
+        let signed_in = applicant.sign_in.caller(&self.subject_claim).map_err(AdmissionError::NoSubject)?;
+        self.know(applicant, signed_in, deadline, summary).await
+    }
+
+    async fn know(
+        &self,
+        applicant: &Applicant<'_>,
+        signed_in: Option<Caller>,
+        deadline: Instant,
+        summary: &mut RequestSummary,
+    ) -> Result<Known, AdmissionError> {
+        let secret = timeout_at(deadline, self.secret.current()).await.map_err(|_| AdmissionError::SecretTooLate)?;
+        let secret = secret.map_err(AdmissionError::Secret)?;
+        let age = *summary.key_age.insert(secret.read.elapsed());
+        debug!(ageSeconds = age.as_secs(), "the key is available");
+
+        let known = self.caller(applicant, signed_in, &secret, deadline).await;
+        let known = known.map_err(AdmissionError::NotThroughProxy)?;
+        let caller = known.safety_identifier(secret.identifier_key.expose_secret());
+        summary.caller = Some(caller.clone());
+        debug!(caller, knownBy = known.known_by(), "the caller is identified");
+        Ok(Known { caller, secret })
     }
 
     /// Ends the counting of a request after OpenAI answered. `made_no_token`: OpenAI certainly made none, so that the day
@@ -188,36 +240,44 @@ impl Admission {
     }
 
     /// The checks that need no other service.
-    fn session(&self, application: &Application<'_>) -> Result<Session, AdmissionError> {
-        if !self.origins.allow(application.origins) {
+    fn session(&self, applicant: &Applicant<'_>, asked: &Asked<'_>) -> Result<Session, AdmissionError> {
+        if !self.origins.allow(applicant.origins) {
             return Err(AdmissionError::OriginNotAllowed);
         }
-        if application.body.len() > MAX_BODY {
-            return Err(AdmissionError::BodyTooLarge);
-        }
-        self.profiles.session(application.body).map_err(AdmissionError::InvalidRequest)
+        let session = match *asked {
+            Asked::Token(body) if body.len() > MAX_BODY => {
+                return Err(AdmissionError::BodyTooLarge { limit: MAX_BODY / 1024 });
+            }
+            Asked::Token(body) => self.profiles.session(body),
+            Asked::Call { size, .. } if size > MAX_CALL_BODY => {
+                return Err(AdmissionError::BodyTooLarge { limit: MAX_CALL_BODY / 1024 });
+            }
+            Asked::Call { fields: Ok((fields, are_texts)), .. } => self.profiles.call_session(fields, are_texts),
+            Asked::Call { fields: Err(fault), .. } => Err(fault.clone()),
+        };
+        session.map_err(AdmissionError::InvalidRequest)
     }
 
     /// The caller: the subject of the sign-in, or otherwise an address. In both cases a proxy must prove itself.
     async fn caller(
         &self,
-        application: &Application<'_>,
+        applicant: &Applicant<'_>,
         signed_in: Option<Caller>,
         secret: &Secret,
         deadline: Instant,
     ) -> Result<Caller, ProxyError> {
         let Some(proxy) = &self.proxy else {
-            return Ok(signed_in.unwrap_or_else(|| Caller::from_source(application.source)));
+            return Ok(signed_in.unwrap_or_else(|| Caller::from_source(applicant.source)));
         };
-        if let Err(error) = proxy::prove(application.headers, secret) {
+        if let Err(error) = proxy::prove(applicant.headers, secret) {
             // As with the block list, a secret that this request is reading in the background counts too.
             self.secret.wait_for_refresh(deadline).await;
             let newest = self.secret.held().ok_or(error)?;
-            proxy::prove(application.headers, &newest)?;
+            proxy::prove(applicant.headers, &newest)?;
         }
         match signed_in {
             Some(caller) => Ok(caller),
-            None => proxy.address(application.headers).map(Caller::from_address),
+            None => proxy.address(applicant.headers).map(Caller::from_address),
         }
     }
 

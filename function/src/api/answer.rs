@@ -12,20 +12,29 @@ pub struct Answer {
     pub status: StatusCode,
     /// The headers, each at most once.
     pub headers: Vec<(HeaderName, String)>,
-    /// The body, a JSON document.
+    /// The body, a JSON document or an SDP answer.
     pub body: String,
 }
 
 impl Answer {
     /// A JSON answer that must not be cached.
     pub fn json(status: StatusCode, body: &impl Serialize) -> Self {
+        // Serialisation fails only for maps whose keys are not text and for failing Serialize impls. No answer has either.
+        Self::of(status, "application/json", serde_json::to_string(body).unwrap_or_default())
+    }
+
+    /// An SDP answer that must not be cached.
+    pub fn sdp(status: StatusCode, sdp: String) -> Self {
+        Self::of(status, "application/sdp", sdp)
+    }
+
+    fn of(status: StatusCode, content_type: &str, body: String) -> Self {
         let headers = vec![
-            (header::CONTENT_TYPE, "application/json".to_owned()),
+            (header::CONTENT_TYPE, content_type.to_owned()),
             (header::CACHE_CONTROL, "no-store".to_owned()),
             (header::X_CONTENT_TYPE_OPTIONS, "nosniff".to_owned()),
         ];
-        // Serialisation fails only for maps whose keys are not text and for failing Serialize impls. No answer has either.
-        Self { status, headers, body: serde_json::to_string(body).unwrap_or_default() }
+        Self { status, headers, body }
     }
 }
 

@@ -19,6 +19,11 @@ impl Headers {
     pub fn of(event: Box<RawValue>) -> Self {
         Self(event)
     }
+
+    /// The event.
+    pub(super) fn event(&self) -> &RawValue {
+        &self.0
+    }
 }
 
 /// Without the event: a header may be a secret.

@@ -13,6 +13,8 @@
 
 use serde_json::{Map, Value};
 
+use crate::calls::Handle;
+
 /// The gateway's description of the route.
 #[derive(Debug, Default)]
 pub struct Place<'a> {
@@ -42,13 +44,21 @@ pub fn below(place: &Place<'_>, path: &str) -> String {
                 (all, _) => all,
             };
             match below {
-                // The route `$default` matches any path, so the base path cannot be separated from the rest.
+                // The route `$default` matches any path, so the base path cannot be separated from the rest. The name of a
+                // call is the only one that is longer than one part.
+                [.., call, handle] if matched.is_none() && place.custom_domain && is_call(call, handle) => {
+                    below.get(below.len().saturating_sub(2)..).unwrap_or_default()
+                }
                 [_, .., last] if matched.is_none() && place.custom_domain => std::slice::from_ref(last),
                 below => below,
             }
         }
     };
     format!("/{}", below.join("/"))
+}
+
+fn is_call(call: &str, handle: &str) -> bool {
+    call == "call" && Handle::parse(handle).is_some()
 }
 
 fn names(path: &str) -> impl Iterator<Item = &str> {
@@ -146,6 +156,9 @@ mod tests {
             let place = Place { stage: Some("$default"), route, custom_domain: true, ..Place::default() };
             assert_eq!((below(&place, "/v1/token"), below(&place, "/token")), ("/token".into(), "/token".into()));
             assert_eq!(below(&place, "/v1/other"), "/other");
+            let call = "/call/AAAAAAAAAAAAAAAAAAAAAAht9k1";
+            assert_eq!([below(&place, &format!("/v1{call}")), below(&place, call)], [call, call]);
+            assert_eq!(below(&place, "/v1/call/other"), "/other");
         }
     }
 }

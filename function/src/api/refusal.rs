@@ -12,24 +12,44 @@ use crate::{
         quota::{LimitStatus, QuotaError, QuotaStatus},
         sign_in::NoSubject,
     },
+    calls::{BookingError, hang_up::HangUpError, sdp::Broken},
     net::clock::whole_seconds,
     openai::{OpenAiError, Refused},
     record,
 };
 
-/// Why a request gets no token.
+/// Why a request gets neither a token nor a call.
 #[derive(Debug, thiserror::Error)]
 pub enum Refusal {
     #[error("the event is not an HTTP request")]
     NoRequest(#[source] EventError),
     #[error("the path is not a route")]
     NotFound,
-    #[error("the method is not POST")]
-    MethodNotAllowed,
+    #[error("the method is not {0}")]
+    MethodNotAllowed(&'static str),
     #[error(transparent)]
     Admission(#[from] AdmissionError),
-    #[error("OpenAI did not mint a token")]
+    #[error("OpenAI did not create a session")]
     OpenAi(#[from] OpenAiError),
+    #[error("the offer is not allowed")]
+    OfferNotAllowed(#[source] Broken),
+    #[error("the call is not booked")]
+    Booking(#[from] BookingError),
+    #[error("OpenAI cannot answer the offer")]
+    RejectedOffer(#[source] OpenAiError),
+    #[error("OpenAI may have opened the call")]
+    CallUncertain {
+        #[source]
+        error: OpenAiError,
+        /// Until the booking ends.
+        retry_after: Duration,
+    },
+    #[error("the operator ended the call while OpenAI was asked")]
+    EndedByOperator,
+    #[error("the caller has no such call")]
+    CallNotFound,
+    #[error("the call is not known to be over")]
+    HangUp(#[source] HangUpError),
 }
 
 struct Row {
@@ -56,6 +76,10 @@ impl Refusal {
             error,
             details: details.to_owned(),
             message,
+        };
+        let blocked = || {
+            let details = "The operator of this service has blocked you";
+            row(StatusCode::FORBIDDEN, "caller_blocked", "Caller blocked", details, TELL_THE_OPERATOR)
         };
         let returned = |refused: &Refused| format!("OpenAI API returned {}", refused.status.as_u16());
         match self {
@@ -89,22 +113,22 @@ impl Refusal {
                 StatusCode::NOT_FOUND,
                 "not_found",
                 "Not found",
-                "Unknown path; tokens are at /token",
-                "Send the request to /token",
+                "Unknown path; tokens are at /token, calls at /call",
+                "Send the request to /token or /call",
             ),
-            Self::MethodNotAllowed => row(
-                StatusCode::METHOD_NOT_ALLOWED,
-                "method_not_allowed",
-                "Method not allowed",
-                "Tokens are requested with POST only",
-                "Send the request again, and use POST",
-            ),
-            Self::Admission(AdmissionError::BodyTooLarge) => row(
+            Self::MethodNotAllowed(method) => {
+                let (details, message) = match *method {
+                    "DELETE" => ("A call is ended with DELETE only", "Send the request again, and use DELETE"),
+                    _ => ("Tokens and calls are requested with POST only", "Send the request again, and use POST"),
+                };
+                row(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "Method not allowed", details, message)
+            }
+            Self::Admission(AdmissionError::BodyTooLarge { limit }) => row(
                 StatusCode::PAYLOAD_TOO_LARGE,
                 "request_too_large",
                 "Request too large",
-                "The body is larger than 16 KiB",
-                "Send a smaller body, or none",
+                &format!("The body is larger than {limit} KiB"),
+                "Send a smaller body",
             ),
             Self::Admission(AdmissionError::NoSubject(error)) => row(
                 StatusCode::FORBIDDEN,
@@ -129,13 +153,7 @@ impl Refusal {
                 "Requests must come through the proxy of this service",
                 "Open the application at its own address, or tell the operator of this service",
             ),
-            Self::Admission(AdmissionError::CallerBlocked) => row(
-                StatusCode::FORBIDDEN,
-                "caller_blocked",
-                "Caller blocked",
-                "The operator of this service has blocked you",
-                TELL_THE_OPERATOR,
-            ),
+            Self::Admission(AdmissionError::CallerBlocked) => blocked(),
             Self::Admission(AdmissionError::Quota(error)) => match error {
                 QuotaError::Exceeded(status) => row(
                     StatusCode::TOO_MANY_REQUESTS,
@@ -172,6 +190,89 @@ impl Refusal {
                 NO_SESSION,
                 "The OpenAI API key is not set or cannot be read",
                 "Please try again in a few moments; if that does not help, tell the operator of this service",
+            ),
+            Self::OfferNotAllowed(broken) => row(
+                StatusCode::BAD_REQUEST,
+                "offer_not_allowed",
+                "Offer not allowed",
+                &format!("The offer breaks a rule of the profile: {broken}"),
+                "Correct the offer and send it again",
+            ),
+            Self::Booking(error) => match error {
+                BookingError::CallsAtOnce { .. } => row(
+                    StatusCode::TOO_MANY_REQUESTS,
+                    "calls_at_once",
+                    "Too many calls at once",
+                    "You have as many calls open as you may; a call that was not ended counts until its end",
+                    "End your other call, or try again after the number of seconds in Retry-After",
+                ),
+                BookingError::BusyLines { .. } => row(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    "busy_lines",
+                    "All lines are busy",
+                    "All callers together have as many calls open as they may",
+                    "Please try again after the number of seconds in Retry-After",
+                ),
+                BookingError::MinutesExceeded { .. } => row(
+                    StatusCode::TOO_MANY_REQUESTS,
+                    "minutes_exceeded",
+                    "Minutes exceeded",
+                    "Your minutes of today do not suffice for another call; an open call counts with its longest possible length",
+                    "End your other call, or try again tomorrow; the next day begins at midnight UTC",
+                ),
+                BookingError::DailyMinutes { .. } => row(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    "daily_minutes_reached",
+                    "Daily minutes reached",
+                    "Today's minutes of all callers do not suffice for another call; the next day begins at midnight UTC",
+                    "Please try again tomorrow, or tell the operator of this service",
+                ),
+                BookingError::Closed => blocked(),
+                BookingError::Unavailable(_) => row(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    "quota_unavailable",
+                    "Quota unavailable",
+                    "The calls cannot be counted, so none is made or ended",
+                    TRY_AGAIN,
+                ),
+            },
+            Self::RejectedOffer(error) => row(
+                StatusCode::BAD_REQUEST,
+                "openai_rejected_offer",
+                NO_SESSION,
+                &format!(
+                    "OpenAI API returned {}: it cannot answer this SDP offer",
+                    error.status().map(|status| status.as_u16()).unwrap_or_default()
+                ),
+                "Send the browser's offer unchanged, with its line ends",
+            ),
+            Self::CallUncertain { .. } => row(
+                StatusCode::GATEWAY_TIMEOUT,
+                "call_uncertain",
+                NO_SESSION,
+                "OpenAI API did not answer in time, and may have opened a call; it counts until its end",
+                "Please try again after the number of seconds in Retry-After",
+            ),
+            Self::EndedByOperator => row(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "ended_by_operator",
+                "Ended by the operator",
+                "The operator of this service has ended the call",
+                TRY_AGAIN,
+            ),
+            Self::CallNotFound => row(
+                StatusCode::NOT_FOUND,
+                "call_not_found",
+                "Call not found",
+                "You have no such call",
+                "Use the name from the answer to your own request for the call",
+            ),
+            Self::HangUp(_) => row(
+                StatusCode::BAD_GATEWAY,
+                "hang_up_failed",
+                "Failed to end the call",
+                "OpenAI API did not end the call; it is ended at its latest at the time that was told",
+                TRY_AGAIN,
             ),
             Self::OpenAi(error) => match error {
                 OpenAiError::RejectedKey(refused) => {
@@ -232,10 +333,14 @@ impl Refusal {
     /// The refusal for the record: the code, the cause, and OpenAI's status and code if OpenAI refused.
     pub fn refused(&self) -> record::Refused<'_> {
         let causes = std::iter::successors(Some(self as &dyn Error), |error| (*error).source());
-        let (status, code) = match self {
-            Self::OpenAi(error) => (error.status(), error.code()),
-            _ => (None, None),
+        let openai = match self {
+            Self::OpenAi(error)
+            | Self::RejectedOffer(error)
+            | Self::CallUncertain { error, .. }
+            | Self::HangUp(HangUpError::Failed(error)) => Some(error),
+            _ => None,
         };
+        let (status, code) = (openai.and_then(OpenAiError::status), openai.and_then(OpenAiError::code));
         record::Refused {
             code: self.row().code,
             cause: causes.map(ToString::to_string).collect::<Vec<_>>().join(": "),
@@ -250,6 +355,13 @@ impl Refusal {
         match self {
             Self::Admission(AdmissionError::Quota(QuotaError::Exceeded(status))) => Some(status.retry_after()),
             Self::Admission(AdmissionError::Quota(QuotaError::DailyLimit { retry_after })) => Some(*retry_after),
+            Self::CallUncertain { retry_after, .. }
+            | Self::Booking(
+                BookingError::CallsAtOnce { retry_after }
+                | BookingError::BusyLines { retry_after }
+                | BookingError::MinutesExceeded { retry_after }
+                | BookingError::DailyMinutes { retry_after },
+            ) => Some(*retry_after),
             Self::OpenAi(error @ OpenAiError::Busy(_)) => Some(error.wait().unwrap_or(BUSY_DEFAULT)),
             Self::OpenAi(error @ OpenAiError::Unavailable(_)) => error.wait(),
             _ => None,
@@ -272,8 +384,8 @@ impl Refusal {
         let Row { status, code, error, details, message } = self.row();
         let body = Body { success: false, code, error, details: &details, message, request_id };
         let mut answer = Answer::json(status, &body);
-        if let Self::MethodNotAllowed = self {
-            answer.headers.push((header::ALLOW, "POST".to_owned()));
+        if let Self::MethodNotAllowed(method) = self {
+            answer.headers.push((header::ALLOW, (*method).to_owned()));
         }
         if let Self::Admission(AdmissionError::Quota(QuotaError::Exceeded(status))) = self {
             answer.headers.extend(rate_limit::headers(status));
@@ -306,11 +418,27 @@ pub(crate) fn describe() -> serde_json::Value {
 
     // A new kind of refusal does not compile until it is in both lists.
     let known = |refusal: &Refusal| match refusal {
-        Refusal::NoRequest(_) | Refusal::NotFound | Refusal::MethodNotAllowed => {}
+        Refusal::NoRequest(_)
+        | Refusal::NotFound
+        | Refusal::MethodNotAllowed(_)
+        | Refusal::OfferNotAllowed(_)
+        | Refusal::RejectedOffer(_)
+        | Refusal::CallUncertain { .. }
+        | Refusal::EndedByOperator
+        | Refusal::CallNotFound
+        | Refusal::HangUp(_) => {}
+        Refusal::Booking(
+            BookingError::CallsAtOnce { .. }
+            | BookingError::BusyLines { .. }
+            | BookingError::MinutesExceeded { .. }
+            | BookingError::DailyMinutes { .. }
+            | BookingError::Closed
+            | BookingError::Unavailable(_),
+        ) => {}
         Refusal::Admission(error) => match error {
             AdmissionError::InvalidRequest(_)
             | AdmissionError::OriginNotAllowed
-            | AdmissionError::BodyTooLarge
+            | AdmissionError::BodyTooLarge { .. }
             | AdmissionError::NoSubject(_)
             | AdmissionError::NotThroughProxy(_)
             | AdmissionError::CallerBlocked
@@ -337,7 +465,7 @@ pub(crate) fn describe() -> serde_json::Value {
     let admission = [
         AdmissionError::InvalidRequest(InvalidRequest::NotJson),
         AdmissionError::OriginNotAllowed,
-        AdmissionError::BodyTooLarge,
+        AdmissionError::BodyTooLarge { limit: 16 },
         AdmissionError::NoSubject(NoSubject::Nameless),
         AdmissionError::NotThroughProxy(ProxyError::NotProved),
         AdmissionError::CallerBlocked,
@@ -358,8 +486,26 @@ pub(crate) fn describe() -> serde_json::Value {
         OpenAi::Timeout,
         OpenAi::InvalidAnswer(""),
     ];
-    let refusals =
-        [Refusal::NoRequest(EventError::NotARequest), Refusal::NotFound, Refusal::MethodNotAllowed].into_iter();
+    let booking = [
+        BookingError::CallsAtOnce { retry_after },
+        BookingError::BusyLines { retry_after },
+        BookingError::MinutesExceeded { retry_after },
+        BookingError::DailyMinutes { retry_after },
+        BookingError::Closed,
+        BookingError::Unavailable(TableError::Timeout),
+    ];
+    let refusals = [
+        Refusal::NoRequest(EventError::NotARequest),
+        Refusal::NotFound,
+        Refusal::MethodNotAllowed("POST"),
+        Refusal::OfferNotAllowed(Broken::Audio),
+        Refusal::RejectedOffer(OpenAi::RejectedSession(Refused::of(StatusCode::BAD_REQUEST))),
+        Refusal::CallUncertain { error: OpenAi::Timeout, retry_after },
+        Refusal::EndedByOperator,
+        Refusal::CallNotFound,
+        Refusal::HangUp(HangUpError::NotOurs),
+    ];
+    let refusals = refusals.into_iter().chain(booking.map(Refusal::Booking));
     let refusals = refusals.chain(admission.map(Refusal::Admission)).chain(openai.map(Refusal::OpenAi));
     let mut described: Vec<_> = refusals
         .inspect(known)

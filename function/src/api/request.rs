@@ -1,7 +1,7 @@
 //! A request, independent of the kind of invoker.
 
 use super::headers::Headers;
-use crate::admission::sign_in::SignIn;
+use crate::admission::{Applicant, sign_in::SignIn};
 
 /// The parts of a request that the function uses.
 #[derive(Debug)]
@@ -22,4 +22,16 @@ pub struct HttpRequest {
     pub source: Option<String>,
     /// Whether a load balancer checks with this request that the function answers.
     pub is_health_check: bool,
+}
+
+impl HttpRequest {
+    /// The parts that tell who sent the request.
+    pub fn applicant(&self) -> Applicant<'_> {
+        Applicant {
+            origins: &self.origins,
+            headers: &self.headers,
+            sign_in: &self.sign_in,
+            source: self.source.as_deref(),
+        }
+    }
 }

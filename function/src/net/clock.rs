@@ -39,6 +39,11 @@ pub fn unix_millis() -> u64 {
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
+/// Seconds since the Unix epoch, by the wall clock.
+pub fn unix_seconds() -> u64 {
+    unix_millis() / 1_000
+}
+
 /// A time in milliseconds, rounded to microseconds, for the log.
 pub fn millis(time: Duration) -> f64 {
     (time.as_secs_f64() * 1e6).round() / 1e3
@@ -47,6 +52,14 @@ pub fn millis(time: Duration) -> f64 {
 /// A wait in seconds, rounded up: a caller that comes back early is refused again.
 pub fn whole_seconds(wait: Duration) -> u64 {
     wait.as_secs().saturating_add(u64::from(wait.subsec_nanos() > 0))
+}
+
+/// The date of a time in Unix seconds, in UTC, such as `2026-11-22`.
+pub fn date(time: u64) -> String {
+    let mut date =
+        DateTime::from_secs(i64::try_from(time).unwrap_or_default()).fmt(Format::DateTime).unwrap_or_default();
+    date.truncate("2026-11-22".len());
+    date
 }
 
 /// A time in the basic format of ISO 8601, which AWS signs: `20261122T083100Z`.

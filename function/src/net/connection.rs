@@ -139,8 +139,16 @@ impl Connection {
     /// # Errors
     /// If the HTTP client cannot be built.
     pub fn lease(&self) -> Result<Lease, reqwest::Error> {
+        self.lease_used_within(IDLE_LIMIT)
+    }
+
+    /// The current connection, or a new one if it was not used for `limit`.
+    ///
+    /// # Errors
+    /// If the HTTP client cannot be built.
+    pub fn lease_used_within(&self, limit: Duration) -> Result<Lease, reqwest::Error> {
         let mut current = self.current();
-        if current.open && current.last_used.elapsed() > IDLE_LIMIT {
+        if current.open && current.last_used.elapsed() > limit.min(IDLE_LIMIT) {
             *current = Current::new(&self.tls, &self.warming)?;
         }
         Ok(current.lease())

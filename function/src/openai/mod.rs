@@ -1,5 +1,6 @@
-//! OpenAI's Realtime API: one mint, with its retries.
+//! OpenAI's Realtime API: one mint, with its retries, and one call.
 
+mod call;
 mod client_secret;
 mod endpoint;
 mod error;
@@ -17,7 +18,14 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tracing::debug;
 use url::Url;
 
-pub use self::{client_secret::Token, endpoint::Endpoint, error::OpenAiError, error_code::ErrorCode, refused::Refused};
+pub use self::{
+    call::{CallError, CallRequest, HungUp, MadeCall},
+    client_secret::Token,
+    endpoint::Endpoint,
+    error::OpenAiError,
+    error_code::ErrorCode,
+    refused::Refused,
+};
 use self::{
     endpoint::Urls,
     patience::{BRIEF, Patience},

@@ -33,6 +33,15 @@ pub enum Choices {
 }
 
 impl Rule {
+    /// A value that came as text, in the type that this rule expects.
+    pub fn typed(&self, text: &str) -> Value {
+        let number = match self {
+            Self::Number { .. } | Self::Integer { .. } => serde_json::from_str(text).ok().filter(Value::is_number),
+            Self::OneOf(_) | Self::Text { .. } => None,
+        };
+        number.unwrap_or_else(|| text.into())
+    }
+
     /// The value for the document, if the caller's value is allowed.
     pub fn choose(&self, value: &Value) -> Option<Value> {
         match self {

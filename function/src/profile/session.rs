@@ -32,6 +32,26 @@ pub enum Kind {
     Translation,
 }
 
+/// Who holds the reins of a call.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum CallMode {
+    /// Audio only: the browser has no data channel, so it can neither change the session nor read it.
+    Locked,
+    /// Audio and a data channel, over which the browser can change everything but the model.
+    Open,
+}
+
+/// The rules for the calls of a profile.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields)]
+pub struct CallRules {
+    /// Whether the browser gets a data channel.
+    pub mode: CallMode,
+    /// The longest call, in seconds, if `MAX_CALL_SECONDS` does not allow less.
+    pub max_seconds: u64,
+}
+
 /// The session of one caller: the request to OpenAI, and the names in it that are logged.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Session {
@@ -39,10 +59,12 @@ pub struct Session {
     pub profile: String,
     /// The purpose of the session, on which the endpoint depends.
     pub kind: Kind,
-    /// The body of the request to OpenAI: `expires_after` and `session`.
+    /// For a token, the body of the request to OpenAI: `expires_after` and `session`. For a call, the session alone.
     pub request: String,
-    /// How long the token can open its session: `expires_after` of the request.
+    /// How long a token can open its session: `expires_after` of the request.
     pub token_ttl: Duration,
+    /// The rules for the profile's calls, if it has any.
+    pub call: Option<CallRules>,
     /// The requested model, if the session names one.
     pub model: Option<String>,
     /// The requested voice, if the session names one.

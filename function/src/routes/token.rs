@@ -5,21 +5,21 @@ use std::sync::Arc;
 use http::StatusCode;
 use secrecy::ExposeSecret;
 use serde::Serialize;
-use tokio::time::{Instant, timeout_at};
-use tracing::warn;
+use tokio::time::Instant;
 
 use crate::{
-    admission::{Admission, Admitted, Application},
+    admission::{Admission, Admitted, Asked},
     api::{answer::Answer, rate_limit, refusal::Refusal, request::HttpRequest},
     openai::{Attempts, MintRequest, OpenAi, OpenAiError, Token},
     record::RequestSummary,
-    secret::{Rejection, SecretStore},
+    routes::other_secret,
+    secret::SecretStore,
 };
 
 /// Mints tokens for admitted requests.
 #[derive(Debug)]
 pub struct TokenRoute {
-    pub openai: OpenAi,
+    pub openai: Arc<OpenAi>,
     pub secret: Arc<SecretStore>,
 }
 
@@ -49,14 +49,8 @@ impl TokenRoute {
         deadline: Instant,
         summary: &mut RequestSummary,
     ) -> Result<Answer, Refusal> {
-        let application = Application {
-            origins: &request.origins,
-            headers: &request.headers,
-            body: &request.body,
-            sign_in: &request.sign_in,
-            source: request.source.as_deref(),
-        };
-        let mut admitted = admission.admit(&application, deadline, summary).await?;
+        let asked = Asked::Token(&request.body);
+        let mut admitted = admission.admit(&request.applicant(), &asked, deadline, summary).await?;
         let mut attempts = Attempts::default();
         let minted = self.mint_with_fallback_key(&admitted, deadline, &mut attempts).await;
         (summary.attempts, summary.openai_time) = (attempts.count, attempts.took);
@@ -84,21 +78,12 @@ impl TokenRoute {
             Err(rejected @ OpenAiError::RejectedKey { .. }) => rejected,
             outcome => return outcome,
         };
-        let rejection = match rejected.status() {
-            Some(StatusCode::FORBIDDEN) => Rejection::Forbidden,
-            _ => Rejection::Invalid,
-        };
-        match timeout_at(deadline, self.secret.other_than(secret, rejection)).await {
-            Ok(Ok(Some(other))) => {
+        match other_secret(&self.secret, secret, &rejected, deadline).await {
+            Some(other) => {
                 request.api_key = &other.api_key;
                 self.openai.mint(&request, deadline, attempts).await
             }
-            Ok(Ok(None)) => Err(rejected),
-            Ok(Err(error)) => {
-                warn!(%error, "OpenAI rejected the key, and no other can be read");
-                Err(rejected)
-            }
-            Err(_) => Err(rejected),
+            None => Err(rejected),
         }
     }
 

@@ -165,6 +165,15 @@ impl SecretStore {
         Ok((!newest.has_key_of(rejected)).then_some(newest))
     }
 
+    /// The API key that the secret had before its last change, which is read each time. `None` if there is none, or it cannot be
+    /// read.
+    pub async fn former_key(&self) -> Option<SecretString> {
+        let (Source::SecretsManager(id), Some(client)) = (&self.source, &self.client) else { return None };
+        let asking = client.get_secret_value().secret_id(id).version_stage("AWSPREVIOUS").send();
+        let text = Box::pin(asking).await.ok()?.secret_string?;
+        contents::parse(&SecretString::from(text), id, None).ok().map(|secret| secret.api_key)
+    }
+
     /// Whether the secret may be read because of this rejection, which then counts as done.
     fn may_read_again(&self, rejection: Rejection) -> bool {
         let mut state = self.state();

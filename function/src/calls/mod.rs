@@ -1,0 +1,271 @@
+//! Calls: which are open, when each has to end, and how many there may be.
+//!
+//! The order of the updates makes every crash harmless. A call is registered before anything is booked, under the minute of
+//! its end. Then its caller's slot and seconds are booked by one update, then those of all callers, and only then OpenAI is
+//! asked. The keeper reads every minute's calls when they end, and gives back all that is booked for them. Each update is
+//! conditional and may be sent again; slots free themselves a minute after the end of their call.
+
+mod account;
+mod handle;
+pub mod hang_up;
+pub mod keeper;
+mod record;
+pub mod sdp;
+mod store;
+
+use std::{
+    num::NonZeroU32,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use ring::hmac;
+use secrecy::{ExposeSecret, SecretString};
+
+use self::{
+    account::{Account, SlotOutcome},
+    store::Store,
+};
+pub use self::{
+    handle::Handle,
+    record::{Made, Record, State},
+};
+use crate::{
+    aws::dynamodb::{Table, TableError},
+    net::clock,
+};
+
+/// The limits of calls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CallLimits {
+    /// The longest call. A profile may allow less.
+    pub longest: Duration,
+    /// Calls of one caller at once. `None` is unlimited.
+    pub at_once: Option<NonZeroU32>,
+    /// Calls of all callers at once.
+    pub at_once_for_all: u32,
+    /// Minutes per caller and day of UTC. `None` is unlimited.
+    pub minutes_per_day: Option<NonZeroU32>,
+    /// Minutes of all callers together, per day of UTC. `None` is unlimited.
+    pub daily_minutes: Option<NonZeroU32>,
+}
+
+/// The registry of calls, and what is booked for them.
+#[derive(Debug)]
+pub struct Calls {
+    store: Store,
+    limits: CallLimits,
+}
+
+/// A call that is booked, until OpenAI has answered.
+#[derive(Debug)]
+pub struct Booking {
+    pub handle: Handle,
+    pub record: Record,
+}
+
+/// Why a call is not booked.
+#[derive(Debug, thiserror::Error)]
+pub enum BookingError {
+    /// The caller has as many calls open as they may.
+    #[error("the caller has no call left at once")]
+    CallsAtOnce {
+        /// Until the first of them ends.
+        retry_after: Duration,
+    },
+    /// All callers together have as many calls open as they may.
+    #[error("all lines are busy")]
+    BusyLines {
+        /// Until the first of them ends.
+        retry_after: Duration,
+    },
+    /// The caller's minutes do not suffice for the call.
+    #[error("the caller's minutes are used up")]
+    MinutesExceeded {
+        /// Until the next day of UTC begins.
+        retry_after: Duration,
+    },
+    /// The minutes of all callers do not suffice for the call.
+    #[error("the day's minutes for all callers are used up")]
+    DailyMinutes {
+        /// Until the next day of UTC begins.
+        retry_after: Duration,
+    },
+    /// The operator has just blocked the caller.
+    #[error("the caller's calls are stopped")]
+    Closed,
+    /// The table could not be used, so it is unknown what is booked.
+    #[error("the calls cannot be counted")]
+    Unavailable(#[from] TableError),
+}
+
+/// The account of all callers in [`Calls::account`].
+const EVERYONE: Option<&str> = None;
+
+impl Calls {
+    /// Calls that are registered in `table`, or else in memory.
+    pub fn new(table: Option<Arc<Table>>, limits: CallLimits) -> Self {
+        Self { store: table.map_or_else(Store::in_memory, Store::Table), limits }
+    }
+
+    /// Whether the registry is lost with this process.
+    pub fn are_in_memory(&self) -> bool {
+        matches!(self.store, Store::Memory(_))
+    }
+
+    /// Opens the connection ahead of the first request.
+    pub async fn warm(&self) {
+        self.store.warm().await;
+    }
+
+    fn account(&self, caller: Option<&str>) -> Account {
+        let seconds = |minutes: Option<NonZeroU32>| minutes.map(|minutes| u64::from(minutes.get()).saturating_mul(60));
+        let limits = &self.limits;
+        match caller {
+            Some(caller) => Account::of_caller(caller, limits.at_once, seconds(limits.minutes_per_day)),
+            None => Account::of_everyone(NonZeroU32::new(limits.at_once_for_all), seconds(limits.daily_minutes)),
+        }
+    }
+
+    /// Books a call of at most `most` from now, for a caller, who is a hash.
+    ///
+    /// # Errors
+    /// If a limit does not allow it, or the table cannot be used. Nothing stays booked then, unless the table cannot be used:
+    /// the keeper gives it back.
+    pub async fn book(&self, caller: &str, profile: &str, most: Duration) -> Result<Booking, BookingError> {
+        let began = clock::unix_seconds();
+        let ends = began.saturating_add(most.min(self.limits.longest).as_secs());
+        let record = Record {
+            caller: caller.to_owned(),
+            profile: profile.to_owned(),
+            state: State::Booked,
+            began,
+            ends,
+            id: None,
+            made: None,
+            used: None,
+        };
+        let handle = Handle::new(ends).ok_or(TableError::Contended)?;
+        record::register(&self.store, &handle, &record).await?;
+        let booking = Booking { handle, record };
+        let call = booking.record.booked(&booking.handle);
+        let until = |time: u64| Duration::from_secs(time.saturating_sub(began).max(1));
+        let tomorrow = until((began / DAY).saturating_add(1).saturating_mul(DAY));
+        let own = self.account(Some(caller)).take(&self.store, &call).await?;
+        let refused = match own {
+            SlotOutcome::Taken => match self.account(EVERYONE).take(&self.store, &call).await? {
+                SlotOutcome::Taken => return Ok(booking),
+                SlotOutcome::NoSlot { frees } => BookingError::BusyLines { retry_after: until(frees) },
+                SlotOutcome::NoSeconds => BookingError::DailyMinutes { retry_after: tomorrow },
+                SlotOutcome::Closed => BookingError::Closed,
+            },
+            SlotOutcome::NoSlot { frees } => BookingError::CallsAtOnce { retry_after: until(frees) },
+            SlotOutcome::NoSeconds => BookingError::MinutesExceeded { retry_after: tomorrow },
+            SlotOutcome::Closed => BookingError::Closed,
+        };
+        if own == SlotOutcome::Taken {
+            self.account(Some(caller)).give_back(&self.store, &[(call, 0)]).await?;
+        }
+        record::forget(&self.store, &booking.handle, &booking.record).await?;
+        Err(refused)
+    }
+
+    /// Registers OpenAI's name for a booked call. Returns whether the call may go on: the operator may have ended it meanwhile.
+    ///
+    /// # Errors
+    /// If the table cannot be used, so that nobody would end the call.
+    pub async fn confirm(&self, booking: &mut Booking, id: &str, made: Made) -> Result<bool, TableError> {
+        let open = Record { state: State::Open, id: Some(id.to_owned()), made: Some(made), ..booking.record.clone() };
+        self.replace(booking, open).await
+    }
+
+    /// Registers that OpenAI may have opened the call. Everything stays booked until its end.
+    ///
+    /// # Errors
+    /// If the table cannot be used. It then stays booked, too.
+    pub async fn doubt(&self, booking: &mut Booking) -> Result<(), TableError> {
+        let uncertain = Record { state: State::Uncertain, ..booking.record.clone() };
+        self.replace(booking, uncertain).await.map(|_| ())
+    }
+
+    async fn replace(&self, booking: &mut Booking, new: Record) -> Result<bool, TableError> {
+        let change = [(booking.handle.clone(), booking.record.clone(), new)];
+        let is_changed = record::replace(&self.store, &change).await?.is_empty();
+        if let ([(_, _, new)], true) = (change, is_changed) {
+            booking.record = new;
+        }
+        Ok(is_changed)
+    }
+
+    /// Gives back all that is booked for a call that certainly does not exist.
+    ///
+    /// # Errors
+    /// If the table cannot be used. The keeper then gives it back when the call would have ended.
+    pub async fn give_back(&self, booking: Booking) -> Result<(), TableError> {
+        self.end(vec![(booking.handle, booking.record, 0)]).await.map(|_| ())
+    }
+
+    /// The record of a call, if there is such a call.
+    ///
+    /// # Errors
+    /// If the table cannot be used.
+    pub async fn find(&self, handle: &Handle) -> Result<Option<Record>, TableError> {
+        record::find(&self.store, handle).await
+    }
+
+    /// Registers the end of calls that are over, and gives back the seconds that they did not use. Each comes with the seconds
+    /// that it used. Returns those that another has ended meanwhile.
+    ///
+    /// # Errors
+    /// If the table cannot be used. What is left can be done again.
+    pub async fn end(&self, calls: Vec<(Handle, Record, u64)>) -> Result<usize, TableError> {
+        let of = |calls: &[(Handle, Record, u64)], caller: Option<&str>| {
+            let of_caller = calls.iter().filter(|(_, record, _)| caller.is_none_or(|caller| record.caller == caller));
+            // The handles outlive the bookings.
+            of_caller.map(|(handle, record, used)| (handle.clone(), record.clone(), *used)).collect::<Vec<_>>()
+        };
+        let mut callers: Vec<_> = calls.iter().map(|(_, record, _)| record.caller.as_str()).collect();
+        callers.sort_unstable();
+        callers.dedup();
+        for caller in callers.into_iter().map(Some).chain([EVERYONE]) {
+            let calls = of(&calls, caller);
+            let booked: Vec<_> = calls.iter().map(|(handle, record, used)| (record.booked(handle), *used)).collect();
+            self.account(caller).give_back(&self.store, &booked).await?;
+        }
+        let ended: Vec<_> = calls
+            .into_iter()
+            .map(|(handle, record, used)| {
+                let ended = Record { state: State::Ended, used: Some(used), ..record.clone() };
+                (handle, record, ended)
+            })
+            .collect();
+        record::replace(&self.store, &ended).await.map(|others| others.len())
+    }
+}
+
+/// A day in seconds.
+const DAY: u64 = 86_400;
+
+/// The time of this moment in Unix seconds, with fractions.
+fn now() -> Duration {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
+}
+
+impl Made {
+    /// The origin of a call that this key made at this base URL.
+    pub fn by(key: &SecretString, base_url: &str) -> Self {
+        Self { base_url: base_url.to_owned(), proof: hex::encode(hmac::sign(&proof_key(key), base_url.as_bytes())) }
+    }
+
+    /// Whether this key made the call at that URL.
+    pub fn is_by(&self, key: &SecretString) -> bool {
+        hex::decode(&self.proof)
+            .is_ok_and(|proof| hmac::verify(&proof_key(key), self.base_url.as_bytes(), &proof).is_ok())
+    }
+}
+
+/// A key for this purpose alone, derived from the API key.
+fn proof_key(key: &SecretString) -> hmac::Key {
+    let api_key = hmac::Key::new(hmac::HMAC_SHA256, key.expose_secret().as_bytes());
+    hmac::Key::new(hmac::HMAC_SHA256, hmac::sign(&api_key, b"calls are made by this key").as_ref())
+}

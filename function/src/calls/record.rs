@@ -1,0 +1,183 @@
+//! What is known about a call: one text in the item that registers the calls of a minute and a shard.
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Handle,
+    account::Booked,
+    handle::{SHARDS, item_of},
+    store::{BATCH, Change, Changed, Condition, Store},
+};
+use crate::aws::dynamodb::TableError;
+
+/// How long a record is kept after its call, in seconds: an end that is asked for again is answered as the first one.
+const KEPT: u64 = 86_400;
+
+/// The state of a call.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// OpenAI is being asked, or the function ended while it was.
+    Booked,
+    /// OpenAI has answered, and the call has a name there.
+    Open,
+    /// OpenAI did not answer in time, and may have opened the call. The browser got no answer, so it cannot connect.
+    Uncertain,
+    /// The operator ended the call before OpenAI answered. The function hangs up when it does.
+    Stopped,
+    /// The call is over, and its unused seconds are given back.
+    Ended,
+}
+
+/// A call as the registry knows it.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct Record {
+    /// The caller's safety identifier.
+    pub caller: String,
+    pub profile: String,
+    pub state: State,
+    /// When it was booked, in Unix seconds.
+    pub began: u64,
+    /// When it is hung up, in Unix seconds.
+    pub ends: u64,
+    /// OpenAI's name for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
+    /// The base URL of the OpenAI that has it, and the proof of the key that made it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub made: Option<Made>,
+    /// The seconds that it lasted, once it has ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub used: Option<u64>,
+}
+
+/// The origin of a call. Only keys of the same project, at the same server, can end it.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct Made {
+    pub base_url: String,
+    /// A keyed hash of the URL under the API key, which shows whether a key made the call. Whoever can write to the table but
+    /// does not know the key cannot make the keeper send the key to another server.
+    pub proof: String,
+}
+
+impl Record {
+    pub(super) fn booked<'a>(&self, handle: &'a Handle) -> Booked<'a> {
+        Booked { handle, began: self.began, ends: self.ends }
+    }
+
+    fn text(&self) -> String {
+        serde_json::to_string(self).unwrap_or_default()
+    }
+
+    /// The time that the call has lasted at that moment, in seconds.
+    pub fn lasted(&self, now: u64) -> u64 {
+        now.min(self.ends).saturating_sub(self.began)
+    }
+}
+
+/// Registers a new call.
+///
+/// # Errors
+/// If the table cannot be used. The call may be registered.
+pub(super) async fn register(store: &Store, handle: &Handle, record: &Record) -> Result<(), TableError> {
+    let change = Change {
+        item: handle.item(),
+        conditions: vec![Condition::Absent(handle.to_string())],
+        set: vec![(handle.to_string(), record.text())],
+        keep_until: record.ends.saturating_add(KEPT),
+        ..Change::default()
+    };
+    match store.change(&change).await? {
+        Changed::Made => Ok(()),
+        Changed::Refused(item) if item.text(&handle.to_string()) == Some(record.text().as_str()) => Ok(()),
+        Changed::Refused(_) => Err(TableError::Contended),
+    }
+}
+
+/// Removes the record of a call that was not booked, so that refused callers do not fill the item.
+///
+/// # Errors
+/// If the table cannot be used. The keeper then finds a call for which nothing is booked.
+pub(super) async fn forget(store: &Store, handle: &Handle, record: &Record) -> Result<(), TableError> {
+    let change = Change {
+        item: handle.item(),
+        conditions: vec![Condition::Is(handle.to_string(), record.text())],
+        remove: vec![handle.to_string()],
+        keep_until: record.ends.saturating_add(KEPT),
+        ..Change::default()
+    };
+    store.change(&change).await.map(|_| ())
+}
+
+/// Replaces records, each if it is still as it was read. Returns those that are not.
+///
+/// # Errors
+/// If the table cannot be used. Some of the records may be replaced.
+pub(super) async fn replace<'a>(
+    store: &Store,
+    records: &'a [(Handle, Record, Record)],
+) -> Result<Vec<&'a Handle>, TableError> {
+    let mut changed = Vec::new();
+    let mut items: Vec<_> = records.iter().map(|(handle, ..)| handle.item()).collect();
+    items.sort();
+    items.dedup();
+    for item in items {
+        let of_item: Vec<_> = records.iter().filter(|(handle, ..)| handle.item() == item).collect();
+        for batch in of_item.chunks(BATCH) {
+            if make(store, batch).await? {
+                continue;
+            }
+            // One of them is another; each is tried alone.
+            for one in batch {
+                if !make(store, std::slice::from_ref(one)).await? {
+                    changed.push(&one.0);
+                }
+            }
+        }
+    }
+    Ok(changed)
+}
+
+/// Replaces records of one item, all or none. Returns whether they have their new texts.
+async fn make(store: &Store, records: &[&(Handle, Record, Record)]) -> Result<bool, TableError> {
+    let name = |handle: &Handle| handle.to_string();
+    let change = Change {
+        item: records.first().map(|(handle, ..)| handle.item()).unwrap_or_default(),
+        conditions: records.iter().map(|(handle, old, _)| Condition::Is(name(handle), old.text())).collect(),
+        set: records.iter().map(|(handle, _, new)| (name(handle), new.text())).collect(),
+        keep_until: records.iter().map(|(_, old, _)| old.ends.saturating_add(KEPT)).max().unwrap_or_default(),
+        ..Change::default()
+    };
+    match store.change(&change).await? {
+        Changed::Made => Ok(true),
+        // An update whose answer was lost.
+        Changed::Refused(item) => {
+            Ok(records.iter().all(|(handle, _, new)| item.text(&name(handle)) == Some(new.text().as_str())))
+        }
+    }
+}
+
+/// The record of a call, if there is such a call.
+///
+/// # Errors
+/// If the table cannot be used.
+pub(super) async fn find(store: &Store, handle: &Handle) -> Result<Option<Record>, TableError> {
+    let item = store.read(&handle.item()).await?;
+    Ok(item.text(&handle.to_string()).and_then(|text| serde_json::from_str(text).ok()))
+}
+
+/// All calls that are registered to end in a minute.
+///
+/// # Errors
+/// If the table cannot be used.
+pub(super) async fn of_minute(store: &Store, minute: u64) -> Result<Vec<(Handle, Record)>, TableError> {
+    let mut records = Vec::new();
+    for shard in 0..SHARDS {
+        let item = store.read(&item_of(minute, shard)).await?;
+        records.extend(item.attributes().filter_map(|(name, text)| {
+            let handle = Handle::parse(name)?;
+            Some((handle, serde_json::from_str(text).ok()?))
+        }));
+    }
+    Ok(records)
+}

@@ -1,0 +1,187 @@
+//! What a call's offer and answer may contain.
+//!
+//! An offer with one line of audio and no other cannot open a data channel, over which the browser would change the session.
+//! The rules are those of OpenAI's own example of a call that the server controls (`examples/realtime-server-controlled` of
+//! openai-agents-js, 2026-08-27). The lines are read strictly, so that no text has a line here and another one at OpenAI.
+
+use crate::profile::CallMode;
+
+/// The rule that an offer or an answer breaks, as a sentence for the caller.
+#[derive(Clone, Copy, Debug, PartialEq, thiserror::Error)]
+pub enum Broken {
+    #[error("the SDP is not text")]
+    NotText,
+    #[error("the SDP does not begin with v=0")]
+    NotSdp,
+    #[error("a line of the SDP is not a letter, an equals sign and a value, with CRLF at its end")]
+    Line,
+    #[error("exactly one line m=audio is allowed")]
+    Audio,
+    #[error("the line m=audio is not active")]
+    InactiveAudio,
+    #[error("a locked call has audio only: create no data channel, and add no other track")]
+    MoreThanAudio,
+    #[error(
+        "exactly one line m=application is required beside m=audio: create the data channel, and add no other track"
+    )]
+    Application,
+    #[error("the line m=application is not active")]
+    InactiveApplication,
+}
+
+/// A section of the SDP, from its line `m=` on.
+#[derive(Debug, Default)]
+struct Section<'a> {
+    media: &'a str,
+    port: &'a str,
+    /// Without a port of its own, it uses the one of the group (RFC 9143, 6).
+    bundle_only: bool,
+    inactive: bool,
+}
+
+impl Section<'_> {
+    fn is_active(&self) -> bool {
+        !self.inactive && (self.port != "0" || self.bundle_only)
+    }
+}
+
+/// Checks the offer of a browser for a call in this mode.
+///
+/// # Errors
+/// The rule that it breaks.
+pub fn check(sdp: &[u8], mode: CallMode) -> Result<(), Broken> {
+    let text = std::str::from_utf8(sdp).map_err(|_| Broken::NotText)?;
+    let sections = sections(text)?;
+    let of = |media: &str| sections.iter().filter(|section| section.media == media).collect::<Vec<_>>();
+    let (audio, application) = (of("audio"), of("application"));
+    let [audio] = audio.as_slice() else { return Err(Broken::Audio) };
+    match mode {
+        CallMode::Locked if sections.len() > 1 => return Err(Broken::MoreThanAudio),
+        CallMode::Locked => {}
+        CallMode::Open => match application.as_slice() {
+            [application] if sections.len() == 2 => {
+                if !application.is_active() {
+                    return Err(Broken::InactiveApplication);
+                }
+            }
+            _ => return Err(Broken::Application),
+        },
+    }
+    if audio.is_active() { Ok(()) } else { Err(Broken::InactiveAudio) }
+}
+
+fn sections(text: &str) -> Result<Vec<Section<'_>>, Broken> {
+    if !text.starts_with("v=0\r\n") {
+        return Err(if text.starts_with("v=0") { Broken::Line } else { Broken::NotSdp });
+    }
+    let lines = text.strip_suffix("\r\n").ok_or(Broken::Line)?;
+    let mut sections: Vec<Section<'_>> = Vec::new();
+    for line in lines.split("\r\n") {
+        let is_line = line.as_bytes().first().is_some_and(u8::is_ascii_lowercase) && line.get(1..2) == Some("=");
+        // A line break of another kind, or a character that a lenient reader may take for one.
+        let breaks =
+            |letter: char| (letter.is_control() && letter != '\t') || matches!(letter, '\u{2028}' | '\u{2029}');
+        if !is_line || line.contains(breaks) {
+            return Err(Broken::Line);
+        }
+        if let Some(section) = line.strip_prefix("m=") {
+            let mut words = section.split(' ');
+            let (media, port) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+            sections.push(Section { media, port, ..Section::default() });
+        } else if let Some(section) = sections.last_mut() {
+            section.bundle_only |= line == "a=bundle-only";
+            section.inactive |= line == "a=inactive";
+        }
+    }
+    Ok(sections)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const AUDIO: &str = "m=audio 9 UDP/TLS/RTP/SAVPF 111\r\na=sendrecv\r\n";
+    const DATA: &str = "m=application 9 UDP/DTLS/SCTP webrtc-datachannel\r\na=sctp-port:5000\r\n";
+
+    fn sdp(sections: &[&str]) -> String {
+        format!("v=0\r\no=- 1 2 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\n{}", sections.concat())
+    }
+
+    fn locked(sections: &[&str]) -> Result<(), Broken> {
+        check(sdp(sections).as_bytes(), CallMode::Locked)
+    }
+
+    fn open(sections: &[&str]) -> Result<(), Broken> {
+        check(sdp(sections).as_bytes(), CallMode::Open)
+    }
+
+    #[test]
+    fn a_locked_call_has_one_active_line_of_audio_and_no_other() {
+        assert_eq!(locked(&[AUDIO]), Ok(()));
+        for direction in ["sendonly", "recvonly", "sendrecv"] {
+            assert_eq!(locked(&[&AUDIO.replace("sendrecv", direction)]), Ok(()), "{direction}");
+        }
+        assert_eq!(locked(&[]), Err(Broken::Audio));
+        assert_eq!(locked(&[DATA]), Err(Broken::Audio));
+        assert_eq!(locked(&[AUDIO, AUDIO]), Err(Broken::Audio));
+        for more in [
+            DATA,
+            "m=video 9 UDP/TLS/RTP/SAVPF 96\r\n",
+            &DATA.replace(" 9 ", " 0 "),
+            "m=x\r\n",
+            "m=\r\n",
+            "m=Audio 9\r\n",
+        ] {
+            assert_eq!(locked(&[AUDIO, more]), Err(Broken::MoreThanAudio), "{more}");
+            assert_eq!(locked(&[more, AUDIO]), Err(Broken::MoreThanAudio), "{more}");
+        }
+        assert_eq!(locked(&[&AUDIO.replace(" 9 ", " 0 ")]), Err(Broken::InactiveAudio));
+        assert_eq!(locked(&[&AUDIO.replace("sendrecv", "inactive")]), Err(Broken::InactiveAudio));
+    }
+
+    #[test]
+    fn an_open_call_has_one_line_of_audio_and_one_data_channel() {
+        assert_eq!(open(&[AUDIO, DATA]), Ok(()));
+        assert_eq!(open(&[DATA, AUDIO]), Ok(()));
+        // The policy max-bundle of browsers.
+        let bundled = format!("{}a=bundle-only\r\n", DATA.replace(" 9 ", " 0 "));
+        assert_eq!(open(&[AUDIO, &bundled]), Ok(()));
+        assert_eq!(open(&[AUDIO]), Err(Broken::Application));
+        assert_eq!(open(&[AUDIO, DATA, DATA]), Err(Broken::Application));
+        assert_eq!(open(&[AUDIO, DATA, "m=video 9 UDP/TLS/RTP/SAVPF 96\r\n"]), Err(Broken::Application));
+        assert_eq!(open(&[DATA]), Err(Broken::Audio));
+        assert_eq!(open(&[AUDIO, &DATA.replace(" 9 ", " 0 ")]), Err(Broken::InactiveApplication));
+        assert_eq!(open(&[&AUDIO.replace("sendrecv", "inactive"), DATA]), Err(Broken::InactiveAudio));
+    }
+
+    #[test]
+    fn no_line_is_hidden_from_the_check() {
+        for hidden in [
+            "a=x\nm=application 9 UDP/DTLS/SCTP webrtc-datachannel\r\n",
+            "a=x\rm=application 9 UDP/DTLS/SCTP webrtc-datachannel\r\n",
+            "a=x\u{2028}m=application 9\r\n",
+            "a=x\u{85}m=application 9\r\n",
+            "a=x\0m=application 9\r\n",
+            " m=application 9\r\n",
+            "M=application 9\r\n",
+            "m =application 9\r\n",
+            "\r\n",
+            "a\r\n",
+            "a=x",
+            "a=x\n",
+        ] {
+            assert_eq!(locked(&[AUDIO, hidden]), Err(Broken::Line), "{hidden:?}");
+        }
+        assert_eq!(check(b"v=0\r\n\xff=1\r\n", CallMode::Locked), Err(Broken::NotText));
+        for text in ["", "{}", "\r\nv=0\r\n", "V=0\r\n"] {
+            assert_eq!(check(text.as_bytes(), CallMode::Locked), Err(Broken::NotSdp), "{text:?}");
+        }
+        assert_eq!(check(b"v=0\nm=audio 9 UDP/TLS/RTP/SAVPF 111\n", CallMode::Locked), Err(Broken::Line));
+    }
+
+    #[test]
+    fn the_first_lines_of_a_section_do_not_change_another() {
+        assert_eq!(open(&["a=inactive\r\n", AUDIO, DATA]), Ok(()), "of the session, before the first section");
+        assert_eq!(open(&[AUDIO, &format!("{DATA}a=inactive\r\n")]), Err(Broken::InactiveApplication));
+    }
+}
