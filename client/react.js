@@ -2,23 +2,34 @@
 
 import { useCallback, useEffect, useRef, useState } from 'react';
 
+/** The calls of each service that are being ended, as a promise. The service may allow one call at once. */
+const endings = new WeakMap();
+
 export function useCall(mint) {
   const [shown, setShown] = useState({ state: 'idle' });
   const current = useRef({ hangUp() {} });
 
   const start = useCallback(
     request => {
-      const previous = current.current;
-      previous.hangUp();
+      current.current.hangUp();
       const abort = new AbortController();
       let call;
-      const self = { hangUp: () => (call ? call.hangUp() : abort.abort()) };
+      const self = {
+        hangUp() {
+          const ending = Promise.all([endings.get(mint), self.over]);
+          endings.set(
+            mint,
+            ending.then(() => {}),
+          );
+          if (call) call.hangUp().catch(() => {});
+          else abort.abort();
+        },
+      };
       current.current = self;
       const show = change => current.current === self && setShown(before => ({ ...before, ...change }));
 
       async function run() {
-        // The service may allow one call at once, so the previous one must be over there too.
-        await previous.over;
+        await endings.get(mint);
         abort.signal.throwIfAborted();
         let ended;
         const end = new Promise(resolve => {

@@ -77,23 +77,41 @@ def connected(page):
     expect(page.get_by_role("status")).to_have_text("Connected. Say something.")
 
 
-@pytest.mark.parametrize("door, left", [("call", r"10:00|9:5\d"), ("token", r"1:00:00|59:5\d")])
-def test_an_example_makes_a_call_through_each_door(open_example, door, left):
-    page, _ = open_example()
-    choose(page, door)
+def test_an_example_warns_and_says_that_the_time_of_a_call_is_up(open_example):
+    page, _ = open_example(MAX_CALL_SECONDS="10")
+    choose(page, "call")
     connected(page)
-    expect(page.get_by_role("timer")).to_have_text(re.compile(left))
+    expect(page.get_by_role("timer")).to_have_text(re.compile(r"0:(10|0\d)"))
+    expect(page.get_by_role("timer")).to_have_class("time warning")
     expect(page.locator(".said")).to_contain_text("This is the simulator.")
+    expect(page.get_by_role("status")).to_have_text("The time is up.")
+    choose(page, "call", "de-escalation")
+    connected(page)
+    assert page.evaluate("channel.readyState") == "closed", "a locked call has no channel"
     page.get_by_role("button", name="Hang up").click()
     expect(page.get_by_role("status")).to_have_text("You hung up.")
-    expect(page.get_by_role("alert").and_(page.locator(".alert"))).to_be_hidden()
-    choose(page, door)
+    choose(page, "call", "de-escalation-open")
+    connected(page)
+
+
+def test_an_example_makes_calls_with_tokens(open_example):
+    page, _ = open_example()
+    choose(page, "token")
+    connected(page)
+    expect(page.get_by_role("timer")).to_have_text(re.compile(r"1:00:00|59:5\d"))
+    expect(page.get_by_role("timer")).to_have_class("time")
+    page.get_by_role("button", name="Hang up").click()
+    expect(page.get_by_role("status")).to_have_text("You hung up.")
+    expect(page.locator(".alert")).to_be_hidden()
+    choose(page, "token", "de-escalation")
+    expect(page.locator(".alert")).to_have_text("The service does not accept these options. Choose other ones.")
+    choose(page, "token")
     connected(page)
 
 
 def test_the_tool_of_a_profile_ends_the_call(open_example):
     page, _ = open_example()
-    choose(page, "token")
+    choose(page, "call", "de-escalation-open")
     connected(page)
     call = {"type": "function_call", "name": "end_exercise", "call_id": "1", "arguments": '{"outcome": "settled"}'}
     event = {"type": "response.done", "response": {"status": "completed", "output": [call]}}
@@ -122,3 +140,55 @@ def test_a_denied_microphone_is_shown_in_words_and_costs_no_token(open_example):
     choose(page, "token")
     expect(page.locator(".alert")).to_contain_text("The microphone is not allowed.")
     assert json.loads(post(f"{address}/simulator/requests", None, method="GET")[2]) == []
+
+
+# The hook
+
+
+def test_a_component_has_one_call_also_under_strict_mode(start_demo, visit, origin, tmp_path):
+    folder, _ = build("react")
+    entry = ROOT / "tests/client/strict.tsx"
+    bundle = [
+        "--bundle",
+        "--format=esm",
+        "--jsx=automatic",
+        f"--outfile={tmp_path}/page.js",
+        "--define:process.env.NODE_ENV='development'",
+    ]
+    esbuild = ROOT / "tests/node/node_modules/.bin/esbuild"
+    modules = os.environ | {"NODE_PATH": str(folder / "node_modules")}
+    ran = subprocess.run([esbuild, entry, *bundle], env=modules, capture_output=True, text=True, timeout=60)
+    assert ran.returncode == 0, ran.stderr
+    (tmp_path / "index.html").write_text("<link rel=icon href=data:,><script type=module src=page.js></script>")
+    page_origin = origin(tmp_path)
+    address, _ = start_demo(ALLOWED_ORIGINS=page_origin)
+    page = visit(f"{page_origin}/?mint={quote(address)}")
+    status = page.get_by_role("status")
+
+    def open_calls():
+        return len(json.loads(post(f"{address}/simulator/calls", None, method="GET")[2])["open"])
+
+    expect(status).to_have_text("connected")
+    assert open_calls() == 1
+    # A caller may have one call at once, so the second start waits until the first call has ended.
+    page.get_by_role("button", name="Again").click()
+    expect(status).to_have_text("connecting")
+    expect(status).to_have_text("connected")
+    # Unmounted during the request for a call, and mounted again.
+    fault(address, "delay", at="calls", ms=1000)
+    with page.expect_request(lambda request: request.method == "POST"):
+        page.get_by_role("button", name="Again").click()
+    page.get_by_role("button", name="Toggle").click()
+    page.get_by_role("button", name="Toggle").click()
+    expect(status).to_have_text("connected")
+    assert open_calls() == 1
+    page.get_by_role("button", name="Hang up").click()
+    expect(status).to_have_text("ended")
+    page.get_by_role("button", name="Again").click()
+    expect(status).to_have_text("connected")
+    page.get_by_role("button", name="Toggle").click()
+    for _ in range(50):
+        if not open_calls():
+            break
+        page.wait_for_timeout(100)
+    assert open_calls() == 0
