@@ -80,6 +80,25 @@ def test_the_types_are_strict(tools):
     assert ran.returncode == 0, ran.stdout
 
 
+def test_the_scripts_of_the_guide_compile(tools, tmp_path):
+    blocks = [
+        block
+        for page in (ROOT / "docs/web.md", CLIENT / "README.md")
+        for block in re.findall(r"^```(tsx?)\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
+    ]
+    assert len(blocks) == 5
+    for number, (kind, script) in enumerate(blocks):
+        (tmp_path / f"{number}.{kind}").write_text(script)
+    settings = json.loads((ROOT / "tests/client/tsconfig.json").read_text())["compilerOptions"]
+    here = {name: [f"{ROOT}/tests/client/{path}" for path in paths] for name, paths in settings["paths"].items()}
+    react = f"{CLIENT}/examples/react/node_modules/@types/react"
+    here |= {"react": [react], "react/*": [f"{react}/*"]}
+    settings |= {"paths": here, "jsx": "react-jsx"}
+    (tmp_path / "tsconfig.json").write_text(json.dumps({"compilerOptions": settings, "include": ["."]}))
+    ran = subprocess.run([tools / "tsc", "--project", tmp_path], capture_output=True, text=True, timeout=120)
+    assert ran.returncode == 0, ran.stdout
+
+
 def test_the_version_is_that_of_the_service():
     version = tomllib.loads((ROOT / "Cargo.toml").read_text())["workspace"]["package"]["version"]
     package = json.loads((CLIENT / "package.json").read_text())
