@@ -34,12 +34,14 @@ ARCHITECTURES ?= arm64 x86_64
 # The event of `make invoke`.
 EVENT ?= function/events/http-api.json
 
-# The caller for `make caller`, `make block` and `make unblock`. A sign-in's subject may contain any character, so these are
-# not expanded and are passed through the environment, not through the words of a shell.
+# The caller for `make caller`, `make block`, `make unblock` and `make hang-up`, and the calls for the last. A sign-in's subject may
+# contain any character, so these are not expanded and are passed through the environment, not through the words of a shell.
 override SUBJECT := $(value SUBJECT)
 override ADDRESS := $(value ADDRESS)
 override CALLER := $(value CALLER)
-export SUBJECT ADDRESS CALLER
+override CALL := $(value CALL)
+override ALL := $(value ALL)
+export SUBJECT ADDRESS CALLER CALL ALL
 
 # The version that `make rollback` makes live, and the role that CloudFormation deploys with.
 export TO DEPLOY_ROLE_ARN
@@ -76,7 +78,7 @@ first = [ -e $(1) ] || echo '$(2)'
 # macOS has no `timeout` command.
 MINUTE := $(if $(shell command -v timeout),timeout 60)
 
-.PHONY: help environment demo check test begin supply-chain lint-briefly lint rust-tests fuzz fuzz-briefly bench bench-guard soak python-tools python-tests lock toolchain invoke local-api build deploy set release release-check key caller block unblock proxy-secret logs versions update-code rollback pause resume doctor status delete cost capacity
+.PHONY: help environment demo check test begin supply-chain lint-briefly lint rust-tests fuzz fuzz-briefly bench bench-guard soak python-tools python-tests lock toolchain invoke local-api build deploy set release release-check key caller block unblock calls hang-up proxy-secret logs versions update-code rollback pause resume doctor status delete cost capacity
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -197,11 +199,17 @@ key: needs-python environment $(TOOLS) ## store the OpenAI key, entered or from 
 caller: needs-python environment $(TOOLS) ## print a caller's identifier in the log and at OpenAI (SUBJECT=… or ADDRESS=…)
 	@$(OPERATE) caller
 
-block: needs-python environment $(TOOLS) ## block one caller (CALLER=identifier, SUBJECT=… or ADDRESS=…)
+block: needs-python environment $(TOOLS) ## block one caller and end their calls (CALLER=identifier, SUBJECT=… or ADDRESS=…)
 	@$(OPERATE) block
 
 unblock: needs-python environment $(TOOLS) ## unblock one caller (CALLER=identifier, SUBJECT=… or ADDRESS=…)
 	@$(OPERATE) unblock
+
+calls: needs-python environment $(TOOLS) ## list the open calls: whose they are, and when they began and end
+	@$(OPERATE) calls
+
+hang-up: needs-python environment $(TOOLS) ## end one call, the calls of one caller, or all (CALL=…, CALLER=…, SUBJECT=…, ADDRESS=… or ALL=yes)
+	@$(OPERATE) hang-up
 
 proxy-secret: needs-python environment $(TOOLS) ## store a new secret by which a proxy such as CloudFront proves itself, and print it
 	@$(OPERATE) proxy-secret
@@ -218,7 +226,7 @@ update-code: needs-python environment $(TOOLS) ## publish the build and make it 
 rollback: needs-python environment $(TOOLS) ## return to the replaced version, or to TO=version; stop a deployment in progress
 	@$(OPERATE) rollback
 
-pause: needs-python environment $(TOOLS) ## stop all minting within seconds
+pause: needs-python environment $(TOOLS) ## stop all minting within seconds, and end all calls
 	@$(OPERATE) pause
 
 resume: needs-python environment $(TOOLS) ## end a pause

@@ -8,6 +8,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 
 # The template's conditions on alarms and the dashboard.
 CONDITIONS = {
+    "HasCalls": lambda given: given["Endpoints"] != "token",
     "HasQuietAlarm": lambda given: given["QuietMinutesAlarm"] != "",
     "HasDashboard": lambda given: given["Dashboard"] == "yes",
 }

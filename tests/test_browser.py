@@ -267,9 +267,67 @@ def test_the_answer_opens_a_websocket_once(start_demo, visit, origin, tmp_path):
     assert "a profile on the server defines the session" in refused["details"]
 
 
+# Places a call as a server does, with its key: OpenAI's form of an offer and a session. Without a `channel`, the offer has no
+# line for data channels. With one, both ends open it without negotiation.
+BROKERED_CALL = """async ({ calls, channel }) => {
+  const peer = (window.peer = new RTCPeerConnection());
+  window.created = null;
+  window.loudest = 0;
+  peer.ontrack = ({ track }) => {
+    const speaker = Object.assign(new Audio(), { srcObject: new MediaStream([track]) });
+    speaker.play();
+  };
+  const microphone = await navigator.mediaDevices.getUserMedia({ audio: true });
+  peer.addTrack(microphone.getAudioTracks()[0], microphone);
+  if (channel !== null) {
+    const events = peer.createDataChannel('oai-events', { negotiated: true, id: channel });
+    events.onmessage = ({ data }) => (window.created ??= JSON.parse(data));
+  }
+  setInterval(async () => {
+    for (const report of (await peer.getStats()).values())
+      if (report.type === 'inbound-rtp') window.loudest = Math.max(window.loudest, report.audioLevel ?? 0);
+  }, 50);
+  await peer.setLocalDescription();
+  // The browser adds its candidates to the description later.
+  const offer = peer.localDescription.sdp;
+  const form = new FormData();
+  form.append('sdp', offer);
+  const session = { type: 'realtime', model: 'gpt-realtime-2.1', instructions: 'Be kind.' };
+  form.append('session', new Blob([JSON.stringify(session)], { type: 'application/json' }));
+  const url = channel === null ? calls : `${calls}?dcid=${channel}`;
+  const answer = await fetch(url, { method: 'POST', body: form, headers: { Authorization: 'Bearer sk-test' } });
+  if (answer.status !== 201) throw new Error(await answer.text());
+  const sdp = await answer.text();
+  await peer.setRemoteDescription({ type: 'answer', sdp });
+  const media = text => text.match(/^m=\\w+ (?!0 )/gm).length;
+  return [offer, media(offer), media(sdp)];
+}"""
+
+
+@pytest.mark.parametrize("channel", [None, 4])
+def test_a_call_that_a_server_placed_is_a_conversation(simulator, visit, origin, tmp_path, channel):
+    page = visit(origin(tmp_path))
+    calls = f"{simulator}/v1/realtime/calls"
+    offer, offered, answered = page.evaluate(BROKERED_CALL, {"calls": calls, "channel": channel})
+    assert offered == answered == (1 if channel is None else 2)
+    [placed] = json.loads(post(f"{simulator}/simulator/requests", None, method="GET")[2])
+    assert (placed["sdp"], placed["session"]["instructions"]) == (offer, "Be kind.")
+    wait_until(page, "peer.connectionState === 'connected'")
+    wait_until(page, "loudest > 0.05")
+    if channel is not None:
+        assert page.evaluate("created.session.instructions") == "Be kind."
+    [call] = json.loads(post(f"{simulator}/simulator/calls", None, method="GET")[2])["open"]
+    assert (call["connected"], call["data_channel"], call["credential"]) == (True, channel is not None, "key")
+    page.evaluate("peer.close()")
+    for _ in range(100):
+        ended = json.loads(post(f"{simulator}/simulator/calls", None, method="GET")[2])["ended"]
+        if ended:
+            break
+        page.wait_for_timeout(100)
+    assert [call["reason"] for call in ended] == ["client-left"]
+
+
 # The call
-
-
 def test_two_clicks_start_a_call_with_the_chosen_session(start_demo, visit):
     address, _ = start_demo()
     page = visit(address)

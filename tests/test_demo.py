@@ -159,6 +159,7 @@ def test_each_demo_has_its_own_faults_and_a_demo_with_a_key_has_none(demo, simul
     assert post(f"http://127.0.0.1:{second}/simulator/faults", fault)[0] == 204
     assert post(f"http://127.0.0.1:{first}/token")[0] == 200
     assert json.loads(post(f"http://127.0.0.1:{second}/token")[2])["code"] == "openai_out_of_quota"
+    assert json.loads(post(f"http://127.0.0.1:{first}/simulator/calls", None, method="GET")[2]) == {"open": [], "ended": []}
     program, port = demo(OPENAI_API_KEY="sk-my-own", OPENAI_BASE_URL=f"{simulator}/v1")
     assert post(f"http://127.0.0.1:{port}/simulator/faults", fault)[0] == 404
     assert post(f"http://127.0.0.1:{port}/simulator/requests", None, method="GET")[0] == 404

@@ -24,6 +24,7 @@ fn describe() -> Value {
         "variables": variables,
         "refusals": refusal::describe(),
         "metrics": record::describe(),
+        "keeper_metrics": record::describe_keeper(),
         "daily_limit": admission::describe_daily_limit(),
         "retries": {"dynamodb": dynamodb::describe_retries(), "openai": openai::describe_retries()},
     })

@@ -79,12 +79,13 @@ impl Handler {
             (Source::SecretsManager(_), _) | (_, Some(_)) => Some(sdk::config(&tls).await?),
             _ => None,
         };
-        let table = || match (&config.table, &aws) {
-            (Some(table), Some(aws)) => Table::new(table.clone(), aws, tls.clone()).map(Some),
-            _ => Ok(None),
+        let table = match (config.table, &aws) {
+            (Some(table), Some(aws)) => Some(Arc::new(Table::new(table, aws, tls.clone())?)),
+            _ => None,
         };
-        let quota = if config.limits.any() { table()?.map(|table| Quota::new(table, config.limits)) } else { None };
-        let calls = if config.endpoints.call { Some(Arc::new(Calls::new(table()?, config.call_limits))) } else { None };
+        let counting = table.clone().filter(|_| config.limits.any());
+        let quota = counting.map(|table| Quota::new(table, config.limits));
+        let calls = config.endpoints.call.then(|| Arc::new(Calls::new(table, config.call_limits)));
         let profiles = Profiles::load(config.model.as_deref(), config.voice, config.token_ttl)?;
         let secret = Arc::new(SecretStore::new(config.key_source, aws.as_ref(), config.key_ttl));
         let openai = Arc::new(OpenAi::new(&config.base_url, tls.clone())?.with_token_prefix(config.token_prefix));
@@ -117,7 +118,13 @@ impl Handler {
     /// Opens connections and fetches the key ahead of the first request. A step that fails here is tried again with
     /// that request.
     pub async fn warm(&self) {
-        tokio::join!(self.admission.warm(), self.openai.warm());
+        let calls = async {
+            // With quotas, admission has opened the connection to the same table.
+            if let (Some(route), None) = (&self.call, &self.admission.quota) {
+                route.calls.warm().await;
+            }
+        };
+        tokio::join!(self.admission.warm(), self.openai.warm(), calls);
     }
 
     /// The keeper of the calls, if they are known to this process alone: it has to end them itself.

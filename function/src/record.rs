@@ -380,12 +380,14 @@ impl Metadata {
     }
 }
 
-/// The metrics of a record that has all of them: their names, units and dimensions, and whether only quotas cause them.
+/// The metrics of a record that has all of them: their names, units and dimensions, and whether only quotas or only calls
+/// cause them; and those of the keeper.
 #[cfg(test)]
 pub(crate) fn describe() -> serde_json::Value {
     let second = Some(Duration::from_secs(1));
-    let without_quotas = RequestSummary { attempts: 1, key_age: second, ..RequestSummary::default() };
-    let all = RequestSummary { attempts: 1, key_age: second, quota_time: second, ..RequestSummary::default() };
+    let plain = || RequestSummary { attempts: 1, key_age: second, ..RequestSummary::default() };
+    let with_quotas = || RequestSummary { quota_time: second, ..plain() };
+    let with_calls = RequestSummary { booked_seconds: Some(1), used_seconds: Some(1), ..with_quotas() };
     let metrics = |summary: &RequestSummary| {
         let directives = Metadata::new(summary).cloud_watch_metrics.into_iter();
         let metrics = directives.flat_map(|Directive { dimensions, metrics, .. }| {
@@ -393,11 +395,37 @@ pub(crate) fn describe() -> serde_json::Value {
         });
         metrics.collect::<Vec<_>>()
     };
-    let without_quotas = metrics(&without_quotas);
-    let described = metrics(&all).into_iter().map(|metric| {
+    let (without_quotas, without_calls) = (metrics(&plain()), metrics(&with_quotas()));
+    let described = metrics(&with_calls).into_iter().map(|metric| {
         let (name, unit, dimensions) = metric;
-        let quotas_only = !without_quotas.contains(&metric);
-        serde_json::json!({"name": name, "unit": unit, "dimensions": dimensions, "quotas_only": quotas_only})
+        let calls_only = !without_calls.contains(&metric);
+        let quotas_only = !calls_only && !without_quotas.contains(&metric);
+        serde_json::json!({"name": name, "unit": unit, "dimensions": dimensions, "quotas_only": quotas_only, "calls_only": calls_only})
+    });
+    described.collect()
+}
+
+/// The metrics of the keeper: their names and units, and whether each round has them.
+#[cfg(test)]
+pub(crate) fn describe_keeper() -> serde_json::Value {
+    let always = Round { open: Some(0), outlived: Some(0), ..Round::default() };
+    let all = |is_by_operator| Round {
+        open: Some(1),
+        hung_up: 1,
+        gone: 1,
+        used_seconds: 60,
+        late: 1,
+        outlived: Some(1),
+        is_by_operator,
+    };
+    let names = |round: &Round| round.metrics().into_iter().map(|(metric, _)| metric).collect::<Vec<_>>();
+    let mut metrics = names(&all(false));
+    metrics.extend(names(&all(true)));
+    metrics.sort_by_key(|metric| metric.name);
+    metrics.dedup_by_key(|metric| metric.name);
+    let described = metrics.into_iter().map(|Metric { name, unit }| {
+        let is_always = names(&always).iter().any(|metric| metric.name == name);
+        serde_json::json!({"name": name, "unit": unit, "every_round": is_always})
     });
     described.collect()
 }
@@ -413,7 +441,8 @@ mod tests {
         let recorder = Recorder::new("mint".to_owned());
         let second = Some(Duration::from_secs(1));
         let known = RequestSummary { attempts: 1, key_age: second, quota_time: second, ..RequestSummary::default() };
-        for (summary, metrics) in [(RequestSummary::default(), 4), (known, 8)] {
+        let call = RequestSummary { booked_seconds: Some(90), used_seconds: Some(1), ..RequestSummary::default() };
+        for (summary, metrics) in [(RequestSummary::default(), 4), (known, 8), (call, 8)] {
             let record = recorder.record(
                 "id",
                 Duration::from_millis(1),
@@ -463,5 +492,27 @@ mod tests {
         assert_eq!((&record["OpenAITime"], &record["OwnTime"]), (&Value::from(200.5), &Value::from(1.25)));
         assert_eq!((&record["Mints"], &record["ColdStarts"]), (&Value::from(0), &Value::from(0)));
         assert_eq!((&record["Code"], &record["status"]), (&Value::from("openai_timeout"), &Value::from(504)));
+    }
+
+    #[test]
+    fn the_keeper_announces_the_metrics_that_it_has() {
+        let of = |round: &Round| {
+            let record = RoundRecord::new("keeper", "id", 1.5, round, None);
+            serde_json::to_value(&record).unwrap()
+        };
+        let idle = of(&Round { open: Some(0), outlived: Some(0), ..Round::default() });
+        assert_eq!((&idle["CallsOpen"], &idle["CallsOutlived"]), (&Value::from(0.0), &Value::from(0.0)));
+        let busy = Round { hung_up: 2, gone: 1, used_seconds: 90, late: 1, ..Round::default() };
+        let by_operator = of(&Round { is_by_operator: true, hung_up: 1, ..Round::default() });
+        let busy = of(&busy);
+        assert_eq!((&busy["CallsEndedOnTime"], &busy["CallMinutesUsed"]), (&Value::from(2.0), &Value::from(1.5)));
+        assert_eq!((&by_operator["CallsEndedByOperator"], by_operator.get("CallsOutlived")), (&Value::from(1.0), None));
+        for record in [idle, busy, by_operator] {
+            let directive = &record["_aws"]["CloudWatchMetrics"][0];
+            assert_eq!(directive["Dimensions"], serde_json::json!([["FunctionName"]]));
+            for metric in directive["Metrics"].as_array().unwrap() {
+                assert!(record[metric["Name"].as_str().unwrap()].is_number(), "{metric}");
+            }
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! The table, as the counts in it are used: changes that are made once, and the item after each.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use tracing::debug;
 
@@ -16,7 +16,7 @@ const ROUNDS: u32 = 8;
 /// The counts of all callers.
 #[derive(Debug)]
 pub struct Ledger {
-    table: Table,
+    table: Arc<Table>,
 }
 
 /// The outcome of a count.
@@ -28,7 +28,7 @@ pub struct Counted {
 }
 
 impl Ledger {
-    pub fn new(table: Table) -> Self {
+    pub fn new(table: Arc<Table>) -> Self {
         Self { table }
     }
 

@@ -120,7 +120,7 @@ pub enum QuotaError {
 impl Quota {
     /// Quotas that are counted in `table`.
     #[must_use]
-    pub fn new(table: Table, limits: Limits) -> Self {
+    pub fn new(table: Arc<Table>, limits: Limits) -> Self {
         let ledger = Arc::new(Ledger::new(table));
         let everyone =
             limits.all_callers_per_day.map(|limit| Arc::new(Everyone::new(Arc::clone(&ledger), limit.get())));

@@ -113,19 +113,16 @@ impl Refusal {
                 StatusCode::NOT_FOUND,
                 "not_found",
                 "Not found",
-                "Unknown path; tokens are at /token, calls at /call, if they are open",
+                "Unknown path; tokens are at /token, calls at /call",
                 "Send the request to /token or /call",
             ),
-            Self::MethodNotAllowed(method) => row(
-                StatusCode::METHOD_NOT_ALLOWED,
-                "method_not_allowed",
-                "Method not allowed",
-                &match *method {
-                    "DELETE" => "A call is ended with DELETE only".to_owned(),
-                    method => format!("Tokens and calls are requested with {method} only"),
-                },
-                "Send the request again, and use the method in Allow",
-            ),
+            Self::MethodNotAllowed(method) => {
+                let (details, message) = match *method {
+                    "DELETE" => ("A call is ended with DELETE only", "Send the request again, and use DELETE"),
+                    _ => ("Tokens and calls are requested with POST only", "Send the request again, and use POST"),
+                };
+                row(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "Method not allowed", details, message)
+            }
             Self::Admission(AdmissionError::BodyTooLarge { limit }) => row(
                 StatusCode::PAYLOAD_TOO_LARGE,
                 "request_too_large",

@@ -15,6 +15,7 @@ mod store;
 
 use std::{
     num::NonZeroU32,
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
@@ -103,8 +104,8 @@ const EVERYONE: Option<&str> = None;
 
 impl Calls {
     /// Calls that are registered in `table`, or else in memory.
-    pub fn new(table: Option<Table>, limits: CallLimits) -> Self {
-        Self { store: table.map_or_else(Store::in_memory, |table| Store::Table(Box::new(table))), limits }
+    pub fn new(table: Option<Arc<Table>>, limits: CallLimits) -> Self {
+        Self { store: table.map_or_else(Store::in_memory, Store::Table), limits }
     }
 
     /// Whether the registry is lost with this process.

@@ -5,7 +5,7 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use crate::{
@@ -36,7 +36,7 @@ const MANY: usize = 1_000;
 /// The place of the items.
 #[derive(Debug)]
 pub(super) enum Store {
-    Table(Box<Table>),
+    Table(Arc<Table>),
     Memory(Mutex<BTreeMap<String, Attributes>>),
 }
 

@@ -29,6 +29,9 @@ const EXPIRES_AT: HeaderName = HeaderName::from_static("call-expires-at");
 /// The time that is reserved for hanging up a call that must not go on.
 const RESERVE: Duration = Duration::from_secs(5);
 
+/// The time that must be left before that for the booking and OpenAI's answer.
+const WORTH_A_CALL: Duration = Duration::from_secs(1);
+
 /// The longest that giving a booking back may delay an answer. The keeper does it otherwise.
 const GIVE_BACK: Duration = Duration::from_secs(2);
 
@@ -96,12 +99,15 @@ impl CallRoute {
         let Some(CallRules { mode, max_seconds }) = session.call else { return Err(Refusal::NotFound) };
         sdp::check(&form.offer, mode).map_err(Refusal::OfferNotAllowed)?;
         let began = Instant::now();
+        let before_reserve = deadline.checked_sub(RESERVE).unwrap_or(deadline);
+        if before_reserve.saturating_duration_since(began) < WORTH_A_CALL {
+            return Err(AdmissionError::TooLate.into());
+        }
         let booking = self.calls.book(caller, &session.profile, Duration::from_secs(max_seconds)).await;
         add(&mut summary.quota_time, began.elapsed());
         let mut booking = booking?;
         summary.call = Some(booking.handle.to_string());
         let mut attempts = Attempts::default();
-        let before_reserve = deadline.checked_sub(RESERVE).unwrap_or(deadline);
         let made = self.call_with_fallback_key(form, admitted, before_reserve, &mut attempts).await;
         (summary.attempts, summary.openai_time) = (attempts.count, attempts.took);
         let began = Instant::now();

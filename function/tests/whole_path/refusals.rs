@@ -82,10 +82,10 @@ async fn an_unknown_path_is_not_found_for_every_kind_of_event() {
     let console = |path: &str| json!({"httpMethod": "POST", "path": path, "body": "{}"});
     let kinds: [&dyn Fn(&str) -> Value; 5] = [&http_api, &function_url, &rest_api, &load_balancer, &console];
     for event in kinds {
-        for path in ["/", "/tokens", "/token/1", "/Token", "/%74oken", "/call", ""] {
+        for path in ["/", "/tokens", "/token/1", "/Token", "/%74oken", "/calls", "/call/1/2", ""] {
             let reply = function.invoke(&event(path)).await;
             let details = assert_refused(&reply, 404, "not_found");
-            assert_eq!(details, "Unknown path; tokens are at /token", "{path}");
+            assert_eq!(details, "Unknown path; tokens are at /token, calls at /call", "{path}");
         }
         let mut event = event("/elsewhere");
         for method in ["/httpMethod", "/requestContext/http/method"] {
