@@ -7,7 +7,7 @@
 use std::num::NonZeroU32;
 
 use super::{
-    Handle,
+    handle::Handle,
     store::{BATCH, Change, Changed, Condition, Store},
 };
 use crate::{

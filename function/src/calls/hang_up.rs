@@ -5,7 +5,7 @@ use std::sync::Arc;
 use secrecy::SecretString;
 use tokio::time::{Instant, timeout_at};
 
-use super::Record;
+use super::record::Record;
 use crate::{
     net::clock,
     openai::{HungUp, OpenAi, OpenAiError},

@@ -3,9 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Handle,
     account::Booked,
-    handle::{SHARDS, item_of},
+    handle::{Handle, SHARDS, item_of},
     store::{BATCH, Change, Changed, Condition, Store},
 };
 use crate::aws::dynamodb::TableError;

@@ -19,6 +19,8 @@ pub enum Broken {
     Audio,
     #[error("the line m=audio is not active")]
     InactiveAudio,
+    #[error("the line m=audio is not RTP")]
+    OtherProtocol,
     #[error("a locked call has audio only: create no data channel, and add no other track")]
     MoreThanAudio,
     #[error(
@@ -34,12 +36,18 @@ pub enum Broken {
 struct Section<'a> {
     media: &'a str,
     port: &'a str,
+    protocol: &'a str,
     /// Without a port of its own, it uses the one of the group (RFC 9143, 6).
     bundle_only: bool,
     inactive: bool,
 }
 
 impl Section<'_> {
+    /// A data channel has SCTP, under whatever name.
+    fn is_rtp(&self) -> bool {
+        self.protocol.split('/').any(|layer| layer == "RTP") && !self.protocol.contains("SCTP")
+    }
+
     fn is_active(&self) -> bool {
         !self.inactive && (self.port != "0" || self.bundle_only)
     }
@@ -67,6 +75,9 @@ pub fn check(sdp: &[u8], mode: CallMode) -> Result<(), Broken> {
             _ => return Err(Broken::Application),
         },
     }
+    if !audio.is_rtp() {
+        return Err(Broken::OtherProtocol);
+    }
     if audio.is_active() { Ok(()) } else { Err(Broken::InactiveAudio) }
 }
 
@@ -86,8 +97,9 @@ fn sections(text: &str) -> Result<Vec<Section<'_>>, Broken> {
         }
         if let Some(section) = line.strip_prefix("m=") {
             let mut words = section.split(' ');
-            let (media, port) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
-            sections.push(Section { media, port, ..Section::default() });
+            let mut word = || words.next().unwrap_or_default();
+            let (media, port, protocol) = (word(), word(), word());
+            sections.push(Section { media, port, protocol, ..Section::default() });
         } else if let Some(section) = sections.last_mut() {
             section.bundle_only |= line == "a=bundle-only";
             section.inactive |= line == "a=inactive";
@@ -140,6 +152,18 @@ mod tests {
     }
 
     #[test]
+    fn a_data_channel_does_not_pass_as_audio() {
+        for protocol in ["UDP/DTLS/SCTP", "DTLS/SCTP", "TCP/DTLS/SCTP", "SCTP/RTP", "udp", ""] {
+            let audio = AUDIO.replace("UDP/TLS/RTP/SAVPF", protocol);
+            assert_eq!(locked(&[&audio]), Err(Broken::OtherProtocol), "{protocol}");
+        }
+        // The protocols that every answerer accepts (RFC 8829, 5.1.2).
+        for protocol in ["RTP/SAVPF", "RTP/AVP", "TCP/TLS/RTP/SAVPF", "UDP/TLS/RTP/SAVP"] {
+            assert_eq!(locked(&[&AUDIO.replace("UDP/TLS/RTP/SAVPF", protocol)]), Ok(()), "{protocol}");
+        }
+    }
+
+    #[test]
     fn an_open_call_has_one_line_of_audio_and_one_data_channel() {
         assert_eq!(open(&[AUDIO, DATA]), Ok(()));
         assert_eq!(open(&[DATA, AUDIO]), Ok(()));
@@ -183,5 +207,30 @@ mod tests {
     fn the_first_lines_of_a_section_do_not_change_another() {
         assert_eq!(open(&["a=inactive\r\n", AUDIO, DATA]), Ok(()), "of the session, before the first section");
         assert_eq!(open(&[AUDIO, &format!("{DATA}a=inactive\r\n")]), Err(Broken::InactiveApplication));
+    }
+
+    proptest::proptest! {
+        /// However leniently the lines are split and read, a locked call has one section.
+        #[test]
+        fn no_reader_finds_another_section_in_the_offer_of_a_locked_call(
+            parts in proptest::collection::vec(
+                proptest::sample::select(vec![
+                    "a=x", "m=audio 9 UDP/TLS/RTP/SAVPF 111", "m=application 9 UDP/DTLS/SCTP webrtc-datachannel", "m=video 9 x",
+                    "M=application 9 x", "m =application", " m=application", "\r\n", "\r", "\n", "\u{b}", "\u{c}", "\u{85}",
+                    "\u{2028}", "\0", "\t", " ", "=", "a=inactive",
+                ]),
+                0..12,
+            ),
+        ) {
+            let offer = sdp(&[AUDIO, &parts.concat(), "\r\n"]);
+            for text in [offer, sdp(&[AUDIO, &parts.concat()])] {
+                if check(text.as_bytes(), CallMode::Locked).is_ok() {
+                    let breaks = |letter: char| letter.is_control() && letter != '\t' || "\u{2028}\u{2029}".contains(letter);
+                    let lines = text.split(breaks).map(|line| line.trim().to_ascii_lowercase());
+                    let media = lines.filter(|line| line.starts_with('m') && line[1..].trim_start().starts_with('=')).count();
+                    proptest::prop_assert_eq!(media, 1, "{:?}", text);
+                }
+            }
+        }
     }
 }

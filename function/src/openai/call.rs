@@ -11,9 +11,13 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tracing::debug;
 use url::Url;
 
-use super::{Attempts, ERROR_BODY, OpenAi, OpenAiError, SAFETY_IDENTIFIER, log_response, read_body, refused::Body};
+use super::{
+    error::OpenAiError,
+    exchange::{Attempts, ERROR_BODY, SAFETY_IDENTIFIER, log_response, read_body},
+    refused::Body,
+};
 use crate::net::{
-    connection::Lease,
+    connection::{Connection, Lease},
     retry::{Policy, Retries},
 };
 
@@ -89,12 +93,17 @@ pub enum HungUp {
     Unknown,
 }
 
-impl OpenAi {
-    /// Makes a call, until `deadline` at the latest.
-    ///
-    /// # Errors
-    /// If there is no call, or none that can be used.
-    pub async fn call(
+/// OpenAI's part of the API that makes and ends calls.
+pub(super) struct CallServer<'a> {
+    pub connection: &'a Connection,
+    /// Any URL of the server.
+    pub base: &'a Url,
+    /// The URL at which calls are made.
+    pub calls: &'a str,
+}
+
+impl CallServer<'_> {
+    pub async fn make(
         &self,
         request: &CallRequest<'_>,
         deadline: Instant,
@@ -145,7 +154,7 @@ impl OpenAi {
         sent: &mut bool,
     ) -> Result<reqwest::Response, OpenAiError> {
         let began = Instant::now();
-        let mut url: Url = self.client_secrets.calls.parse().map_err(|_| OpenAiError::Timeout)?;
+        let mut url: Url = self.calls.parse().map_err(|_| OpenAiError::InvalidAnswer("its base URL is malformed"))?;
         if let Some(dcid) = request.dcid {
             url.query_pairs_mut().append_pair("dcid", &dcid.to_string());
         }
@@ -186,7 +195,7 @@ impl OpenAi {
                 error => CallError::NotMade(error),
             });
         }
-        let id = call_id(response.headers(), &self.client_secrets.mint);
+        let id = call_id(response.headers(), self.base);
         let unusable = |fault, id| Err(CallError::Unusable { fault, id });
         let any_id = id.as_ref().ok().cloned().or_else(|| id.as_ref().err().cloned().flatten());
         let body = match timeout_at(deadline, read_body(&mut response)).await {
@@ -208,10 +217,6 @@ impl OpenAi {
         }
     }
 
-    /// Ends a call at the OpenAI that made it, with a second try after a transient error.
-    ///
-    /// # Errors
-    /// If it is not known to be over.
     pub async fn hang_up(
         &self,
         base_url: &str,
@@ -231,7 +236,7 @@ impl OpenAi {
                 Ok(hung_up) => return Ok(hung_up),
                 Err(failure) => failure,
             };
-            lease = retries.after(failure, &lease, &self.connection).await?;
+            lease = retries.after(failure, &lease, self.connection).await?;
         }
     }
 

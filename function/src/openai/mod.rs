@@ -5,31 +5,35 @@ mod client_secret;
 mod endpoint;
 mod error;
 mod error_code;
+mod exchange;
 mod patience;
 mod refused;
 mod wait;
 
 use std::time::Duration;
 
-use http::{HeaderName, header};
+use http::header;
 use rustls::ClientConfig;
 use secrecy::{ExposeSecret, SecretString};
 use tokio::time::{Instant, timeout, timeout_at};
 use tracing::debug;
 use url::Url;
 
+use self::{
+    call::CallServer,
+    endpoint::Urls,
+    exchange::{ERROR_BODY, SAFETY_IDENTIFIER, log_response, read_body},
+    patience::{BRIEF, Patience},
+    refused::Body,
+};
 pub use self::{
     call::{CallError, CallRequest, HungUp, MadeCall},
     client_secret::Token,
     endpoint::Endpoint,
     error::OpenAiError,
     error_code::ErrorCode,
+    exchange::Attempts,
     refused::Refused,
-};
-use self::{
-    endpoint::Urls,
-    patience::{BRIEF, Patience},
-    refused::Body,
 };
 use crate::{
     net::{
@@ -46,16 +50,8 @@ const POLICY: Policy = Policy { max_tries: 3, worth_an_attempt: WORTH_AN_ATTEMPT
 /// The time that must be left for an attempt.
 pub const WORTH_AN_ATTEMPT: Duration = Duration::from_millis(500);
 
-/// The largest response that is read, in bytes. A real one is under 2 KiB.
-const MAX_ANSWER: usize = 64 * 1024;
-
 /// The start of OpenAI's tokens. OpenAI's browser SDK refuses a key without it (@openai/agents-realtime 0.20).
 pub const TOKEN_PREFIX: &str = "ek_";
-
-const SAFETY_IDENTIFIER: HeaderName = HeaderName::from_static("openai-safety-identifier");
-
-/// How long to wait for the body of an error. Its status is enough to act on.
-const ERROR_BODY: Duration = Duration::from_secs(1);
 
 /// OpenAI's Realtime API at one base URL.
 #[derive(Debug)]
@@ -78,17 +74,6 @@ pub struct MintRequest<'a> {
     pub safety_identifier: &'a str,
     /// The body of the request: `expires_after` and `session`.
     pub body: &'a str,
-}
-
-/// The cost of an answer.
-#[derive(Debug, Default)]
-pub struct Attempts {
-    /// The number of requests, with those for which no connection could be made.
-    pub count: u32,
-    /// From the first byte sent to the last one read, pauses included.
-    pub took: Duration,
-    /// Whether a failed attempt may have made a token: it was sent, and OpenAI did not refuse it.
-    pub in_doubt: bool,
 }
 
 impl OpenAi {
@@ -171,6 +156,37 @@ impl OpenAi {
         minted
     }
 
+    /// Makes a call, until `deadline` at the latest.
+    ///
+    /// # Errors
+    /// If there is no call, or none that can be used.
+    pub async fn call(
+        &self,
+        request: &CallRequest<'_>,
+        deadline: Instant,
+        attempts: &mut Attempts,
+    ) -> Result<MadeCall, CallError> {
+        self.call_server().make(request, deadline, attempts).await
+    }
+
+    /// Ends a call at the server that made it, with a second try after a transient error.
+    ///
+    /// # Errors
+    /// If it is not known to be over.
+    pub async fn hang_up(
+        &self,
+        base_url: &str,
+        api_key: &SecretString,
+        id: &str,
+        deadline: Instant,
+    ) -> Result<HungUp, OpenAiError> {
+        self.call_server().hang_up(base_url, api_key, id, deadline).await
+    }
+
+    fn call_server(&self) -> CallServer<'_> {
+        CallServer { connection: &self.connection, base: &self.client_secrets.mint, calls: &self.client_secrets.calls }
+    }
+
     async fn mint_with_retries(
         &self,
         request: &MintRequest<'_>,
@@ -240,23 +256,6 @@ impl OpenAi {
             None => client_secret::parse(body.bytes(), &self.token_prefix, request.api_key),
         }
     }
-}
-
-fn log_response(attempt: u32, response: &reqwest::Response, began: Instant) {
-    let status = response.status();
-    debug!(attempt, status = status.as_u16(), milliseconds = millis(began.elapsed()), "OpenAI answered");
-}
-
-/// The body of a response, up to [`MAX_ANSWER`].
-async fn read_body(response: &mut reqwest::Response) -> Result<Body, reqwest::Error> {
-    let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await? {
-        if body.len().saturating_add(chunk.len()) > MAX_ANSWER {
-            return Ok(Body::TooLarge);
-        }
-        body.extend_from_slice(&chunk);
-    }
-    Ok(Body::Whole(body))
 }
 
 /// The retries of a mint, and the limits of its time, in seconds.
