@@ -1206,10 +1206,10 @@ def test_the_recorded_version_during_cleanup_is_the_one_with_the_current_revisio
 
 def test_without_traffic_no_metric_is_expected(healthy, run):
     real = healthy.client("cloudwatch")
-    hourly = {"Datapoints": []}
-    answer = lambda asked: (
-        hourly if asked["Period"] == 3600 else {"Datapoints": real.get_metric_statistics(**asked)["Datapoints"]}
-    )  # noqa: E731
+
+    def answer(asked):
+        return {"Datapoints": [] if asked["Period"] == 3600 else real.get_metric_statistics(**asked)["Datapoints"]}
+
     healthy.answered.answers["cloudwatch", "GetMetricStatistics"] = answer
     healthy.answered.answers["cloudwatch", "ListMetrics"] = {"Metrics": []}
     a_silence(healthy, None)
