@@ -1,7 +1,6 @@
 //! The limits of calls are exact for concurrent instances.
 
 use futures_util::future::join_all;
-use openai_simulator::Simulator;
 
 use crate::{
     call_events::{call_event, handle, hang_up_from, offers, retry_after},
@@ -48,11 +47,9 @@ async fn each_limit_is_exact_for_64_calls_at_once_through_eight_processes() {
             (503, "busy_lines"),
         ),
     ];
-    let Some(mut line) = Line::open().await else { return };
+    let Some(first) = Line::open().await else { return };
     for (number, (environment, callers, expected, (status, code))) in CASES.into_iter().enumerate() {
-        line.table = format!("limit-{number}");
-        line.database.create(&line.table).await;
-        line.openai = Simulator::start().await.unwrap();
+        let line = first.beside(format!("limit-{number}")).await;
         let replies = ask_at_once(&line, environment, &callers()).await;
         let (made, refused): (Vec<_>, Vec<_>) = replies.iter().partition(|reply| reply.status == 201);
         assert_eq!(made.len(), expected, "{code}");

@@ -11,6 +11,7 @@ use crate::{
     },
     function::{ADDRESS, API_KEY, Function, Reply, http_api, records},
     line::{Line, now},
+    raw_openai::{Answer, RawOpenAi},
     refusals::assert_refused,
 };
 
@@ -108,7 +109,6 @@ async fn every_kind_of_event_gets_a_call() {
 /// The simulator's answers differ in each call, so a proxy writes down the one that was sent.
 #[tokio::test]
 async fn the_offer_and_the_answer_are_passed_on_byte_for_byte() {
-    use crate::raw_openai::{Answer, RawOpenAi};
     let sdp = "v=0\r\no=- 1 2 IN IP4 198.51.100.1\r\ns=\u{e9}\u{1F4DE} +%20&\r\nt=0 0\r\nm=audio 9 UDP/TLS/RTP/SAVPF 111\r\n\
                a=x:\t end \r\na=\r\n";
     let location = "location: /v1/realtime/calls/rtc_u1_1\r\ncontent-type: application/sdp\r\n";

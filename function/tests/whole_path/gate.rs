@@ -32,6 +32,7 @@ pub struct Gate {
     upstream: String,
     http: reqwest::Client,
     held: Arc<Mutex<Option<Step>>>,
+    fails_from: Arc<Mutex<Option<usize>>>,
     changes: Arc<Mutex<usize>>,
     delay: Arc<Mutex<Duration>>,
     holding: watch::Sender<bool>,
@@ -48,6 +49,7 @@ impl Gate {
             upstream: format!("{scheme}://{host}"),
             http: connection::builder(&tls::client_config(None).unwrap()).build().unwrap(),
             held: Arc::default(),
+            fails_from: Arc::default(),
             changes: Arc::default(),
             delay: Arc::default(),
             holding: watch::Sender::new(false),
@@ -61,6 +63,17 @@ impl Gate {
     pub fn hold(&self, step: Step) {
         *self.changes.lock().unwrap() = 0;
         *self.held.lock().unwrap() = Some(step);
+    }
+
+    /// Refuses the change with that number and all later ones, as a stand-in that is down.
+    pub fn fail_from(&self, number: usize) {
+        *self.changes.lock().unwrap() = 0;
+        *self.fails_from.lock().unwrap() = Some(number);
+    }
+
+    /// Passes everything on again.
+    pub fn heal(&self) {
+        *self.fails_from.lock().unwrap() = None;
     }
 
     /// Delays each request that changes something.
@@ -105,6 +118,10 @@ async fn pass(State(gate): State<Gate>, method: Method, uri: Uri, mut headers: H
     if !reads {
         let delay = *gate.delay.lock().unwrap();
         tokio::time::sleep(delay).await;
+        let fails_from = *gate.fails_from.lock().unwrap();
+        if fails_from.is_some_and(|from| number >= from) {
+            return StatusCode::SERVICE_UNAVAILABLE.into_response();
+        }
         gate.wait_at(Step::Before(number)).await;
     }
     headers.remove(header::HOST);

@@ -1,26 +1,36 @@
 //! Functions and keepers that share a table and an OpenAI.
 
+use std::sync::Arc;
+
 use openai_simulator::Simulator;
 use serde_json::{Value, json};
 
 use crate::{
     function::{API_KEY, Function},
     keeper_process::Keeper,
+    secrets::SecretsManager,
     table::{self, DynamoDb, TABLE},
 };
 
 /// Functions and keepers that share a table and an OpenAI, without quotas of tokens.
 pub struct Line {
     pub openai: Simulator,
-    pub database: DynamoDb,
+    pub database: Arc<DynamoDb>,
     pub table: String,
 }
 
 impl Line {
     /// `None` if the stand-in of the table is not installed.
     pub async fn open() -> Option<Self> {
-        let database = DynamoDb::start().await?;
+        let database = Arc::new(DynamoDb::start().await?);
         Some(Self { openai: Simulator::start().await.unwrap(), database, table: TABLE.to_owned() })
+    }
+
+    /// Another one, with a table of its own in the same database and an OpenAI of its own.
+    pub async fn beside(&self, table: impl Into<String>) -> Self {
+        let (openai, table) = (Simulator::start().await.unwrap(), table.into());
+        self.database.create(&table).await;
+        Self { openai, database: Arc::clone(&self.database), table }
     }
 
     fn environment<'a>(&'a self, database: &'a str, openai: &'a str) -> Vec<(&'a str, &'a str)> {
@@ -53,6 +63,19 @@ impl Line {
     /// A keeper with its table and OpenAI at these URLs.
     pub async fn keeper_at(&self, database: &str, openai: &str) -> Keeper {
         Keeper::start(&self.environment(database, openai)).await
+    }
+
+    /// A function whose key is in this secret.
+    pub async fn function_with_secret(&self, secrets: &SecretsManager, further: &[(&str, &str)]) -> Function {
+        let base_url = self.openai.base_url();
+        let own = self.environment(&self.database.url, &base_url);
+        Function::start(&[&own, secrets.environment().as_slice(), further].concat()).await
+    }
+
+    /// A keeper whose key is in this secret.
+    pub async fn keeper_with_secret(&self, secrets: &SecretsManager) -> Keeper {
+        let base_url = self.openai.base_url();
+        Keeper::start(&[self.environment(&self.database.url, &base_url), secrets.environment()].concat()).await
     }
 
     /// Remembers for the keeper that all calls of former minutes are ended, as one that ran a minute ago does. Otherwise its
