@@ -667,7 +667,8 @@ def test_calls_are_listed_and_ended_by_the_keeper_and_by_the_commands(stand_in, 
 
     # A call that OpenAI does not end is named, and stays.
     third = call()
-    post(f"{simulator}/simulator/faults", b'{"fault": "server-error", "on": "hang-ups", "times": 99}')
+    fault = b'{"fault": "unauthorized", "at": "hang-ups", "times": 99}'
+    assert post(f"{simulator}/simulator/faults", fault)[0] == 204
     said = operator.make("hang-up", "ALL=yes", fails=True)
     assert "1 call was not ended:" in said and f"  {third}: OpenAI did not end it" in said
     said = operator.make("pause", fails=True)

@@ -192,7 +192,9 @@ def call_route(deployed):
     end = reached(deployed, "DELETE", headers, url=f"{url}/doctor")
     hidden = [name for name in OF_CALLS if name not in offer.lists("Access-Control-Expose-Headers")]
     # The function refuses these before it looks for the call. Other checks report a missing key.
-    refused_earlier = end.code == "key_unavailable" or (deployed.parameter("ProxyAddressHeader") and end.code == "proxy_required")
+    refused_earlier = end.code == "key_unavailable" or (
+        deployed.parameter("ProxyAddressHeader") and end.code == "proxy_required"
+    )
     if offer.status != 400 or not offer.code:
         fault = f"a request that the function refuses with 400 is answered {offer}"
         yield wrong(fault, f"{SYMPTOMS}; `make logs` shows the function's")
