@@ -4,7 +4,7 @@ import datetime
 import pathlib
 
 from operate.error import CommandError
-from operate.template import Template
+from operate.template import FUNCTION, KEEPER, Template
 
 FOLDER = pathlib.Path(".aws-sam/build")
 # The e_machine field of an ELF header.
@@ -27,24 +27,24 @@ class Build:
         if not template.is_file():
             raise CommandError("There is no build. Run `make build` first. Nothing was changed.")
         self.template = Template(template.read_text())
-        bootstrap = self.program(self.template.function)
+        bootstrap = self.program(FUNCTION, self.template.function)
         self.bootstrap = bootstrap.read_bytes()
         self.architecture = self.architecture_of(bootstrap)
         self.time = datetime.datetime.fromtimestamp(bootstrap.stat().st_mtime)
         self.keeper = None
         if self.template.keeper:
-            keeper = self.program(self.template.keeper)
+            keeper = self.program(KEEPER, self.template.keeper)
             self.keeper = keeper.read_bytes()
             if self.architecture_of(keeper) != self.architecture:
                 raise CommandError(f"{keeper} is not a program for {self.architecture}. Run `make build`. Nothing was changed.")
 
-    def program(self, function):
+    def program(self, name, properties):
         """The file with the program of a function."""
-        uri = function.get("CodeUri")
+        uri = properties.get("CodeUri")
         bootstrap = self.folder / uri / "bootstrap" if isinstance(uri, str) else None
         if not bootstrap or not bootstrap.is_file():
             raise CommandError(
-                f"The build in {self.folder} does not have all functions. Run `make build` first. Nothing was changed."
+                f"The build in {self.folder} has no function {name}. Run `make build` first. Nothing was changed."
             )
         return bootstrap
 

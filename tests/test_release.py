@@ -196,7 +196,7 @@ def test_a_deployment_without_a_fitting_build_is_refused(built, aws, tmp_path, a
     build = folder / ".aws-sam/build"
     build.mkdir(parents=True)
     shutil.copy(ROOT / "template.yaml", build)
-    assert "has no function" in refused()
+    assert "has no function MintFunction" in refused()
     shutil.rmtree(build)
     shutil.copytree(built, build)
     bootstrap = build / "MintFunction/bootstrap"
@@ -204,6 +204,12 @@ def test_a_deployment_without_a_fitting_build_is_refused(built, aws, tmp_path, a
     said = refused(PARAMETERS=f"Architecture={other}")
     assert f"The build is for {architecture}, not for {other}." in said
     assert f"`make build PARAMETERS=Architecture={other}`" in said
+    keeper = build / "KeeperFunction/bootstrap"
+    right = keeper.read_bytes()
+    keeper.write_bytes(right[:18] + {"arm64": b"\x3e\0", "x86_64": b"\xb7\0"}[architecture] + right[20:])
+    assert f"KeeperFunction/bootstrap is not a program for {architecture}." in refused()
+    keeper.unlink()
+    assert "has no function KeeperFunction" in refused()
     bootstrap.write_bytes(b"#!/bin/sh\n")
     assert "is not a program for arm64 or x86_64" in refused()
 
