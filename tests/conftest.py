@@ -2,7 +2,6 @@
 
 import functools
 import http.server
-import json
 import math
 import os
 import pathlib
@@ -240,29 +239,6 @@ def in_lambda(start, architecture):
     return in_lambda
 
 
-# A real browser
-
-
-def expect(locator):
-    from playwright.sync_api import expect
-
-    return expect(locator)
-
-
-def fault(openai, fault, **settings):
-    status, _, text = post(f"{openai}/simulator/faults", json.dumps({"fault": fault, **settings}).encode())
-    assert status < 300, text
-
-
-def wait_until(page, expression):
-    """Waits until a JavaScript expression is true. Playwright's `wait_for_function` violates the page's security policy."""
-    for _ in range(150):
-        if page.evaluate(expression):
-            return
-        page.wait_for_timeout(100)
-    raise AssertionError(expression)
-
-
 @pytest.fixture(scope="module")
 def speech(tmp_path_factory):
     """The microphone's recording: two seconds of silence, a second of speech, and silence again."""
@@ -324,6 +300,19 @@ def start_demo(demo):
         return f"http://127.0.0.1:{port}", re.search(r"http://127\.0\.0\.1:\d+(?=/v1)", program.log.read_text())[0]
 
     return start_demo
+
+
+@pytest.fixture
+def quota_table(aws):
+    """A table for quotas, and the variables with which a demo uses it."""
+    endpoint, session = aws
+    session.client("dynamodb", endpoint_url=endpoint).create_table(
+        TableName="quotas",
+        BillingMode="PAY_PER_REQUEST",
+        AttributeDefinitions=[{"AttributeName": "id", "AttributeType": "S"}],
+        KeySchema=[{"AttributeName": "id", "KeyType": "HASH"}],
+    )
+    return {"QUOTA_TABLE": "quotas", "AWS_ENDPOINT_URL_DYNAMODB": endpoint, **NO_AWS_ACCOUNT}
 
 
 @pytest.fixture

@@ -6,35 +6,10 @@ import re
 from urllib.parse import quote
 
 import pytest
-from conftest import NO_AWS_ACCOUNT, ROOT, TARGET, expect, fault, free_port, post, skip, wait_until
+from conftest import ROOT, TARGET, free_port, post, skip
+from demo_page import KEEP_MICROPHONE, MICROPHONE_STOPPED, connect, events, expect, fault, get_token, wait_until
 
 MESSAGES = (ROOT / "function/examples/demo/page/messages.js").read_text()
-
-
-@pytest.fixture
-def quota_table(aws):
-    """A table for quotas, and the variables with which a demo uses it."""
-    endpoint, session = aws
-    session.client("dynamodb", endpoint_url=endpoint).create_table(
-        TableName="quotas",
-        BillingMode="PAY_PER_REQUEST",
-        AttributeDefinitions=[{"AttributeName": "id", "AttributeType": "S"}],
-        KeySchema=[{"AttributeName": "id", "KeyType": "HASH"}],
-    )
-    return {"QUOTA_TABLE": "quotas", "AWS_ENDPOINT_URL_DYNAMODB": endpoint, **NO_AWS_ACCOUNT}
-
-
-def get_token(page):
-    page.get_by_role("button", name="Get a token").click()
-    expect(page.locator("#time-left")).to_have_text(re.compile(r"\d+:\d\d"))
-
-
-# Keeps the microphone's stream, to check that it is stopped.
-KEEP_MICROPHONE = """() => {
-  const { mediaDevices } = navigator, open = mediaDevices.getUserMedia.bind(mediaDevices);
-  mediaDevices.getUserMedia = async constraints => (window.microphone = await open(constraints));
-}"""
-MICROPHONE_STOPPED = "window.microphone?.getTracks().every(track => track.readyState === 'ended')"
 
 # Opens the session of a token, as another program that has the token does.
 OPEN_SESSION = """async ({ callsUrl, value }) => {
@@ -50,28 +25,6 @@ OPEN_SESSION = """async ({ callsUrl, value }) => {
 def minted_sessions(address):
     seen = json.loads(post(f"{address}/simulator/requests", None, method="GET")[2])
     return [request["body"]["session"] for request in seen if request["path"].endswith("/client_secrets")]
-
-
-def connect(page):
-    get_token(page)
-    page.get_by_role("button", name="Connect").click()
-    expect(page.get_by_role("status")).to_have_text("Connected. Say something.")
-
-
-def events(page, name):
-    """All events of the type, as the log shows them."""
-    rows = page.locator("#events details").filter(has=page.locator(".type").get_by_text(name, exact=True))
-    expect(rows.first).to_be_visible()
-    found = []
-    for row in rows.all():
-        row.locator("summary").click()
-        expect(row.locator("pre")).not_to_be_empty()
-        decoder, text = json.JSONDecoder(), row.locator("pre").inner_text()
-        while text.strip():
-            event, end = decoder.raw_decode(text.strip())
-            found.append(event)
-            text = text.strip()[end:]
-    return found
 
 
 # The token
@@ -96,11 +49,11 @@ def test_a_token_counts_down_and_is_never_shown_in_full(start_demo, visit):
 def test_the_request_contains_the_chosen_options(start_demo, visit):
     address, openai = start_demo()
     page = visit(address)
-    page.get_by_label("Profile").select_option("de-escalation")
+    page.get_by_label("Profile").select_option("de-escalation-open")
     page.get_by_label("Scenario").select_option("cancelled-train")
     page.get_by_label("Speed").fill("1.1")
     expect(page.locator("#request")).to_have_text(
-        'POST /token {"profile":"de-escalation","scenario":"cancelled-train","speed":1.1}'
+        'POST /token {"profile":"de-escalation-open","scenario":"cancelled-train","speed":1.1}'
     )
     get_token(page)
     expect(page.locator("#time-left")).to_have_text(re.compile(r"2:00|1:5\d"))
@@ -134,7 +87,7 @@ REFUSALS = [
     ("insufficient-quota", {}, 1, "The OpenAI account is out of credit", "openai_out_of_quota"),
     ("rate-limit", {"retry_after": "42"}, 1, "OpenAI is busy", "openai_busy"),
     ("server-error", {"status": 500}, 3, "OpenAI is unavailable", "openai_unavailable"),
-    ("not-json", {}, 1, "OpenAI’s response did not contain a valid token", "openai_answer_invalid"),
+    ("not-json", {}, 1, "OpenAI’s response cannot be used", "openai_answer_invalid"),
 ]
 
 
@@ -170,7 +123,7 @@ def test_every_refusal_code_has_a_message(start_demo, visit):
         """async codes => {
           const { refusalMessage } = await import('/messages.js');
           const answer = { details: 'The cause', message: 'Do this', requestId: 'id' };
-          return codes.map(code => refusalMessage(500, { code, ...answer }));
+          return codes.map(code => refusalMessage({ status: 500, body: { code, ...answer } }));
         }""",
         sorted(codes),
     )
@@ -180,10 +133,13 @@ def test_every_refusal_code_has_a_message(start_demo, visit):
 
 
 def test_every_end_of_a_call_has_a_message():
-    call = (ROOT / "function/examples/demo/page/call.js").read_text()
-    several = r"(?:calls|channel|connection|microphone|token)_\w+"
-    single = "answer_invalid|cancelled|hung_up|insecure_page|network|no_webrtc|session_limit|unexpected"
-    ends = set(re.findall(f"'({several}|{single})'", call))
+    files = ("call", "token_call", "server_call")
+    calls = "".join((ROOT / f"function/examples/demo/page/{name}.js").read_text() for name in files)
+    several = r"(?:calls|channel|connection|microphone|token|server)_\w+"
+    single = (
+        "answer_invalid|cancelled|hung_up|insecure_page|network|no_webrtc|other_side_ended|session_limit|time_over|unexpected"
+    )
+    ends = set(re.findall(f"'({several}|{single})'", calls))
     ends |= {f"calls_{status}" for status in (400, 401, 403, 404, 429)}
     table = re.search(r"const CALL_ENDS = \{(.*?)^\};", MESSAGES, re.DOTALL | re.MULTILINE)[1]
     assert set(re.findall(r"^  (\w+): \[", table, re.MULTILINE)) == ends
@@ -196,13 +152,13 @@ def test_refusals_by_api_gateway_show_a_message(start_demo, visit):
     def refuse(status, route):
         route.fulfill(status=status, body='{"message": "No"}')
 
-    for status, title in ((401, "You are not signed in"), (429, "Too many requests"), (503, "The token service is paused")):
+    for status, title in ((401, "You are not signed in"), (429, "Too many requests"), (503, "The service is paused")):
         page.route("**/token", functools.partial(refuse, status))
         page.get_by_role("button", name="Get a token").click()
         expect(page.locator("#refusal")).to_contain_text(title)
     page.route("**/token", lambda route: route.abort())
     page.get_by_role("button", name="Get a token").click()
-    expect(page.locator("#refusal")).to_contain_text("The token service does not answer")
+    expect(page.locator("#refusal")).to_contain_text("The server does not answer")
 
 
 def test_a_page_opened_before_the_demo_runs_loads_the_profiles_later(start_demo, visit):
@@ -229,7 +185,7 @@ def test_a_page_from_another_origin_shows_that_it_is_not_allowed(start_demo, vis
     address, _ = start_demo(ALLOWED_ORIGINS="https://app.example.com")
     page = visit(address.replace("127.0.0.1", "mint.example"))
     page.get_by_role("button", name="Get a token").click()
-    expect(page.locator("#refusal")).to_contain_text("This page may not request tokens")
+    expect(page.locator("#refusal")).to_contain_text("This page is not allowed")
 
 
 # CORS, as a browser enforces it
@@ -275,7 +231,7 @@ def test_a_used_up_quota_counts_down_to_the_next_attempt(start_demo, visit, quot
     page = visit(address)
     get_token(page)
     page.get_by_role("button", name="Get a token").click()
-    expect(page.locator("#refusal")).to_contain_text("You have used up your tokens for now")
+    expect(page.locator("#refusal")).to_contain_text("You have used up your tokens and calls for now")
     expect(page.locator("#get-token")).to_have_text(re.compile(r"Try again in [\d:]+"))
 
 
@@ -412,7 +368,7 @@ def test_two_clicks_start_a_call_with_the_chosen_session(start_demo, visit):
 def test_a_user_can_type_make_the_model_speak_first_and_mute(start_demo, visit):
     address, _ = start_demo()
     page = visit(address)
-    page.get_by_label("Profile").select_option("de-escalation")
+    page.get_by_label("Profile").select_option("de-escalation-open")
     get_token(page)
     page.get_by_role("button", name="Connect").click()
     page.get_by_role("button", name="Mute").click()
@@ -841,10 +797,10 @@ def test_a_call_that_ends_during_typing_moves_the_focus_to_the_next_token(start_
 def test_every_control_has_a_name_and_headings_are_in_order(start_demo, visit):
     address, _ = start_demo()
     page = visit(address)
-    page.get_by_label("Profile").select_option("de-escalation")
+    page.get_by_label("Profile").select_option("de-escalation-open")
     connect(page)
     tree = page.context.new_cdp_session(page).send("Accessibility.getFullAXTree")["nodes"]
-    roles = {"button", "checkbox", "combobox", "list", "meter", "slider", "textbox"}
+    roles = {"button", "checkbox", "combobox", "list", "meter", "radio", "slider", "textbox"}
     named = [
         (node["role"]["value"], node.get("name", {}).get("value"))
         for node in tree
@@ -878,7 +834,7 @@ def test_a_narrow_screen_fits_and_all_text_has_enough_contrast(start_demo, visit
     address, openai = start_demo()
     # Without motion, so that no colour is in transition.
     page = visit(address, viewport={"width": 360, "height": 740}, color_scheme=scheme, reduced_motion="reduce")
-    page.get_by_label("Profile").select_option("de-escalation")
+    page.get_by_label("Profile").select_option("de-escalation-open")
 
     def check():
         page.mouse.move(0, 0)
@@ -896,7 +852,7 @@ def test_a_narrow_screen_fits_and_all_text_has_enough_contrast(start_demo, visit
     check()
     connect(page)
     expect(page.locator("#turns .assistant p")).to_have_text(re.compile(r"I heard you speak for .+\."))
-    events(page, "session.updated")
+    events(page, "session.created")
     check()
     page.get_by_role("button", name="Hang up").click()
     expect(page.locator("#failure")).to_contain_text("You hung up")
@@ -995,7 +951,7 @@ def test_the_script_with_openai_sdk_keeps_the_session_of_the_profile(script_page
     token, _, call = documented_scripts()
 
     def choose_the_profile(route):
-        route.continue_(post_data='{"profile": "de-escalation", "speed": 1.1}')
+        route.continue_(post_data='{"profile": "de-escalation-open", "speed": 1.1}')
 
     expose = "Object.assign(window, { session, transport, RealtimeAgent });"
     page, address, logged, uncaught = script_page(token, call, after=expose, intercept=choose_the_profile)

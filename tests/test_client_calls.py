@@ -5,7 +5,8 @@ import time
 from urllib.parse import quote
 
 import pytest
-from conftest import ROOT, fault, post, skip, wait_until
+from conftest import ROOT, post, skip
+from demo_page import fault, wait_until
 
 MODULES = {
     "token-mint": "/client/token-mint.min.mjs",

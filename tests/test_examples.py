@@ -8,7 +8,8 @@ import subprocess
 from urllib.parse import quote
 
 import pytest
-from conftest import NODE, ROOT, expect, fault, free_port, post, skip
+from conftest import NODE, ROOT, free_port, post, skip
+from demo_page import expect, fault
 
 CLIENT = ROOT / "client"
 EXAMPLES = ["html", "react", "next"]
