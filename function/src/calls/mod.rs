@@ -190,7 +190,7 @@ impl Calls {
 
     async fn replace(&self, booking: &mut Booking, new: Record) -> Result<bool, TableError> {
         let change = [(booking.handle.clone(), booking.record.clone(), new)];
-        let is_changed = record::replace(&self.store, &change).await?.is_empty();
+        let is_changed = record::replace(&self.store, &change).await?.changed.is_empty();
         if let ([(_, _, new)], true) = (change, is_changed) {
             booking.record = new;
         }
@@ -218,7 +218,7 @@ impl Calls {
     ///
     /// # Errors
     /// If the table cannot be used. What is left can be done again.
-    pub async fn end(&self, calls: Vec<(Handle, Record, u64)>) -> Result<usize, TableError> {
+    pub async fn end(&self, calls: Vec<(Handle, Record, u64)>) -> Result<Vec<Handle>, TableError> {
         let of = |calls: &[(Handle, Record, u64)], caller: Option<&str>| {
             let of_caller = calls.iter().filter(|(_, record, _)| caller.is_none_or(|caller| record.caller == caller));
             // The handles outlive the bookings.
@@ -239,7 +239,8 @@ impl Calls {
                 (handle, record, ended)
             })
             .collect();
-        record::replace(&self.store, &ended).await.map(|others| others.len())
+        let record::Others { changed, equal } = record::replace(&self.store, &ended).await?;
+        Ok(changed.into_iter().chain(equal).cloned().collect())
     }
 }
 
