@@ -34,12 +34,14 @@ ARCHITECTURES ?= arm64 x86_64
 # The event of `make invoke`.
 EVENT ?= function/events/http-api.json
 
-# The caller for `make caller`, `make block` and `make unblock`. A sign-in's subject may contain any character, so these are
-# not expanded and are passed through the environment, not through the words of a shell.
+# The caller for `make caller`, `make block`, `make unblock` and `make hang-up`, and the calls for the last. A sign-in's subject may
+# contain any character, so these are not expanded and are passed through the environment, not through the words of a shell.
 override SUBJECT := $(value SUBJECT)
 override ADDRESS := $(value ADDRESS)
 override CALLER := $(value CALLER)
-export SUBJECT ADDRESS CALLER
+override CALL := $(value CALL)
+override ALL := $(value ALL)
+export SUBJECT ADDRESS CALLER CALL ALL
 
 # The version that `make rollback` makes live, and the role that CloudFormation deploys with.
 export TO DEPLOY_ROLE_ARN
@@ -69,14 +71,15 @@ LINT := .venv/lint/bin
 DENY := target/tools/cargo-deny@0.20.2
 # Not cargo-shear, which requires a newer compiler than the project.
 MACHETE := target/tools/cargo-machete@0.9.2
-# npm packages of the tests, if npm is installed: OpenAI's browser SDK, and the checker of the JavaScript.
-NODE_MODULES := $(if $(shell command -v npm),tests/node/node_modules/.package-lock.json)
+# npm packages of the tests and of the client's examples, if npm is installed.
+NODE_FOLDERS := tests/node $(addprefix client/examples/,html next react)
+NODE_MODULES := $(if $(shell command -v npm),$(NODE_FOLDERS:=/node_modules/.package-lock.json))
 # Prints the duration of a long step before its first run: $(call first,FILE THAT THE STEP CREATES,SENTENCE).
 first = [ -e $(1) ] || echo '$(2)'
 # macOS has no `timeout` command.
 MINUTE := $(if $(shell command -v timeout),timeout 60)
 
-.PHONY: help environment demo check test begin supply-chain lint-briefly lint rust-tests fuzz fuzz-briefly bench bench-guard soak python-tools python-tests lock toolchain invoke local-api build deploy set release release-check key caller block unblock proxy-secret logs versions update-code rollback pause resume doctor status delete cost capacity
+.PHONY: help environment demo check test begin supply-chain lint-briefly lint rust-tests fuzz fuzz-briefly bench bench-guard soak python-tools python-tests lock toolchain invoke local-api build deploy set release release-check key caller block unblock calls hang-up proxy-secret logs versions update-code rollback pause resume doctor status delete cost capacity
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -197,11 +200,17 @@ key: needs-python environment $(TOOLS) ## store the OpenAI key, entered or from 
 caller: needs-python environment $(TOOLS) ## print a caller's identifier in the log and at OpenAI (SUBJECT=… or ADDRESS=…)
 	@$(OPERATE) caller
 
-block: needs-python environment $(TOOLS) ## block one caller (CALLER=identifier, SUBJECT=… or ADDRESS=…)
+block: needs-python environment $(TOOLS) ## block one caller and end their calls (CALLER=identifier, SUBJECT=… or ADDRESS=…)
 	@$(OPERATE) block
 
 unblock: needs-python environment $(TOOLS) ## unblock one caller (CALLER=identifier, SUBJECT=… or ADDRESS=…)
 	@$(OPERATE) unblock
+
+calls: needs-python environment $(TOOLS) ## list the open calls: whose they are, and when they began and end
+	@$(OPERATE) calls
+
+hang-up: needs-python environment $(TOOLS) ## end one call, the calls of one caller, or all (CALL=…, CALLER=…, SUBJECT=…, ADDRESS=… or ALL=yes)
+	@$(OPERATE) hang-up
 
 proxy-secret: needs-python environment $(TOOLS) ## store a new secret by which a proxy such as CloudFront proves itself, and print it
 	@$(OPERATE) proxy-secret
@@ -218,7 +227,7 @@ update-code: needs-python environment $(TOOLS) ## publish the build and make it 
 rollback: needs-python environment $(TOOLS) ## return to the replaced version, or to TO=version; stop a deployment in progress
 	@$(OPERATE) rollback
 
-pause: needs-python environment $(TOOLS) ## stop all minting within seconds
+pause: needs-python environment $(TOOLS) ## stop all minting within seconds, and end all calls
 	@$(OPERATE) pause
 
 resume: needs-python environment $(TOOLS) ## end a pause

@@ -33,6 +33,7 @@ CHECKED = {
     "apigateway": ["arn:aws:apigateway:*::/apis/*"],
     "cloudformation": [STACK],
     "dynamodb": [f"arn:aws:dynamodb:*:*:table/{NAME}"],
+    "events": [f"arn:aws:events:*:*:rule/{NAME}"],
     "iam": [f"arn:aws:iam::*:role/{NAME}"],
     "lambda": [FUNCTION],
     "logs": [LOG_GROUP, f"arn:aws:logs:*:*:log-group:/aws/vendedlogs/{NAME}"],
@@ -73,8 +74,12 @@ NOT_CALLED = {
 INDIRECT = ["cloudformation:ListStackResources", "s3:PutObject", "lambda:GetFunctionConfiguration"]
 # The file of the operator's commands that makes change sets. It also uploads to S3, as SAM does.
 CHANGE_SETS = "change_set.py"
-# An operation of S3 that another action permits.
+# Operations of S3 that another action permits.
 S3_ACTIONS = {"HeadObject": "GetObject", "ListObjectsV2": "ListBucket"}
+# The same for Lambda. Only the keeper is invoked.
+LAMBDA_ACTIONS = {"Invoke": "InvokeFunction"}
+INVOKE = "lambda:InvokeFunction"
+KEEPER = f"{FUNCTION}-KeeperFunction-*"
 
 # A connection goes by the service's new or old name, whichever it had when it was made.
 OLD_CONNECTION = "arn:aws:codestar-connections:*:*:connection/*"
@@ -109,7 +114,7 @@ CONDITIONS = {
             "iam:PassedToService": [f"{name}.amazonaws.com" for name in ("cloudformation", "codebuild", "codedeploy", "lambda")]
         }
     },
-    "lambda:AddPermission": {"StringEquals": {"lambda:Principal": "apigateway.amazonaws.com"}},
+    "lambda:AddPermission": {"StringEquals": {"lambda:Principal": ["apigateway.amazonaws.com", "events.amazonaws.com"]}},
     "route53:ChangeResourceRecordSets": {
         "ForAllValues:StringEquals": {"route53:ChangeResourceRecordSetsRecordTypes": ["A", "AAAA"]}
     },
@@ -132,7 +137,8 @@ def calls(text, service):
     for name in re.findall(r'get_waiter\("(\w+)"\)', text):
         if name in client.waiter_names:
             found.add(operations[xform_name(client._get_waiter_config()["waiters"][camel(name)]["operation"])])
-    return {f"{service}:{S3_ACTIONS.get(name, name) if service == 's3' else name}" for name in found}
+    others = {"s3": S3_ACTIONS, "lambda": LAMBDA_ACTIONS}.get(service, {})
+    return {f"{service}:{others.get(name, name)}" for name in found}
 
 
 def camel(name):
@@ -158,7 +164,7 @@ def checks():
     """The actions of `make doctor` and `make status`, as pairs with a resource. Some actions know no resource."""
     for action in sorted({action for check in [*CHECKS, *LINES] for action in check.actions}):
         if action not in CONSOLE:
-            of_service = CHECKED.get(action.partition(":")[0])
+            of_service = [KEEPER] if action == INVOKE else CHECKED.get(action.partition(":")[0])
             yield from ((action, resource) for resource in (of_service if permissions.kinds(action) else ["*"]))
 
 
@@ -223,7 +229,7 @@ def policies():
 
     where = {"lambda": FUNCTION, "cloudformation": STACK, "codedeploy": DEPLOYMENT_GROUP, "secretsmanager": SECRET}
     commands = {
-        (action, where[service] if permissions.kinds(action) else "*")
+        (action, KEEPER if action == INVOKE else where[service] if permissions.kinds(action) else "*")
         for service, actions in operate().items()
         for action in actions
     }

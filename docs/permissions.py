@@ -34,6 +34,7 @@ NESTED = {
 UPLOADS = "arn:aws:s3:::aws-sam-cli-managed-default-*/{stack}/*"
 
 FUNCTION = "arn:aws:lambda:*:*:function:{stack}-MintFunction-*"
+KEEPER = "arn:aws:lambda:*:*:function:{stack}-KeeperFunction-*"
 GROUP = "arn:aws:codedeploy:*:*:deploymentgroup:{stack}-ServerlessDeploymentApplication-*"
 APPLICATION = "arn:aws:codedeploy:*:*:application:{stack}-ServerlessDeploymentApplication-*"
 # How AWS's own gradual deployments go.
@@ -80,6 +81,7 @@ REACH = {
         "role": "arn:aws:iam::*:role/{stack}-CodeDeployServiceRole-*",
     },
     "AWS::DynamoDB::Table": {"table": "arn:aws:dynamodb:*:*:table/{parent}-{name}-*"},
+    "AWS::Events::Rule": {"rule-on-default-event-bus": "arn:aws:events:*:*:rule/{parent}-{name}-*"},
     "AWS::IAM::Policy": {"role": BUILD_ROLE},
     "AWS::IAM::Role": {"role": "arn:aws:iam::*:role/{parent}-{name}-*"},
     "AWS::Lambda::Alias": {
@@ -106,10 +108,12 @@ REACH = {
     "AWS::SecretsManager::Secret": {"Secret": "arn:aws:secretsmanager:*:*:secret:{name}-*"},
 }
 
-# A resource that is not named by CloudFormation.
+# A resource that is not named by CloudFormation, or that reaches others than the rest of its type.
 NAMED = {
     "AccessLogs": {"log-group": "arn:aws:logs:*:*:log-group:/aws/vendedlogs/{stack}/*"},
     "FailedBuildsAlarm": {"alarm": "arn:aws:cloudwatch:*:*:alarm:{stack}-FailedBuildsAlarm"},
+    "KeeperFunction": {"function": KEEPER, "role": "arn:aws:iam::*:role/{stack}-KeeperRole-*"},
+    "ScheduleMayInvoke": {"function": KEEPER},
 }
 
 # The schema of this type names no permissions. These are CodeBuild's own operations on a project and its webhook, the role that
@@ -178,6 +182,7 @@ UNUSED = [
     ("The table has no contributor insights.", "AWS::DynamoDB::*", ["dynamodb:UpdateContributorInsights"]),
     ("The table has no policy of its own.", "AWS::DynamoDB::*", ["dynamodb:DeleteResourcePolicy", "dynamodb:PutResourcePolicy"]),
     ("AWS's own keys encrypt the table and the function's variables.", "*", ["kms:*"]),
+    ("The schedule invokes the keeper by the function's own policy, so it has no role.", "AWS::Events::Rule *", ["iam:PassRole"]),
     ("The policy belongs to a role, not to a user or a group.", "AWS::IAM::Policy *", [
         "iam:DeleteGroupPolicy", "iam:DeleteUserPolicy", "iam:GetGroupPolicy", "iam:GetUserPolicy", "iam:PutGroupPolicy",
         "iam:PutUserPolicy",
@@ -243,7 +248,9 @@ def transformed(template=None, **parameters):
     for name in NESTED:
         # SAM's transform would look for the nested template. It becomes a stack of CloudFormation's.
         template["Resources"][name]["Type"] = "AWS::CloudFormation::Stack"
-    template["Resources"]["MintFunction"]["Properties"]["CodeUri"] = "s3://bucket/key"
+    for resource in template["Resources"].values():
+        if resource["Type"] == "AWS::Serverless::Function":
+            resource["Properties"]["CodeUri"] = "s3://bucket/key"
     given = {name: parameter["Default"] for name, parameter in template["Parameters"].items()} | parameters
     os.environ.setdefault("AWS_DEFAULT_REGION", REGION)
     values = SamParameterValues(given)

@@ -1,7 +1,8 @@
-"""Commands for a stack: its deployment, parameters, versions, OpenAI key, callers, proxy, pauses and checks. `make help` lists them.
+"""Commands for a stack: its deployment, parameters, versions, OpenAI key, callers, calls, proxy, pauses and checks.
 
-All commands use the AWS SDK with the operator's own credentials. ENV selects the stack in samconfig.toml, or STACK names it.
-PARAMETERS contains values of its parameters, TO names a version, and SUBJECT, ADDRESS or CALLER names a caller.
+`make help` lists them. All commands use the AWS SDK with the operator's own credentials. ENV selects the stack in samconfig.toml,
+or STACK names it. PARAMETERS contains values of its parameters, TO names a version, SUBJECT, ADDRESS or CALLER names a caller,
+and CALL names a call.
 """
 
 import argparse
@@ -12,6 +13,7 @@ import botocore.exceptions
 
 from operate import account, environment
 from operate.callers import block, caller, unblock
+from operate.calls import calls, hang_up
 from operate.deploy import deploy, set_parameters
 from operate.doctor import doctor
 from operate.error import CommandError
@@ -27,7 +29,7 @@ from operate.versions import versions
 
 COMMANDS = [
     *(sam, deploy, set_parameters, key, caller, block, unblock, proxy_secret, versions, update_code, rollback, pause, resume),
-    *(doctor, status),
+    *(calls, hang_up, doctor, status),
 ]
 # Commands that also do their work where there is no complete stack.
 OF_AN_ENVIRONMENT = [sam, doctor, status]

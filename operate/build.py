@@ -19,7 +19,7 @@ def machine_of(program):
 
 
 class Build:
-    """Reads the built template and the function that belongs to it."""
+    """Reads the built template and the functions that belong to it. A build of a release without calls has no keeper."""
 
     def __init__(self, folder=FOLDER):
         self.folder = folder
@@ -27,15 +27,32 @@ class Build:
         if not template.is_file():
             raise CommandError("There is no build. Run `make build` first. Nothing was changed.")
         self.template = Template(template.read_text())
-        uri = self.template.function.get("CodeUri")
-        bootstrap = folder / uri / "bootstrap" if isinstance(uri, str) else None
-        if not bootstrap or not bootstrap.is_file():
-            raise CommandError(f"The build in {folder} has no function. Run `make build` first. Nothing was changed.")
+        bootstrap = self.program(self.template.function)
         self.bootstrap = bootstrap.read_bytes()
-        self.architecture = ARCHITECTURES.get(machine_of(self.bootstrap))
-        if not self.architecture:
-            raise CommandError(f"{bootstrap} is not a program for arm64 or x86_64. Run `make build`. Nothing was changed.")
+        self.architecture = self.architecture_of(bootstrap)
         self.time = datetime.datetime.fromtimestamp(bootstrap.stat().st_mtime)
+        self.keeper = None
+        if self.template.keeper:
+            keeper = self.program(self.template.keeper)
+            self.keeper = keeper.read_bytes()
+            if self.architecture_of(keeper) != self.architecture:
+                raise CommandError(f"{keeper} is not a program for {self.architecture}. Run `make build`. Nothing was changed.")
+
+    def program(self, function):
+        """The file with the program of a function."""
+        uri = function.get("CodeUri")
+        bootstrap = self.folder / uri / "bootstrap" if isinstance(uri, str) else None
+        if not bootstrap or not bootstrap.is_file():
+            raise CommandError(
+                f"The build in {self.folder} does not have all functions. Run `make build` first. Nothing was changed."
+            )
+        return bootstrap
+
+    def architecture_of(self, bootstrap):
+        found = ARCHITECTURES.get(machine_of(bootstrap.read_bytes()))
+        if not found:
+            raise CommandError(f"{bootstrap} is not a program for arm64 or x86_64. Run `make build`. Nothing was changed.")
+        return found
 
     def require(self, architecture, target):
         """Refuses a build for another processor, which Lambda could not start."""

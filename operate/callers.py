@@ -6,7 +6,7 @@ import ipaddress
 import os
 import re
 
-from operate import contents, secret
+from operate import contents, keeper, secret
 from operate.error import CommandError
 
 # The variables that name a caller, of which `make block` and `make unblock` require exactly one.
@@ -33,14 +33,15 @@ def caller(stack, _):
 
 
 def block(stack, _):
-    """Block a caller, from the next time that instances read the secret. Tokens already issued stay valid."""
+    """Block a caller, from the next time that instances read the secret, and end their calls. Tokens already issued stay valid."""
     before, _ = secret.change(stack, functools.partial(with_block, stack))
     identifier, until = chosen_identifier(stack, before, *NAMES), secret.read_again_at(stack)
     print(f"Blocked {identifier}. New instances refuse this caller immediately,")
     print(
         f"running instances from their first request after {until:%H:%M:%S}. Tokens already issued stay valid until they expire."
     )
-    print(f"To undo: make unblock CALLER={identifier}")
+    print(f"To undo: make unblock CALLER={identifier}", flush=True)
+    keeper.end_calls_of_blocked(stack, identifier)
 
 
 def unblock(stack, _):

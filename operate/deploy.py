@@ -7,7 +7,7 @@ import sys
 import tempfile
 import time
 
-from operate import change_set, parameters, published, sam
+from operate import change_set, keeper, parameters, published, sam
 from operate.build import Build
 from operate.error import CommandError
 from operate.release import Base, marks, require_live
@@ -44,6 +44,7 @@ def deploy(stack, asked):
     values = {name: value for name, value in values.items() if name in known and name not in SET_BY_COMMANDS}
 
     sam.check_length(stack.name, values["ConnectionArn"])
+    keeper.require_none(stack, build.template, values)
     if base:
         marked = marks(base, build.template, build.bootstrap, values)
         base.explain()
@@ -142,6 +143,7 @@ def set_parameters(stack, _):
     sam.check_length(stack.name, given.get("ConnectionArn"))
     releases = bool(changed & base.template.versioned())
     values = (live if releases else before) | given
+    keeper.require_none(stack, base.template, values)
     if releases:
         base.explain()
     print("\n".join(parameters.changes(before, values)))

@@ -1,10 +1,17 @@
-"""Pauses: Lambda's reserved concurrency of 0 stops all minting."""
+"""Pauses: Lambda's reserved concurrency of 0 stops all minting, and the keeper ends the calls that are open."""
+
+from operate import keeper
 
 
 def pause(stack, _):
-    """Stop all minting within seconds. Callers get 429 or 503 from AWS."""
+    """Stop all minting within seconds, and end all calls. Callers get 429 or 503 from AWS."""
     stack.functions.put_function_concurrency(FunctionName=stack.function, ReservedConcurrentExecutions=0)
-    print("Paused: no token is issued until make resume. Tokens already issued open sessions until they expire.")
+    begins = " and no call begins" if keeper.OUTPUT in stack.outputs else ""
+    print(
+        f"Paused: no token is issued{begins} until make resume. Tokens already issued open sessions until they expire.",
+        flush=True,
+    )
+    keeper.end_calls_of_paused(stack)
 
 
 def resume(stack, _):

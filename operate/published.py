@@ -26,8 +26,10 @@ from operate.error import CommandError
 
 FOLDER = pathlib.Path(".aws-sam/release")
 SUMS = "SHA256SUMS"
-# The folder of the function's code, as SAM names it in the templates that it builds.
-FUNCTION = "MintFunction"
+# The folder of each function's code, as SAM names it in the templates that it builds, and the beginning of its file's name.
+# A release without calls has no keeper.
+FUNCTION, KEEPER = "MintFunction", "KeeperFunction"
+FILES = {FUNCTION: "token-mint", KEEPER: "token-mint-keeper"}
 # The largest sizes in bytes. Lambda takes 50 MB packed and 250 MB unpacked, CloudFormation takes templates of 1 MB.
 MOST_TEXT, MOST_TEMPLATE, MOST_PACKED, MOST_UNPACKED = 100_000, 1_000_000, 50_000_000, 250_000_000
 UNCHANGED = "Nothing was changed."
@@ -50,32 +52,41 @@ class PublishedRelease:
         try:
             template = yaml_parse(self.templates["template.yaml"].decode())
             self.default_architecture = template["Parameters"]["Architecture"]["Default"]
-            uri = template["Resources"][FUNCTION]["Properties"]["CodeUri"]
+            code = {
+                name: template["Resources"][name]["Properties"]["CodeUri"] for name in FILES if name in template["Resources"]
+            }
         except (LookupError, ValueError, TypeError, yaml.YAMLError):
             raise self.not_a_release("template.yaml is not the built template of Token Mint") from None
-        if uri != FUNCTION:
+        if FUNCTION not in code or any(uri != name for name, uri in code.items()):
             raise self.not_a_release("template.yaml is not the built template of Token Mint")
+        self.functions = list(code)
 
     def prepare(self, architecture, folder=FOLDER):
-        """Writes the templates and the function for this architecture into a folder, as `make build` leaves them."""
-        name = f"token-mint-{architecture}.zip"
+        """Writes the templates and the functions for this architecture into a folder, as `make build` leaves them."""
         if architecture not in self.architectures:
             raise CommandError(
                 f"The release has no function for {architecture}, only for {' and '.join(self.architectures) or 'none'}. "
                 f"Give another Architecture in PARAMETERS. {UNCHANGED}"
             )
-        bootstrap = self.unpacked(name, MOST_PACKED, "bootstrap", MOST_UNPACKED).get("bootstrap", b"")
-        if ARCHITECTURES.get(machine_of(bootstrap)) != architecture:
-            raise CommandError(f"{name} does not contain a program for {architecture}. {UNCHANGED}")
+        programs = {f"{function}/bootstrap": self.program(function, architecture) for function in self.functions}
         unfinished = folder.with_name(f"{folder.name}.unfinished")
         shutil.rmtree(unfinished, ignore_errors=True)
-        for path, content in {**self.templates, f"{FUNCTION}/bootstrap": bootstrap}.items():
+        for path, content in {**self.templates, **programs}.items():
             (unfinished / path).parent.mkdir(parents=True, exist_ok=True)
             (unfinished / path).write_bytes(content)
-        (unfinished / FUNCTION / "bootstrap").chmod(0o755)
+        for path in programs:
+            (unfinished / path).chmod(0o755)
         shutil.rmtree(folder, ignore_errors=True)
         unfinished.rename(folder)
         return folder
+
+    def program(self, function, architecture):
+        """The program of a function for this architecture."""
+        name = f"{FILES[function]}-{architecture}.zip"
+        found = self.unpacked(name, MOST_PACKED, "bootstrap", MOST_UNPACKED).get("bootstrap", b"")
+        if ARCHITECTURES.get(machine_of(found)) != architecture:
+            raise CommandError(f"{name} does not contain a program for {architecture}. {UNCHANGED}")
+        return found
 
     def file(self, name, most):
         """The content of a file, whose checksum is right."""

@@ -8,6 +8,7 @@ import re
 from samtranslator.yaml_helper import yaml_parse
 
 FUNCTION = "MintFunction"
+KEEPER = "KeeperFunction"
 SECRET = "Secret"
 # The parameters that only the commands set.
 REVISION = "Revision"
@@ -33,6 +34,8 @@ class Template:
         self.text = source if isinstance(source, str) else json.dumps(source, separators=(",", ":"), default=str)
         self.parameters = self.document.get("Parameters", {})
         self.function = self.document["Resources"][FUNCTION]["Properties"]
+        # A template of a release without calls has no keeper.
+        self.keeper = self.document["Resources"].get(KEEPER, {}).get("Properties")
         self.variables = self.function.get("Environment", {}).get("Variables", {})
         self.settings = {name: value for name, value in self.function.items() if name not in NOT_IN_A_VERSION}
 

@@ -1,6 +1,6 @@
 """A build that goes live without CloudFormation."""
 
-from operate import change_set
+from operate import change_set, keeper
 from operate.build import Build
 from operate.error import CommandError
 from operate.release import Base, is_live, next_revision
@@ -17,12 +17,24 @@ def update_code(stack, _):
         raise CommandError(f"Version {base.alias.live} already has this build. Nothing was changed.")
     revision = next_revision(base.alias, base.template, build.bootstrap, base.values)
     try:
+        # The keeper has no versions. It is first, because a new version may write records that the old keeper cannot read.
+        if keeper.OUTPUT in stack.outputs and build.keeper:
+            replace_keeper(stack, build)
+            print("The keeper runs the build.", flush=True)
         published = publish(stack, base, build, revision)
     except KeyboardInterrupt:
         raise CommandError(f"\nInterrupted. Version {base.alias.live} is still live.") from None
     base.alias.move(published)
     print(f"Version {published} with revision {revision} is live; before, it was {base.alias.live}. To return: make rollback.")
     print(f"The next make set or make deploy starts from version {published}.")
+
+
+def replace_keeper(stack, build):
+    """Gives the keeper the code of the build. Its settings stay."""
+    name = stack.outputs[keeper.OUTPUT]
+    packed = archive(build.keeper)
+    stack.functions.update_function_code(FunctionName=name, ZipFile=packed, Architectures=[build.architecture])
+    stack.functions.get_waiter("function_updated_v2").wait(FunctionName=name)
 
 
 def publish(stack, base, build, revision):

@@ -1,4 +1,4 @@
-"""Builds a release into a folder: the function for each architecture, the templates, bills of materials and checksums."""
+"""Builds a release into a folder: the functions for each architecture, the templates, bills of materials and checksums."""
 
 import argparse
 import datetime
@@ -12,7 +12,7 @@ import sys
 
 from release.archive import archive, checksums
 from release.bill import bill
-from release.compile import BOOTSTRAP, ROOT, TRIPLES, compiled, run
+from release.compile import BOOTSTRAPS, ROOT, TRIPLES, compiled, run
 from release.error import ReleaseError
 from release.version import version
 
@@ -22,9 +22,10 @@ def contents(folders, epoch, commit):
     timestamp = datetime.datetime.fromtimestamp(epoch, datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     files, sets = {}, []
     for architecture, folder in folders.items():
-        bootstrap = (folder / BOOTSTRAP).read_bytes()
-        files[f"token-mint-{architecture}.zip"] = archive({"bootstrap": bootstrap}, epoch)
-        files[f"token-mint-{architecture}.cdx.json"] = bill(architecture, bootstrap, timestamp).encode()
+        for name, path in BOOTSTRAPS.items():
+            bootstrap = (folder / path).read_bytes()
+            files[f"{name}-{architecture}.zip"] = archive({"bootstrap": bootstrap}, epoch)
+            files[f"{name}-{architecture}.cdx.json"] = bill(architecture, bootstrap, timestamp).encode()
         sets.append({str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("template.yaml")})
     if any(templates != sets[0] for templates in sets):
         raise ReleaseError("The templates differ between the architectures, but a release has one set.")

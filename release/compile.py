@@ -1,4 +1,4 @@
-"""The function and the templates, as `make build` makes them, with nothing of this machine in their bytes."""
+"""The functions and the templates, as `make build` makes them, with nothing of this machine in their bytes."""
 
 import json
 import os
@@ -11,14 +11,15 @@ from release.error import ReleaseError
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 # Of its own, so that a `make build` after it does not compile everything again: the flags differ.
 TARGET = ROOT / "target/dist"
-BOOTSTRAP = "MintFunction/bootstrap"
+# Each function's program in the folder of a build, by the beginning of its files' names in a release.
+BOOTSTRAPS = {"token-mint": "MintFunction/bootstrap", "token-mint-keeper": "KeeperFunction/bootstrap"}
 TRIPLES = {"arm64": "aarch64-unknown-linux-gnu", "x86_64": "x86_64-unknown-linux-gnu"}
 # Variables of the caller's shell that would change the compiled code.
 FOREIGN = ("RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS", "CARGO_BUILD_", "CARGO_PROFILE_", "CARGO_TARGET_", "CARGO_LAMBDA_", "CFLAGS")
 
 
 def compiled(architecture):
-    """Builds for this architecture; the folder with the templates, and with `bootstrap` in `MintFunction`."""
+    """Builds for this architecture; the folder with the templates, and with a `bootstrap` in each function's folder."""
     folder = TARGET / "sam" / architecture
     command = [
         pathlib.Path(sys.executable).parent / "sam", "build", "--build-dir", folder,
@@ -34,9 +35,10 @@ def compiled(architecture):
     ran = subprocess.run(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     if ran.returncode:
         raise ReleaseError(f"{ran.stdout}\nThe build for {architecture} failed.")
-    for path in (f"{ROOT}/", f"{pathlib.Path.home()}/"):
-        if os.fsencode(path) in (folder / BOOTSTRAP).read_bytes():
-            raise ReleaseError(f"The function for {architecture} contains a path of this machine: {path}")
+    for name, bootstrap in BOOTSTRAPS.items():
+        for path in (f"{ROOT}/", f"{pathlib.Path.home()}/"):
+            if os.fsencode(path) in (folder / bootstrap).read_bytes():
+                raise ReleaseError(f"{name} for {architecture} contains a path of this machine: {path}")
     return folder
 
 

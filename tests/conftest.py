@@ -1,16 +1,25 @@
 """Fixtures that start the programs the tests need: the real ones, on loopback, stopped at the end of the test."""
 
+import functools
+import http.server
+import math
 import os
 import pathlib
 import platform
+import re
+import shutil
 import signal
 import socket
+import struct
 import subprocess
+import threading
 import time
 import urllib.error
 import urllib.request
+import wave
 
 import boto3
+import playwright
 import pytest
 import samcli
 
@@ -21,6 +30,9 @@ TARGET = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
 TOOLCHAIN = {
     name: value for name, value in os.environ.items() if name in ("PATH", "HOME") or name.startswith(("CARGO_", "RUSTUP_"))
 }
+
+# Playwright's own Node. Debian 12's is older than the packages of the client's examples accept.
+NODE = pathlib.Path(playwright.__file__).parent / "driver/node"
 
 # Invalid keys, so that no command can reach a real account.
 NO_AWS_ACCOUNT = {
@@ -225,3 +237,99 @@ def in_lambda(start, architecture):
         return program, invoke
 
     return in_lambda
+
+
+@pytest.fixture(scope="module")
+def speech(tmp_path_factory):
+    """The microphone's recording: two seconds of silence, a second of speech, and silence again."""
+    path = tmp_path_factory.mktemp("microphone") / "speech.wav"
+    rate = 16_000
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(rate)
+        for seconds, loudness in ((2, 0), (1, 8_000), (60, 0)):
+            tone = (round(loudness * math.sin(math.tau * 300 * n / rate)) for n in range(seconds * rate))
+            file.writeframes(struct.pack(f"<{seconds * rate}h", *tone))
+    return path
+
+
+@pytest.fixture(scope="module")
+def browser(speech):
+    names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+    found = [path for name in names if (path := shutil.which(name))]
+    if not found:
+        skip("the browser tests need Chromium")
+    from playwright.sync_api import expect, sync_playwright
+
+    expect.set_options(timeout=15_000)
+    with sync_playwright() as driver:
+        microphone = ["--use-fake-device-for-media-stream", f"--use-file-for-fake-audio-capture={speech}%noloop"]
+        # Chromium's sandbox does not work as root, and a machine may have no network other than loopback.
+        flags = ["--no-sandbox", "--allow-loopback-in-peer-connection", "--host-resolver-rules=MAP mint.example 127.0.0.1"]
+        chromium = driver.chromium.launch(executable_path=found[0], args=[*flags, *microphone])
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def visit(browser):
+    """Opens a page in a new browser context. An uncaught error fails the test, unless the test collects it in `uncaught`."""
+    contexts, errors = [], []
+
+    def visit(url, permissions=("microphone",), uncaught=errors, **settings):
+        context = browser.new_context(permissions=list(permissions), **settings)
+        contexts.append(context)
+        page = context.new_page()
+        page.on("pageerror", lambda error: uncaught.append(error))  # noqa: PLW0108 - Playwright takes no built-in function
+        page.goto(url)
+        return page
+
+    yield visit
+    for context in contexts:
+        context.close()
+    assert not errors
+
+
+@pytest.fixture
+def start_demo(demo):
+    """Starts a demo, and returns its address and that of its OpenAI."""
+
+    def start_demo(**environment):
+        program, port = demo(**environment)
+        return f"http://127.0.0.1:{port}", re.search(r"http://127\.0\.0\.1:\d+(?=/v1)", program.log.read_text())[0]
+
+    return start_demo
+
+
+@pytest.fixture
+def quota_table(aws):
+    """A table for quotas, and the variables with which a demo uses it."""
+    endpoint, session = aws
+    session.client("dynamodb", endpoint_url=endpoint).create_table(
+        TableName="quotas",
+        BillingMode="PAY_PER_REQUEST",
+        AttributeDefinitions=[{"AttributeName": "id", "AttributeType": "S"}],
+        KeySchema=[{"AttributeName": "id", "KeyType": "HASH"}],
+    )
+    return {"QUOTA_TABLE": "quotas", "AWS_ENDPOINT_URL_DYNAMODB": endpoint, **NO_AWS_ACCOUNT}
+
+
+@pytest.fixture
+def origin():
+    """Serves a folder at a new origin."""
+    servers = []
+
+    class QuietHandler(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *_):
+            pass
+
+    def origin(folder):
+        servers.append(http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(QuietHandler, directory=folder)))
+        threading.Thread(target=servers[-1].serve_forever, daemon=True).start()
+        return f"http://127.0.0.1:{servers[-1].server_port}"
+
+    yield origin
+    for server in servers:
+        server.shutdown()
+        server.server_close()

@@ -1,140 +1,15 @@
 """The demo's page, OpenAI's SDK and the README's scripts in a real browser with a simulated microphone."""
 
 import functools
-import http.server
 import json
-import math
 import re
-import shutil
-import struct
-import threading
-import wave
 from urllib.parse import quote
 
 import pytest
-from conftest import NO_AWS_ACCOUNT, ROOT, TARGET, free_port, post, skip
+from conftest import ROOT, TARGET, free_port, post, skip
+from demo_page import KEEP_MICROPHONE, MICROPHONE_STOPPED, connect, events, expect, fault, get_token, wait_until
 
 MESSAGES = (ROOT / "function/examples/demo/page/messages.js").read_text()
-
-
-@pytest.fixture(scope="module")
-def speech(tmp_path_factory):
-    """The microphone's recording: two seconds of silence, a second of speech, and silence again."""
-    path = tmp_path_factory.mktemp("microphone") / "speech.wav"
-    rate = 16_000
-    with wave.open(str(path), "wb") as file:
-        file.setnchannels(1)
-        file.setsampwidth(2)
-        file.setframerate(rate)
-        for seconds, loudness in ((2, 0), (1, 8_000), (60, 0)):
-            tone = (round(loudness * math.sin(math.tau * 300 * n / rate)) for n in range(seconds * rate))
-            file.writeframes(struct.pack(f"<{seconds * rate}h", *tone))
-    return path
-
-
-@pytest.fixture(scope="module")
-def browser(speech):
-    names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-    found = [path for name in names if (path := shutil.which(name))]
-    if not found:
-        skip("the browser tests need Chromium")
-    from playwright.sync_api import expect, sync_playwright
-
-    expect.set_options(timeout=15_000)
-    with sync_playwright() as driver:
-        microphone = ["--use-fake-device-for-media-stream", f"--use-file-for-fake-audio-capture={speech}%noloop"]
-        # Chromium's sandbox does not work as root, and a machine may have no network other than loopback.
-        flags = ["--no-sandbox", "--allow-loopback-in-peer-connection", "--host-resolver-rules=MAP mint.example 127.0.0.1"]
-        chromium = driver.chromium.launch(executable_path=found[0], args=[*flags, *microphone])
-        yield chromium
-        chromium.close()
-
-
-@pytest.fixture
-def visit(browser):
-    """Opens a page in a new browser context. An uncaught error fails the test, unless the test collects it in `uncaught`."""
-    contexts, errors = [], []
-
-    def visit(url, permissions=("microphone",), uncaught=errors, **settings):
-        context = browser.new_context(permissions=list(permissions), **settings)
-        contexts.append(context)
-        page = context.new_page()
-        page.on("pageerror", lambda error: uncaught.append(error))  # noqa: PLW0108 - Playwright takes no built-in function
-        page.goto(url)
-        return page
-
-    yield visit
-    for context in contexts:
-        context.close()
-    assert not errors
-
-
-@pytest.fixture
-def start_demo(demo):
-    """Starts a demo, and returns its address and that of its OpenAI."""
-
-    def start_demo(**environment):
-        program, port = demo(**environment)
-        return f"http://127.0.0.1:{port}", re.search(r"http://127\.0\.0\.1:\d+(?=/v1)", program.log.read_text())[0]
-
-    return start_demo
-
-
-@pytest.fixture
-def quota_table(aws):
-    """A table for quotas, and the variables with which a demo uses it."""
-    endpoint, session = aws
-    session.client("dynamodb", endpoint_url=endpoint).create_table(
-        TableName="quotas",
-        BillingMode="PAY_PER_REQUEST",
-        AttributeDefinitions=[{"AttributeName": "id", "AttributeType": "S"}],
-        KeySchema=[{"AttributeName": "id", "KeyType": "HASH"}],
-    )
-    return {"QUOTA_TABLE": "quotas", "AWS_ENDPOINT_URL_DYNAMODB": endpoint, **NO_AWS_ACCOUNT}
-
-
-@pytest.fixture
-def origin():
-    """Serves a folder at a new origin."""
-    servers = []
-
-    class QuietHandler(http.server.SimpleHTTPRequestHandler):
-        def log_message(self, *_):
-            pass
-
-    def origin(folder):
-        servers.append(http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(QuietHandler, directory=folder)))
-        threading.Thread(target=servers[-1].serve_forever, daemon=True).start()
-        return f"http://127.0.0.1:{servers[-1].server_port}"
-
-    yield origin
-    for server in servers:
-        server.shutdown()
-        server.server_close()
-
-
-def fault(openai, fault, **settings):
-    status, _, text = post(f"{openai}/simulator/faults", json.dumps({"fault": fault, **settings}).encode())
-    assert status < 300, text
-
-
-def expect(locator):
-    from playwright.sync_api import expect
-
-    return expect(locator)
-
-
-def get_token(page):
-    page.get_by_role("button", name="Get a token").click()
-    expect(page.locator("#time-left")).to_have_text(re.compile(r"\d+:\d\d"))
-
-
-# Keeps the microphone's stream, to check that it is stopped.
-KEEP_MICROPHONE = """() => {
-  const { mediaDevices } = navigator, open = mediaDevices.getUserMedia.bind(mediaDevices);
-  mediaDevices.getUserMedia = async constraints => (window.microphone = await open(constraints));
-}"""
-MICROPHONE_STOPPED = "window.microphone?.getTracks().every(track => track.readyState === 'ended')"
 
 # Opens the session of a token, as another program that has the token does.
 OPEN_SESSION = """async ({ callsUrl, value }) => {
@@ -150,37 +25,6 @@ OPEN_SESSION = """async ({ callsUrl, value }) => {
 def minted_sessions(address):
     seen = json.loads(post(f"{address}/simulator/requests", None, method="GET")[2])
     return [request["body"]["session"] for request in seen if request["path"].endswith("/client_secrets")]
-
-
-def wait_until(page, expression):
-    """Waits until a JavaScript expression is true. Playwright's `wait_for_function` violates the page's security policy."""
-    for _ in range(150):
-        if page.evaluate(expression):
-            return
-        page.wait_for_timeout(100)
-    raise AssertionError(expression)
-
-
-def connect(page):
-    get_token(page)
-    page.get_by_role("button", name="Connect").click()
-    expect(page.get_by_role("status")).to_have_text("Connected. Say something.")
-
-
-def events(page, name):
-    """All events of the type, as the log shows them."""
-    rows = page.locator("#events details").filter(has=page.locator(".type").get_by_text(name, exact=True))
-    expect(rows.first).to_be_visible()
-    found = []
-    for row in rows.all():
-        row.locator("summary").click()
-        expect(row.locator("pre")).not_to_be_empty()
-        decoder, text = json.JSONDecoder(), row.locator("pre").inner_text()
-        while text.strip():
-            event, end = decoder.raw_decode(text.strip())
-            found.append(event)
-            text = text.strip()[end:]
-    return found
 
 
 # The token
@@ -205,11 +49,11 @@ def test_a_token_counts_down_and_is_never_shown_in_full(start_demo, visit):
 def test_the_request_contains_the_chosen_options(start_demo, visit):
     address, openai = start_demo()
     page = visit(address)
-    page.get_by_label("Profile").select_option("de-escalation")
+    page.get_by_label("Profile").select_option("de-escalation-open")
     page.get_by_label("Scenario").select_option("cancelled-train")
     page.get_by_label("Speed").fill("1.1")
     expect(page.locator("#request")).to_have_text(
-        'POST /token {"profile":"de-escalation","scenario":"cancelled-train","speed":1.1}'
+        'POST /token {"profile":"de-escalation-open","scenario":"cancelled-train","speed":1.1}'
     )
     get_token(page)
     expect(page.locator("#time-left")).to_have_text(re.compile(r"2:00|1:5\d"))
@@ -243,7 +87,7 @@ REFUSALS = [
     ("insufficient-quota", {}, 1, "The OpenAI account is out of credit", "openai_out_of_quota"),
     ("rate-limit", {"retry_after": "42"}, 1, "OpenAI is busy", "openai_busy"),
     ("server-error", {"status": 500}, 3, "OpenAI is unavailable", "openai_unavailable"),
-    ("not-json", {}, 1, "OpenAI’s response did not contain a valid token", "openai_answer_invalid"),
+    ("not-json", {}, 1, "OpenAI’s response cannot be used", "openai_answer_invalid"),
 ]
 
 
@@ -279,7 +123,7 @@ def test_every_refusal_code_has_a_message(start_demo, visit):
         """async codes => {
           const { refusalMessage } = await import('/messages.js');
           const answer = { details: 'The cause', message: 'Do this', requestId: 'id' };
-          return codes.map(code => refusalMessage(500, { code, ...answer }));
+          return codes.map(code => refusalMessage({ status: 500, body: { code, ...answer } }));
         }""",
         sorted(codes),
     )
@@ -289,10 +133,13 @@ def test_every_refusal_code_has_a_message(start_demo, visit):
 
 
 def test_every_end_of_a_call_has_a_message():
-    call = (ROOT / "function/examples/demo/page/call.js").read_text()
-    several = r"(?:calls|channel|connection|microphone|token)_\w+"
-    single = "answer_invalid|cancelled|hung_up|insecure_page|network|no_webrtc|session_limit|unexpected"
-    ends = set(re.findall(f"'({several}|{single})'", call))
+    files = ("call", "token_call", "server_call")
+    calls = "".join((ROOT / f"function/examples/demo/page/{name}.js").read_text() for name in files)
+    several = r"(?:calls|channel|connection|microphone|token|server)_\w+"
+    single = (
+        "answer_invalid|cancelled|hung_up|insecure_page|network|no_webrtc|other_side_ended|session_limit|time_over|unexpected"
+    )
+    ends = set(re.findall(f"'({several}|{single})'", calls))
     ends |= {f"calls_{status}" for status in (400, 401, 403, 404, 429)}
     table = re.search(r"const CALL_ENDS = \{(.*?)^\};", MESSAGES, re.DOTALL | re.MULTILINE)[1]
     assert set(re.findall(r"^  (\w+): \[", table, re.MULTILINE)) == ends
@@ -305,13 +152,13 @@ def test_refusals_by_api_gateway_show_a_message(start_demo, visit):
     def refuse(status, route):
         route.fulfill(status=status, body='{"message": "No"}')
 
-    for status, title in ((401, "You are not signed in"), (429, "Too many requests"), (503, "The token service is paused")):
+    for status, title in ((401, "You are not signed in"), (429, "Too many requests"), (503, "The service is paused")):
         page.route("**/token", functools.partial(refuse, status))
         page.get_by_role("button", name="Get a token").click()
         expect(page.locator("#refusal")).to_contain_text(title)
     page.route("**/token", lambda route: route.abort())
     page.get_by_role("button", name="Get a token").click()
-    expect(page.locator("#refusal")).to_contain_text("The token service does not answer")
+    expect(page.locator("#refusal")).to_contain_text("The server does not answer")
 
 
 def test_a_page_opened_before_the_demo_runs_loads_the_profiles_later(start_demo, visit):
@@ -338,7 +185,7 @@ def test_a_page_from_another_origin_shows_that_it_is_not_allowed(start_demo, vis
     address, _ = start_demo(ALLOWED_ORIGINS="https://app.example.com")
     page = visit(address.replace("127.0.0.1", "mint.example"))
     page.get_by_role("button", name="Get a token").click()
-    expect(page.locator("#refusal")).to_contain_text("This page may not request tokens")
+    expect(page.locator("#refusal")).to_contain_text("This page is not allowed")
 
 
 # CORS, as a browser enforces it
@@ -384,7 +231,7 @@ def test_a_used_up_quota_counts_down_to_the_next_attempt(start_demo, visit, quot
     page = visit(address)
     get_token(page)
     page.get_by_role("button", name="Get a token").click()
-    expect(page.locator("#refusal")).to_contain_text("You have used up your tokens for now")
+    expect(page.locator("#refusal")).to_contain_text("You have used up your tokens and calls for now")
     expect(page.locator("#get-token")).to_have_text(re.compile(r"Try again in [\d:]+"))
 
 
@@ -420,9 +267,67 @@ def test_the_answer_opens_a_websocket_once(start_demo, visit, origin, tmp_path):
     assert "a profile on the server defines the session" in refused["details"]
 
 
+# Places a call as a server does, with its key: OpenAI's form of an offer and a session. Without a `channel`, the offer has no
+# line for data channels. With one, both ends open it without negotiation.
+BROKERED_CALL = """async ({ calls, channel }) => {
+  const peer = (window.peer = new RTCPeerConnection());
+  window.created = null;
+  window.loudest = 0;
+  peer.ontrack = ({ track }) => {
+    const speaker = Object.assign(new Audio(), { srcObject: new MediaStream([track]) });
+    speaker.play();
+  };
+  const microphone = await navigator.mediaDevices.getUserMedia({ audio: true });
+  peer.addTrack(microphone.getAudioTracks()[0], microphone);
+  if (channel !== null) {
+    const events = peer.createDataChannel('oai-events', { negotiated: true, id: channel });
+    events.onmessage = ({ data }) => (window.created ??= JSON.parse(data));
+  }
+  setInterval(async () => {
+    for (const report of (await peer.getStats()).values())
+      if (report.type === 'inbound-rtp') window.loudest = Math.max(window.loudest, report.audioLevel ?? 0);
+  }, 50);
+  await peer.setLocalDescription();
+  // The browser adds its candidates to the description later.
+  const offer = peer.localDescription.sdp;
+  const form = new FormData();
+  form.append('sdp', offer);
+  const session = { type: 'realtime', model: 'gpt-realtime-2.1', instructions: 'Be kind.' };
+  form.append('session', new Blob([JSON.stringify(session)], { type: 'application/json' }));
+  const url = channel === null ? calls : `${calls}?dcid=${channel}`;
+  const answer = await fetch(url, { method: 'POST', body: form, headers: { Authorization: 'Bearer sk-test' } });
+  if (answer.status !== 201) throw new Error(await answer.text());
+  const sdp = await answer.text();
+  await peer.setRemoteDescription({ type: 'answer', sdp });
+  const media = text => text.match(/^m=\\w+ (?!0 )/gm).length;
+  return [offer, media(offer), media(sdp)];
+}"""
+
+
+@pytest.mark.parametrize("channel", [None, 4])
+def test_a_call_that_a_server_placed_is_a_conversation(simulator, visit, origin, tmp_path, channel):
+    page = visit(origin(tmp_path))
+    calls = f"{simulator}/v1/realtime/calls"
+    offer, offered, answered = page.evaluate(BROKERED_CALL, {"calls": calls, "channel": channel})
+    assert offered == answered == (1 if channel is None else 2)
+    [placed] = json.loads(post(f"{simulator}/simulator/requests", None, method="GET")[2])
+    assert (placed["sdp"], placed["session"]["instructions"]) == (offer, "Be kind.")
+    wait_until(page, "peer.connectionState === 'connected'")
+    wait_until(page, "loudest > 0.05")
+    if channel is not None:
+        assert page.evaluate("created.session.instructions") == "Be kind."
+    [call] = json.loads(post(f"{simulator}/simulator/calls", None, method="GET")[2])["open"]
+    assert (call["connected"], call["data_channel"], call["credential"]) == (True, channel is not None, "key")
+    page.evaluate("peer.close()")
+    for _ in range(100):
+        ended = json.loads(post(f"{simulator}/simulator/calls", None, method="GET")[2])["ended"]
+        if ended:
+            break
+        page.wait_for_timeout(100)
+    assert [call["reason"] for call in ended] == ["client-left"]
+
+
 # The call
-
-
 def test_two_clicks_start_a_call_with_the_chosen_session(start_demo, visit):
     address, _ = start_demo()
     page = visit(address)
@@ -463,7 +368,7 @@ def test_two_clicks_start_a_call_with_the_chosen_session(start_demo, visit):
 def test_a_user_can_type_make_the_model_speak_first_and_mute(start_demo, visit):
     address, _ = start_demo()
     page = visit(address)
-    page.get_by_label("Profile").select_option("de-escalation")
+    page.get_by_label("Profile").select_option("de-escalation-open")
     get_token(page)
     page.get_by_role("button", name="Connect").click()
     page.get_by_role("button", name="Mute").click()
@@ -892,10 +797,10 @@ def test_a_call_that_ends_during_typing_moves_the_focus_to_the_next_token(start_
 def test_every_control_has_a_name_and_headings_are_in_order(start_demo, visit):
     address, _ = start_demo()
     page = visit(address)
-    page.get_by_label("Profile").select_option("de-escalation")
+    page.get_by_label("Profile").select_option("de-escalation-open")
     connect(page)
     tree = page.context.new_cdp_session(page).send("Accessibility.getFullAXTree")["nodes"]
-    roles = {"button", "checkbox", "combobox", "list", "meter", "slider", "textbox"}
+    roles = {"button", "checkbox", "combobox", "list", "meter", "radio", "slider", "textbox"}
     named = [
         (node["role"]["value"], node.get("name", {}).get("value"))
         for node in tree
@@ -929,7 +834,7 @@ def test_a_narrow_screen_fits_and_all_text_has_enough_contrast(start_demo, visit
     address, openai = start_demo()
     # Without motion, so that no colour is in transition.
     page = visit(address, viewport={"width": 360, "height": 740}, color_scheme=scheme, reduced_motion="reduce")
-    page.get_by_label("Profile").select_option("de-escalation")
+    page.get_by_label("Profile").select_option("de-escalation-open")
 
     def check():
         page.mouse.move(0, 0)
@@ -947,7 +852,7 @@ def test_a_narrow_screen_fits_and_all_text_has_enough_contrast(start_demo, visit
     check()
     connect(page)
     expect(page.locator("#turns .assistant p")).to_have_text(re.compile(r"I heard you speak for .+\."))
-    events(page, "session.updated")
+    events(page, "session.created")
     check()
     page.get_by_role("button", name="Hang up").click()
     expect(page.locator("#failure")).to_contain_text("You hung up")
@@ -1046,7 +951,7 @@ def test_the_script_with_openai_sdk_keeps_the_session_of_the_profile(script_page
     token, _, call = documented_scripts()
 
     def choose_the_profile(route):
-        route.continue_(post_data='{"profile": "de-escalation", "speed": 1.1}')
+        route.continue_(post_data='{"profile": "de-escalation-open", "speed": 1.1}')
 
     expose = "Object.assign(window, { session, transport, RealtimeAgent });"
     page, address, logged, uncaught = script_page(token, call, after=expose, intercept=choose_the_profile)

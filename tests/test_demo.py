@@ -11,6 +11,7 @@ import time
 
 import pytest
 from conftest import DEMO_IS_UP, ROOT, TARGET, free_port, post, skip
+from offers import OFFERS
 from samtranslator.yaml_helper import yaml_parse
 
 
@@ -49,42 +50,73 @@ def test_the_page_may_connect_only_to_itself_and_the_configured_openai(demo):
 
 
 def test_the_function_accepts_every_option_of_the_page(demo):
-    _, port = demo()
+    _, port = demo(MAX_CALL_SECONDS="300")
     answer = json.loads(post(f"http://127.0.0.1:{port}/profiles", None, method="GET")[2])
     assert answer["simulated"]
     configured = json.loads((ROOT / "function/profiles.json").read_text())
     assert set(answer["profiles"]) == set(configured)
+
+    def request_token(body):
+        status, _, text = post(f"http://127.0.0.1:{port}/token", json.dumps(body).encode())
+        return status, json.loads(text).get("code")
+
+    def place_call(body, mode):
+        body = json.dumps({"sdp": OFFERS[mode], **body}).encode()
+        status, headers, text = post(f"http://127.0.0.1:{port}/call", body, {"Content-Type": "application/json"})
+        if status == 201:
+            assert post(f"http://127.0.0.1:{port}{headers['Location']}", method="DELETE")[0] == 200
+        return status, json.loads(text).get("code")
+
     for name, profile in answer["profiles"].items():
         assert profile["kind"] == configured[name]["kind"]
         assert {field["name"] for field in profile["fields"]} == set(configured[name]["caller_may_set"])
+        call = configured[name]["call"]
+        assert profile["call"] == {"mode": call["mode"], "max_seconds": 300}, "the shorter of the two limits"
+        assert profile["token"] == (call["mode"] == "open")
+        bodies = [{"profile": name}]
         for field in profile["fields"]:
             [(rule, limits)] = field["allow"].items()
-            for value in limits if rule == "one_of" else limits.values():
-                body = json.dumps({"profile": name, field["name"]: value})
-                assert post(f"http://127.0.0.1:{port}/token", body.encode())[0] == 200, body
+            values = limits if rule == "one_of" else limits.values()
+            bodies += [{"profile": name, field["name"]: value} for value in values]
+        for body in bodies:
+            assert request_token(body) == ((200, None) if profile["token"] else (400, "invalid_request")), body
+            assert place_call(body, call["mode"]) == (201, None), body
     assert "housing office" in str(configured)
     assert "housing office" not in json.dumps(answer), "the page gets no instructions"
+
+
+@pytest.mark.parametrize("endpoint", ["token", "call"])
+def test_the_page_gets_only_the_profiles_and_ways_that_the_open_endpoint_has(demo, endpoint):
+    _, port = demo(ENDPOINTS=endpoint)
+    profiles = json.loads(post(f"http://127.0.0.1:{port}/profiles", None, method="GET")[2])["profiles"]
+    assert ("de-escalation" in profiles) == (endpoint == "call")
+    assert {profile["token"] for profile in profiles.values()} == {endpoint == "token"}
+    assert {profile["call"] is not None for profile in profiles.values()} == {endpoint == "call"}
 
 
 def test_cors_answers_are_those_of_the_deployed_api(demo):
     _, port = demo(ALLOWED_ORIGINS="https://app.example.com")
     url = f"http://127.0.0.1:{port}/token"
-    requested = "content-type,authorization"
+    requested = "content-type,authorization,x-openai-agents-sdk"
     preflight = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": requested}
     allowed, foreign = {"Origin": "https://app.example.com"}, {"Origin": "https://evil.example"}
 
     status, headers, _ = post(url, None, {**preflight, **allowed}, "OPTIONS")
     assert status == 204
     assert headers["Access-Control-Allow-Origin"] == "https://app.example.com"
-    # The headers are those that the template configures for an API with a sign-in.
+    # The headers are those that the template configures for an API with calls.
     cors = yaml_parse((ROOT / "template.yaml").read_text())["Resources"]["Api"]["Properties"]["CorsConfiguration"]["Fn::If"][1]
     assert headers["Access-Control-Max-Age"] == str(cors["MaxAge"])
-    assert headers["Access-Control-Allow-Methods"] == ",".join(cors["AllowMethods"]) == "POST"
-    condition, with_sign_in, without = cors["AllowHeaders"]["Fn::If"]
-    assert condition == "HasAuth" and set(without) < set(with_sign_in)
-    assert headers["Access-Control-Allow-Headers"] == ",".join(with_sign_in) == requested
+    condition, methods, _ = cors["AllowMethods"]["Fn::If"]
+    assert condition == "HasCalls"
+    assert headers["Access-Control-Allow-Methods"] == ",".join(methods) == "POST,DELETE"
+    condition, with_calls, _ = cors["AllowHeaders"]["Fn::If"]
+    assert condition == "HasCalls"
+    assert headers["Access-Control-Allow-Headers"] == ",".join(with_calls) == requested
+    condition, exposed, _ = cors["ExposeHeaders"]["Fn::If"]
+    assert condition == "HasCalls"
     status, headers, _ = post(url, b"", allowed)
-    assert headers["Access-Control-Expose-Headers"] == ",".join(cors["ExposeHeaders"])
+    assert headers["Access-Control-Expose-Headers"] == ",".join(exposed)
     assert (status, headers["Access-Control-Allow-Origin"]) == (200, "https://app.example.com")
 
     assert "Access-Control-Allow-Origin" not in post(url, None, {**preflight, **foreign}, "OPTIONS")[1]
@@ -127,6 +159,7 @@ def test_each_demo_has_its_own_faults_and_a_demo_with_a_key_has_none(demo, simul
     assert post(f"http://127.0.0.1:{second}/simulator/faults", fault)[0] == 204
     assert post(f"http://127.0.0.1:{first}/token")[0] == 200
     assert json.loads(post(f"http://127.0.0.1:{second}/token")[2])["code"] == "openai_out_of_quota"
+    assert json.loads(post(f"http://127.0.0.1:{first}/simulator/calls", None, method="GET")[2]) == {"open": [], "ended": []}
     program, port = demo(OPENAI_API_KEY="sk-my-own", OPENAI_BASE_URL=f"{simulator}/v1")
     assert post(f"http://127.0.0.1:{port}/simulator/faults", fault)[0] == 404
     assert post(f"http://127.0.0.1:{port}/simulator/requests", None, method="GET")[0] == 404

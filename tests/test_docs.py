@@ -44,6 +44,7 @@ ELSEWHERE = {
     # Only after a release at GitHub.
     r"gh attestation verify SHA256SUMS .+": ".github/workflows/release.yml",
     r"python3 -m docs\.tables": "tests/test_docs.py",
+    r"npm pack \./client": "tests/test_client.py",
 }
 
 
@@ -195,8 +196,8 @@ def test_the_tables_of_parameters_and_alarms_match_the_template():
         if found["Type"] == "AWS::CloudWatch::Alarm"
     }
     shown = dict(re.findall(r"^\| (\w+Alarm) \| (.+) \|$", PAGES["docs/operating.md"], re.MULTILINE))
-    assert shown == alarms and len(alarms) == 13
-    assert "| thirteen alarms |" in PAGES["README.md"]
+    assert shown == alarms and len(alarms) == 14
+    assert "| fourteen alarms |" in PAGES["README.md"]
     given = re.findall(r"(\w+)=\S+", " ".join(re.findall(r'PARAMETERS="(.*?)"', ALL)))
     assert set(given) - {"Name"} <= set(TEMPLATE["Parameters"])
 
@@ -208,7 +209,7 @@ def test_the_table_of_variables_is_that_of_the_function():
     assert all(effect for *_, effect in rows), "each has a comment at its constant"
     # A range and a default for each number that is read.
     numbers = [row for row in rows if row[2] != tables.NONE]
-    assert len(numbers) == 5 and all(default.isdigit() for _, default, *_ in numbers)
+    assert len(numbers) == 10 and all(default.isdigit() for _, default, *_ in numbers)
     # Where a parameter of the stack has the same name, it has the same default.
     defaults = {
         re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).upper(): given["Default"] for name, given in TEMPLATE["Parameters"].items()

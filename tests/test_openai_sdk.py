@@ -63,6 +63,38 @@ def test_the_sdk_mints_a_token_for_translation(client):
     assert refused.value.param == "session.model"
 
 
+# An offer of one audio line, with every line that a server reads.
+OFFER = "".join(
+    f"{line}\r\n"
+    for line in [
+        *("v=0", "o=- 4611731400430051336 2 IN IP4 127.0.0.1", "s=-", "t=0 0", "a=group:BUNDLE 0"),
+        *("m=audio 9 UDP/TLS/RTP/SAVPF 111", "c=IN IP4 0.0.0.0", "a=ice-ufrag:4ZcD", "a=ice-pwd:2/1muCWoOi3uLifh0NuRHlTL"),
+        f"a=fingerprint:sha-256 {':'.join(['4B'] * 32)}",
+        *("a=setup:actpass", "a=mid:0", "a=sendrecv", "a=rtcp-mux", "a=rtpmap:111 opus/48000/2"),
+    ]
+)
+
+
+def test_the_sdk_places_a_call_and_hangs_up(simulator, client):
+    session = {"type": "realtime", "model": "gpt-realtime-2.1", "instructions": "Speak slowly."}
+    identified = {"OpenAI-Safety-Identifier": "caller-1"}
+    answer = client.realtime.calls.create(sdp=OFFER, session=session, extra_headers=identified)
+    assert answer.response.status_code == 201
+    assert [line.split()[0] for line in answer.text.split("\r\n") if line.startswith("m=")] == ["m=audio"]
+    [placed] = json.loads(post(f"{simulator}/simulator/requests", None, method="GET")[2])
+    assert (placed["sdp"], placed["session"], placed["safety_identifier"]) == (OFFER, session, "caller-1")
+    call_id = answer.response.headers["location"].removeprefix("/v1/realtime/calls/")
+    [call] = json.loads(post(f"{simulator}/simulator/calls", None, method="GET")[2])["open"]
+    assert (call["call_id"], call["data_channel"]) == (call_id, False)
+    client.realtime.calls.hangup(call_id)
+    with pytest.raises(openai.NotFoundError) as ended:
+        client.realtime.calls.hangup(call_id)
+    assert ended.value.code == "call_id_not_found"
+    with pytest.raises(openai.BadRequestError) as trimmed:
+        client.realtime.calls.create(sdp=OFFER.strip(), session=session)
+    assert trimmed.value.code == "invalid_offer"
+
+
 @pytest.mark.parametrize(
     "request_, error, param",
     [

@@ -381,7 +381,7 @@ def test_all_targets_for_a_stack_check_the_environment():
     recipes = re.split(r"\n(?=\S)", (ROOT / "Makefile").read_text())
     checked = [recipe.split(":")[0] for recipe in recipes if re.match(r"[a-z-]+:.* environment ", recipe)]
     assert checked == [recipe.split(":")[0] for recipe in recipes if re.search(r"\t@.*\$\((OPERATE|SAM)\)", recipe)]
-    assert len(checked) == 17
+    assert len(checked) == 19
 
 
 CONFIGURED = {"AWS_CONFIG_FILE": "config", "AWS_SHARED_CREDENTIALS_FILE": "credentials", "AWS_EC2_METADATA_DISABLED": "true"}

@@ -8,6 +8,7 @@ import functools
 import hashlib
 import http.server
 import io
+import itertools
 import json
 import os
 import re
@@ -30,7 +31,7 @@ import release.__main__
 import release.check
 import release.version
 from operate.error import CommandError
-from operate.published import FUNCTION, MOST_TEXT, PublishedRelease, SameScheme
+from operate.published import FUNCTION, KEEPER, MOST_TEXT, PublishedRelease, SameScheme
 from release.__main__ import contents, write
 from release.archive import archive, checksums
 from release.bill import bill
@@ -41,7 +42,7 @@ EPOCH = 1_790_000_000
 TEMPLATE = json.dumps(
     {
         "Parameters": {"Architecture": {"Default": "arm64"}},
-        "Resources": {FUNCTION: {"Properties": {"CodeUri": FUNCTION}}},
+        "Resources": {name: {"Properties": {"CodeUri": name}} for name in (FUNCTION, KEEPER)},
     }
 )
 MACHINES = {"arm64": 0xB7, "x86_64": 0x3E}
@@ -60,6 +61,7 @@ def folders(tmp_path):
             "template.yaml": TEMPLATE.encode(),
             "DashboardStack/template.yaml": b"Resources: {}\n",
             f"{FUNCTION}/bootstrap": program(architecture),
+            f"{KEEPER}/bootstrap": program(architecture) + b", the keeper",
         }.items():
             file = tmp_path / "built" / architecture / name
             file.parent.mkdir(parents=True, exist_ok=True)
@@ -102,7 +104,7 @@ write(contents(folders, 1790000000, "0" * 40), pathlib.Path(sys.argv[3]))
         ran = subprocess.run(command, env=TOOLCHAIN | environment, cwd=tmp_path, capture_output=True, text=True, timeout=60)
         assert ran.returncode == 0, ran.stderr
         sides[name] = {file.name: file.read_bytes() for file in into.iterdir()}
-    assert len(sides["one"]) == 7 and sides["one"] == sides["other"]
+    assert len(sides["one"]) == 11 and sides["one"] == sides["other"]
     assert archive({"a": b"1", "b": b"2"}, EPOCH) == archive({"b": b"2", "a": b"1"}, EPOCH), "a folder's order is the disk's"
 
 
@@ -113,10 +115,11 @@ def test_the_sums_are_those_of_sha256sum(dist):
 
 
 def test_lambda_can_start_what_is_in_the_zip(dist):
-    for architecture in TRIPLES:
-        with zipfile.ZipFile(dist / f"token-mint-{architecture}.zip") as file:
+    programs = {"token-mint": b"", "token-mint-keeper": b", the keeper"}
+    for architecture, (name, ending) in itertools.product(TRIPLES, programs.items()):
+        with zipfile.ZipFile(dist / f"{name}-{architecture}.zip") as file:
             [entry] = file.infolist()
-            assert file.read(entry) == program(architecture)
+            assert file.read(entry) == program(architecture) + ending
         assert entry.filename == "bootstrap" and stat.S_IMODE(entry.external_attr >> 16) == 0o755
         assert entry.date_time == datetime.datetime.fromtimestamp(EPOCH, datetime.UTC).timetuple()[:6]
 
@@ -282,7 +285,7 @@ def test_the_second_build_is_of_the_same_commit_in_another_checkout(again, capsy
     clone, checkout, build = again()
     assert clone[:2] == ["git", "clone"] and checkout[-1] == "0" * 40
     assert build[1:5] == ["-m", "release", "arm64", "x86_64"]
-    assert "have the same bytes in all 7 files" in capsys.readouterr().out
+    assert "have the same bytes in all 11 files" in capsys.readouterr().out
 
 
 def flip(folder):
@@ -393,7 +396,18 @@ def test_a_release_becomes_the_folder_that_a_build_leaves(dist, folders, tmp_pat
         return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
 
     assert tree(prepared) == tree(folders[architecture])
-    assert os.access(prepared / FUNCTION / "bootstrap", os.X_OK)
+    assert all(os.access(prepared / name / "bootstrap", os.X_OK) for name in (FUNCTION, KEEPER))
+
+
+def test_a_release_without_calls_has_no_keeper_and_is_deployed_all_the_same(dist, tmp_path):
+    template = json.loads(TEMPLATE)
+    del template["Resources"][KEEPER]
+    packed = archive({"template.yaml": json.dumps(template).encode()}, EPOCH)
+    (dist / "token-mint-templates.zip").write_bytes(packed)
+    (dist / "token-mint-keeper-arm64.zip").unlink()
+    resum(dist)
+    prepared = PublishedRelease(str(dist)).prepare("arm64", tmp_path / "prepared")
+    assert sorted(file.name for file in prepared.iterdir()) == [FUNCTION, "template.yaml"]
 
 
 @pytest.fixture
@@ -415,13 +429,18 @@ def resum(dist):
     )
 
 
-@pytest.mark.parametrize("name", ["token-mint-arm64.zip", "token-mint-templates.zip", "release.json", "SHA256SUMS"])
+@pytest.mark.parametrize(
+    "name",
+    ["token-mint-arm64.zip", "token-mint-keeper-arm64.zip", "token-mint-templates.zip", "release.json", "SHA256SUMS"],
+)
 def test_a_file_that_is_missing_is_named(dist, refused, name):
     (dist / name).unlink()
     assert f"there is no {name}" in refused(dist)
 
 
-@pytest.mark.parametrize("name", ["token-mint-arm64.zip", "token-mint-templates.zip", "release.json"])
+@pytest.mark.parametrize(
+    "name", ["token-mint-arm64.zip", "token-mint-keeper-arm64.zip", "token-mint-templates.zip", "release.json"]
+)
 def test_a_file_that_was_changed_is_refused(dist, refused, name):
     content = bytearray((dist / name).read_bytes())
     content[len(content) // 2] ^= 1
@@ -464,6 +483,11 @@ def test_a_list_that_names_a_file_twice_or_elsewhere_is_refused(dist, refused, l
         ("token-mint-arm64.zip", archive({}, EPOCH), "does not contain a program for arm64"),
         ("token-mint-arm64.zip", archive({"bootstrap": program("x86_64")}, EPOCH), "does not contain a program for arm64"),
         ("token-mint-arm64.zip", archive({"bootstrap": b"#!/bin/sh"}, EPOCH), "does not contain a program for arm64"),
+        (
+            "token-mint-keeper-arm64.zip",
+            archive({"bootstrap": program("x86_64")}, EPOCH),
+            "does not contain a program for arm64",
+        ),
         ("token-mint-arm64.zip", archive({"bootstrap": b"", "../x": b""}, EPOCH), "other files than a release has"),
         ("token-mint-templates.zip", archive({"template.yaml": b"a: [", "x/y/template.yaml": b""}, EPOCH), "other files"),
         ("token-mint-templates.zip", archive({"../template.yaml": b""}, EPOCH), "other files than a release has"),
@@ -473,6 +497,11 @@ def test_a_list_that_names_a_file_twice_or_elsewhere_is_refused(dist, refused, l
         (
             "token-mint-templates.zip",
             archive({"template.yaml": TEMPLATE.replace(f'"{FUNCTION}"}}', '"/etc"}').encode()}, EPOCH),
+            "not the built template of Token Mint",
+        ),
+        (
+            "token-mint-templates.zip",
+            archive({"template.yaml": TEMPLATE.replace(f'"{KEEPER}"}}', '"/etc"}').encode()}, EPOCH),
             "not the built template of Token Mint",
         ),
         ("token-mint-templates.zip", archive({"template.yaml": b" " * 1_000_001}, EPOCH), "is larger than 1000000 bytes"),
@@ -545,7 +574,7 @@ def test_a_release_is_downloaded_even_if_a_proxy_is_configured_or_the_server_red
     url, redirects = served
     monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{free_port()}")
     redirects["/latest/release.json"] = f"{url}/dist/release.json"
-    for name in ["SHA256SUMS", "token-mint-arm64.zip", "token-mint-templates.zip"]:
+    for name in ["SHA256SUMS", "token-mint-arm64.zip", "token-mint-keeper-arm64.zip", "token-mint-templates.zip"]:
         redirects[f"/latest/{name}"] = f"/dist/{name}"
     for folder in ["dist", "dist/", "latest"]:
         prepared = PublishedRelease(f"{url}/{folder}").prepare("arm64", tmp_path / "prepared")

@@ -19,7 +19,7 @@ from samtranslator.yaml_helper import yaml_parse
 from test_pipeline import statements
 
 from docs import permissions
-from estimate.description import CODES, VARIABLES
+from estimate.description import CODES, KEEPER_METRICS, METRICS, VARIABLES
 
 TEMPLATE = yaml_parse((ROOT / "template.yaml").read_text())
 RESOURCES = TEMPLATE["Resources"]
@@ -36,6 +36,13 @@ AWS_METRICS = {
 def run(*command):
     environment = TOOLCHAIN | NO_AWS_ACCOUNT | {"SAM_CLI_TELEMETRY": "0"}
     return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment, timeout=300)
+
+
+# The metrics of calls in the records of the function and of the keeper, by FunctionName.
+CALL_METRICS = {
+    "MintFunction": {metric["name"] for metric in METRICS if metric["calls_only"]},
+    "KeeperFunction": {metric["name"] for metric in KEEPER_METRICS},
+}
 
 
 def tool(name, environment="tools"):
@@ -219,8 +226,11 @@ def metrics_of_alarms():
 
 
 def dashboard():
-    """The dashboard's body with a value for each parameter."""
-    body = DASHBOARD["Resources"]["Dashboard"]["Properties"]["DashboardBody"]["Fn::Sub"]
+    """The dashboard's body with a value for each parameter, and with calls."""
+    body, more = DASHBOARD["Resources"]["Dashboard"]["Properties"]["DashboardBody"]["Fn::Sub"]
+    condition, widgets, without = more["CallWidgets"]["Fn::If"]
+    assert (condition, without) == ("HasCalls", "")
+    body = body.replace("${CallWidgets}", widgets["Fn::Sub"])
     names = [*DASHBOARD["Parameters"], "AWS::Region"]
     for name in names:
         body = body.replace(f"${{{name}}}", "1" if name == "MintsPerMinuteAlarm" else f"<{name}>")
@@ -240,7 +250,8 @@ def metrics_of_the_dashboard():
 
 
 def test_every_alarm_and_widget_uses_a_metric_and_dimensions_that_are_published(records):
-    published = [*AWS_METRICS.items(), *published_by_the_function(records)]
+    of_calls = [(("TokenMint", name), {"FunctionName"}) for names in CALL_METRICS.values() for name in names]
+    published = [*AWS_METRICS.items(), *published_by_the_function(records), *of_calls]
     codes = CODES | {"ok"}
     watched = [*metrics_of_alarms(), *metrics_of_the_dashboard()]
     assert len(watched) > 20
@@ -248,9 +259,42 @@ def test_every_alarm_and_widget_uses_a_metric_and_dimensions_that_are_published(
         assert (metric, set(dimensions)) in published, f"{place} uses {metric} by {set(dimensions)}, which is not published"
         if isinstance(dimensions.get("Code"), str):
             assert dimensions["Code"] in codes, f"{place} uses a code that does not exist"
-        of = {"ApiId": ({"Ref": "Api"}, "<ApiId>"), "FunctionName": ({"Ref": "MintFunction"}, "<FunctionName>")}
+        if metric[1] in CALL_METRICS["KeeperFunction"]:
+            writer = {"Ref": "KeeperFunction"}, "<KeeperName>"
+        else:
+            writer = {"Ref": "MintFunction"}, "<FunctionName>"
+        if metric[1] == "CallMinutesUsed":
+            writer = "<FunctionName>", "<KeeperName>"
+        of = {"ApiId": ({"Ref": "Api"}, "<ApiId>"), "FunctionName": writer}
         for name, allowed in of.items():
             assert dimensions.get(name) in (None, *allowed), f"{place} uses another stack's {name}"
+
+
+def test_the_dashboard_shows_every_metric_of_calls_from_its_writer():
+    shown = {
+        (metric[1], dimensions["FunctionName"]) for _, metric, dimensions in metrics_of_the_dashboard() if "Call" in metric[1]
+    }
+    shown |= {
+        (metric[1], dimensions["FunctionName"])
+        for _, metric, dimensions in metrics_of_the_dashboard()
+        if metric[1] == "HangUpsLate"
+    }
+    names = {"MintFunction": "<FunctionName>", "KeeperFunction": "<KeeperName>"}
+    assert shown == {(name, names[writer]) for writer, found in CALL_METRICS.items() for name in found}
+    given = dict.fromkeys(DASHBOARD["Parameters"], "x") | {"MintsPerMinuteAlarm": 1}
+    bodies = [
+        Evaluated("infra/dashboard.yaml", **given | {"KeeperName": keeper}).resources["Dashboard"]["Properties"][
+            "DashboardBody"
+        ]
+        for keeper in ("keeper", "")
+    ]
+    with_calls, without = (json.loads(body.replace("${!", "{"))["widgets"] for body in bodies)
+    assert with_calls[: len(without)] == without and len(with_calls) == len(without) + 3
+    assert {widget["y"] for widget in with_calls[len(without) :]} == {22}, "a row of their own"
+    assert max(widget["y"] + widget["height"] for widget in without) == 22
+    for endpoints, name in [("both", {"Ref": "KeeperFunction"}), ("call", {"Ref": "KeeperFunction"}), ("token", "")]:
+        found = Evaluated(Endpoints=endpoints).resources["DashboardStack"]["Properties"]["Parameters"]
+        assert found["KeeperName"] == name
 
 
 def saved_queries():
@@ -277,9 +321,10 @@ def test_every_saved_query_uses_fields_of_a_record(records):
         "count",
         "bin",
         "substr",
+        "strcontains",
         "ispresent",
     ]
-    fields = {field for record in records for field in record} | {"@timestamp", "span"}
+    fields = {field for record in records for field in record} | {"@timestamp", "span", *CALL_METRICS["MintFunction"]}
     for name, query in queries.items():
         comment = " ".join(line for line in query.splitlines() if line.startswith("#"))
         code = "\n".join(line for line in query.splitlines() if not line.startswith("#"))
@@ -305,15 +350,16 @@ def test_saved_queries_belong_to_the_stack_and_messages_name_them_correctly():
 def test_an_alarm_names_the_next_step_and_sends_it():
     targets = set(re.findall(r"^([a-z-]+):.*## ", (ROOT / "Makefile").read_text(), re.MULTILINE))
     alarms = {name: found["Properties"] for name, found in RESOURCES.items() if found["Type"] == "AWS::CloudWatch::Alarm"}
-    assert len(alarms) == 13
+    assert len(alarms) == 14
     for name, alarm in alarms.items():
         text = alarm["AlarmDescription"]
         assert re.search(r"\b(run|raise|open|ask|make a new one|pay)\b", text, re.IGNORECASE), f"{name}: {text}"
         assert set(re.findall(r"\bmake ([a-z-]+)", text)) - {"a"} <= targets, name
         topics = [("HasAlarmEmail", "AlarmTopic"), ("HasAlarmTopic", "AlarmTopicArn")]
         sent = [{"Fn::If": [condition, {"Ref": topic}, {"Ref": "AWS::NoValue"}]} for condition, topic in topics]
-        on = "InsufficientDataActions" if name == "NoMintsAlarm" else "AlarmActions"
-        assert {action: alarm[action] for action in alarm if action.endswith("Actions")} == {on: sent, "OKActions": sent}
+        on = {"NoMintsAlarm": ["InsufficientDataActions"], "CallOutlivedAlarm": ["AlarmActions", "InsufficientDataActions"]}
+        expected = dict.fromkeys([*on.get(name, ["AlarmActions"]), "OKActions"], sent)
+        assert {action: alarm[action] for action in alarm if action.endswith("Actions")} == expected
     shown = RESOURCES["DashboardStack"]["Properties"]["Parameters"]["AlarmArns"]["Fn::Join"][1]
     there = []
     for name, alarm in RESOURCES.items():
@@ -457,6 +503,20 @@ def test_silence_wakes_somebody_but_not_before_the_first_token():
     assert sent([[1], *[[]] * (QUIET - 1)] * 10) == [(0, "OK")], "busy enough"
 
 
+def test_a_keeper_that_stops_wakes_somebody_and_so_does_a_call_that_outlives_its_end():
+    alarm = ALARMS["CallOutlivedAlarm"]
+
+    def sent(minutes):
+        return alarm.sent({("CallsOutlived",): minutes})
+
+    assert sent([[]] * 1500) == [], "a new stack, before the keeper's first round"
+    rounds = [[0]] * 60
+    assert sent([[], *rounds]) == [(1, "OK")]
+    assert sent([*rounds, [], *rounds, *[[]] * 4, *rounds]) == [(0, "OK")], "a late round is no alarm"
+    assert sent([*rounds, *[[]] * 30, *rounds]) == [(0, "OK"), (64, "INSUFFICIENT_DATA"), (90, "OK")]
+    assert sent([*rounds, [3], *rounds]) == [(0, "OK"), (60, "ALARM"), (65, "OK")]
+
+
 def test_no_edit_overwrites_the_key():
     """With any change of this property, CloudFormation writes a new value: a placeholder, another identifier key, no block list.
 
@@ -510,9 +570,12 @@ def test_the_quota_table_exists_for_all_limits():
     assert table["BillingMode"] == "PAY_PER_REQUEST"
 
 
-def test_the_function_has_exactly_the_permissions_it_needs():
-    role = RESOURCES["MintRole"]["Properties"]
+def granted(name):
+    """What a role may do: always, and by condition."""
+    role = RESOURCES[name]["Properties"]
     assert set(role) == {"Description", "AssumeRolePolicyDocument", "PermissionsBoundary", "Policies"}
+    [trusted] = role["AssumeRolePolicyDocument"]["Statement"]
+    assert trusted["Principal"] == {"Service": "lambda.amazonaws.com"}
     always, sometimes = [], {}
     for conditional in role["Policies"]:
         condition, policy, otherwise = conditional.get("Fn::If", [None, conditional, {"Ref": "AWS::NoValue"}])
@@ -523,32 +586,99 @@ def test_the_function_has_exactly_the_permissions_it_needs():
             assert ("Condition" in statement) is (condition == "HasKey")
             actions = statement["Action"]
             granted += [(action, statement["Resource"]) for action in ([actions] if isinstance(actions, str) else actions)]
+    return always, sometimes
+
+
+def test_the_functions_have_exactly_the_permissions_they_need():
+    always, sometimes = granted("MintRole")
     assert always == [
         ("secretsmanager:GetSecretValue", {"Ref": "Secret"}),
         ("logs:CreateLogStream", {"Fn::GetAtt": ["FunctionLogs", "Arn"]}),
         ("logs:PutLogEvents", {"Fn::GetAtt": ["FunctionLogs", "Arn"]}),
         ("dynamodb:UpdateItem", {"Fn::GetAtt": ["QuotaTable", "Arn"]}),
     ]
-    assert sometimes == {
+    both = {
         "HasKey": [("kms:Decrypt", {"Ref": "KmsKeyArn"})],
         "IsTraced": [("xray:PutTraceSegments", "*"), ("xray:PutTelemetryRecords", "*")],
     }
-    # There is no other role for it, and no separate policy that could give the function more.
-    assert [name for name, found in RESOURCES.items() if "::IAM::" in found["Type"]] == ["MintRole", "CodeDeployServiceRole"]
-    assert RESOURCES["MintFunction"]["Properties"]["Role"] == {"Fn::GetAtt": ["MintRole", "Arn"]}
-    assert "Policies" not in RESOURCES["MintFunction"]["Properties"]
+    assert sometimes == both | {"HasCalls": [("dynamodb:GetItem", {"Fn::GetAtt": ["QuotaTable", "Arn"]})]}
+    always, sometimes = granted("KeeperRole")
+    assert always == [
+        ("secretsmanager:GetSecretValue", {"Ref": "Secret"}),
+        ("logs:CreateLogStream", {"Fn::GetAtt": ["KeeperLogs", "Arn"]}),
+        ("logs:PutLogEvents", {"Fn::GetAtt": ["KeeperLogs", "Arn"]}),
+        ("dynamodb:GetItem", {"Fn::GetAtt": ["QuotaTable", "Arn"]}),
+        ("dynamodb:UpdateItem", {"Fn::GetAtt": ["QuotaTable", "Arn"]}),
+    ]
+    assert sometimes == both
+    # There are no other roles for them, and no separate policy that could give a function more.
+    roles = [name for name, found in RESOURCES.items() if "::IAM::" in found["Type"]]
+    assert sorted(roles) == ["CodeDeployServiceRole", "KeeperRole", "MintRole"]
+    for function, role in [("MintFunction", "MintRole"), ("KeeperFunction", "KeeperRole")]:
+        assert RESOURCES[function]["Properties"]["Role"] == {"Fn::GetAtt": [role, "Arn"]}
+        assert "Policies" not in RESOURCES[function]["Properties"]
 
 
-def test_only_post_token_is_reachable_and_it_is_throttled():
-    routes = [found["Properties"]["RouteKey"] for found in RESOURCES.values() if found["Type"].endswith("::Route")]
-    assert routes == ["POST /token"]
-    settings = RESOURCES["Stage"]["Properties"]["DefaultRouteSettings"]
-    assert settings == {"ThrottlingRateLimit": {"Ref": "RateLimit"}, "ThrottlingBurstLimit": {"Ref": "BurstLimit"}}
-    assert RESOURCES["ApiMayInvoke"]["Properties"]["SourceArn"]["Fn::Sub"].endswith("${Api}/$default/POST/token")
-    cors = RESOURCES["Api"]["Properties"]["CorsConfiguration"]["Fn::If"]
-    assert cors[0] == "HasOrigins" and cors[2] == {"Ref": "AWS::NoValue"}
-    assert cors[1]["AllowOrigins"] == {"Ref": "AllowedOrigins"} and cors[1]["AllowMethods"] == ["POST"]
-    assert "AllowCredentials" not in cors[1]
+DOORS = {"token": {"POST /token"}, "call": {"POST /call", "DELETE /call/{handle}"}}
+DOORS["both"] = DOORS["token"] | DOORS["call"]
+
+
+@pytest.mark.parametrize("endpoints", DOORS)
+def test_only_the_routes_of_the_endpoints_are_reachable_and_they_are_throttled(endpoints):
+    found = Evaluated(Endpoints=endpoints, AllowedOrigins="https://app.example.com")
+    of_type = {kind: [one["Properties"] for one in found.resources.values() if one["Type"] == kind] for kind in
+               ("AWS::ApiGatewayV2::Route", "AWS::Lambda::Permission")}  # fmt: skip
+    routes = {route["RouteKey"] for route in of_type["AWS::ApiGatewayV2::Route"]}
+    assert routes == DOORS[endpoints]
+    # API Gateway names a route's parameter in braces, or by its value; a star matches both.
+    sources = {re.sub(r"\{\w+\}", "*", route.replace(" ", "")) for route in routes}
+    api = [one for one in of_type["AWS::Lambda::Permission"] if one["Principal"] == "apigateway.amazonaws.com"]
+    assert {one["SourceArn"].split("${Api}/$default/")[1] for one in api} == sources
+    assert all(one["FunctionName"] == {"Ref": "MintFunction.Alias"} for one in api)
+    settings = found.resources["Stage"]["Properties"]["DefaultRouteSettings"]
+    assert settings == {"ThrottlingRateLimit": "50", "ThrottlingBurstLimit": "100"}
+    assert set(found.outputs) & {"TokenUrl", "CallUrl"} == {
+        output for output, door in [("TokenUrl", "POST /token"), ("CallUrl", "POST /call")] if door in routes
+    }
+    cors = found.resources["Api"]["Properties"]["CorsConfiguration"]
+    assert cors["AllowOrigins"] == ["https://app.example.com"] and "AllowCredentials" not in cors
+    assert set(cors["AllowMethods"]) == {route.split()[0] for route in routes}
+    limits = {"retry-after", "ratelimit", "ratelimit-policy"}
+    assert set(cors["ExposeHeaders"]) == (limits | {"location", "call-expires-at"} if endpoints != "token" else limits)
+    assert "CorsConfiguration" not in Evaluated(Endpoints=endpoints).resources["Api"]["Properties"]
+
+
+def test_the_keeper_exists_only_with_calls_and_no_route_leads_to_it():
+    of_keeper = {"KeeperFunction", "KeeperRole", "KeeperLogs", "KeeperSchedule", "ScheduleMayInvoke", "CallOutlivedAlarm"}
+    for endpoints in DOORS:
+        found = Evaluated(Endpoints=endpoints)
+        assert of_keeper & set(found.resources) == (set() if endpoints == "token" else of_keeper)
+        assert ("KeeperName" in found.outputs) is (endpoints != "token")
+    keeper = RESOURCES["KeeperFunction"]
+    assert keeper["Metadata"]["BuildProperties"] == {"Binary": "keeper"}
+    # An alias or a version would let an older keeper meet newer records.
+    assert not {"AutoPublishAlias", "DeploymentPreference", "Events", "ReservedConcurrentExecutions"} & set(
+        keeper["Properties"]
+    )
+    assert keeper["Properties"]["MemorySize"] == 128 and keeper["Properties"]["Timeout"] == 150
+    same = ("CodeUri", "Handler", "Runtime", "Architectures", "Tracing")
+    assert all(keeper["Properties"][name] == RESOURCES["MintFunction"]["Properties"][name] for name in same)
+    variables = keeper["Properties"]["Environment"]["Variables"]
+    of_mint = RESOURCES["MintFunction"]["Properties"]["Environment"]["Variables"]
+    assert variables.items() <= of_mint.items(), "the same values as the function's"
+    assert {"OPENAI_SECRET_ARN", "OPENAI_BASE_URL", "QUOTA_TABLE", "CALLS_AT_ONCE_FOR_ALL", "MAX_CALL_SECONDS"} <= set(
+        variables
+    )
+    schedule = RESOURCES["KeeperSchedule"]["Properties"]
+    assert schedule["ScheduleExpression"] == "rate(1 minute)" and "State" not in schedule
+    assert schedule["Targets"] == [{"Id": "keeper", "Arn": {"Fn::GetAtt": ["KeeperFunction", "Arn"]}}]
+    permission = RESOURCES["ScheduleMayInvoke"]["Properties"]
+    assert permission == {
+        "Action": "lambda:InvokeFunction",
+        "FunctionName": {"Ref": "KeeperFunction"},
+        "Principal": "events.amazonaws.com",
+        "SourceArn": {"Fn::GetAtt": ["KeeperSchedule", "Arn"]},
+    }
 
 
 def mappings(node):
@@ -559,14 +689,15 @@ def mappings(node):
         yield from mappings(inner)
 
 
-def test_only_the_route_is_public(monkeypatch):
+def test_only_the_routes_are_public(monkeypatch):
     monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-west-1")
     deployed = transformed("Canary10Percent5Minutes")
     # All types of resources, those of AWS's own transform included. A new type may be a new way in: consider it, then add it.
     assert {found["Type"].removeprefix("AWS::") for found in deployed.values()} == {
         "ApiGatewayV2::Api", "ApiGatewayV2::ApiMapping", "ApiGatewayV2::Authorizer", "ApiGatewayV2::DomainName",
         "ApiGatewayV2::Integration", "ApiGatewayV2::Route", "ApiGatewayV2::Stage",
-        "CloudWatch::Alarm", "CodeDeploy::Application", "CodeDeploy::DeploymentGroup", "DynamoDB::Table", "IAM::Role",
+        "CloudWatch::Alarm", "CodeDeploy::Application", "CodeDeploy::DeploymentGroup", "DynamoDB::Table", "Events::Rule",
+        "IAM::Role",
         "Lambda::Alias", "Lambda::Function", "Lambda::Permission", "Lambda::Version", "Logs::LogGroup", "Logs::QueryDefinition",
         "Route53::RecordSet", "SNS::Topic", "SecretsManager::Secret",
     }  # fmt: skip
@@ -575,7 +706,8 @@ def test_only_the_route_is_public(monkeypatch):
         for name, found in resources.items():
             properties = found.get("Properties", {})
             if found["Type"] == "AWS::Lambda::Permission":
-                assert properties["Principal"] == "apigateway.amazonaws.com" and "SourceArn" in properties, name
+                service = "events" if name == "ScheduleMayInvoke" else "apigateway"
+                assert properties["Principal"] == f"{service}.amazonaws.com" and "SourceArn" in properties, name
                 assert "FunctionUrlAuthType" not in properties, name
             elif found["Type"] != "AWS::IAM::Role":
                 assert "Principal" not in json.dumps(found), f"{name} grants access by its own policy"
@@ -590,7 +722,7 @@ def test_only_the_route_is_public(monkeypatch):
                     assert re.fullmatch(r"[a-z]+\.amazonaws\.com", service), inner
 
 
-def test_with_an_issuer_the_route_requires_its_tokens_and_cors_admits_them():
+def test_with_an_issuer_the_routes_require_its_tokens_and_cors_admits_them():
     assert TEMPLATE["Conditions"]["HasAuth"] == {"Fn::Not": [{"Fn::Equals": [{"Ref": "AuthIssuer"}, ""]}]}
     authorizer = RESOURCES["Authorizer"]
     assert authorizer["Condition"] == "HasAuth"
@@ -601,13 +733,23 @@ def test_with_an_issuer_the_route_requires_its_tokens_and_cors_admits_them():
         "IdentitySource": ["$request.header.Authorization"],
         "JwtConfiguration": {"Issuer": {"Ref": "AuthIssuer"}, "Audience": {"Ref": "AuthAudience"}},
     }
-    route = RESOURCES["TokenRoute"]["Properties"]
-    assert route["AuthorizationType"] == {"Fn::If": ["HasAuth", "JWT", "NONE"]}
-    assert route["AuthorizerId"] == {"Fn::If": ["HasAuth", {"Ref": "Authorizer"}, {"Ref": "AWS::NoValue"}]}
-    cors = RESOURCES["Api"]["Properties"]["CorsConfiguration"]["Fn::If"][1]
-    assert cors["AllowHeaders"] == {"Fn::If": ["HasAuth", ["content-type", "authorization"], ["content-type"]]}
-    # `sam local start-api` reads only the routes in front of the first Serverless resource.
-    assert list(RESOURCES).index("TokenRoute") < list(RESOURCES).index("MintFunction")
+    routes = {name: found["Properties"] for name, found in RESOURCES.items() if found["Type"].endswith("::Route")}
+    assert len(routes) == 3
+    for name, route in routes.items():
+        assert route["AuthorizationType"] == {"Fn::If": ["HasAuth", "JWT", "NONE"]}
+        assert route["AuthorizerId"] == {"Fn::If": ["HasAuth", {"Ref": "Authorizer"}, {"Ref": "AWS::NoValue"}]}
+        # `sam local start-api` reads only the routes in front of the first Serverless resource.
+        assert list(RESOURCES).index(name) < list(RESOURCES).index("MintFunction")
+    signed_in = {"AuthIssuer": "https://login.example.com", "AuthAudience": "page"}
+    for endpoints, given, headers in [
+        ("token", {}, {"content-type"}),
+        ("token", signed_in, {"content-type", "authorization"}),
+        # OpenAI's browser SDKs send these two with an offer, also where no sign-in is required.
+        ("call", {}, {"content-type", "authorization", "x-openai-agents-sdk"}),
+        ("both", signed_in, {"content-type", "authorization", "x-openai-agents-sdk"}),
+    ]:
+        found = Evaluated(Endpoints=endpoints, AllowedOrigins="https://app.example.com", **given)
+        assert set(found.resources["Api"]["Properties"]["CorsConfiguration"]["AllowHeaders"]) == headers
 
 
 def test_the_access_log_contains_no_address():
@@ -646,7 +788,8 @@ def test_the_dashboard_has_a_name_for_each_region_and_the_url_of_its_partition(p
     assert name == f"token-mint-{region}"
     url = found.outputs["DashboardUrl"]
     assert url == f"https://{region}.{console}/cloudwatch/home?region={region}#dashboards/dashboard/{name}"
-    allowed = [one["Resource"]["Fn::Sub"] for one in statements("DeployRole") if "cloudwatch:PutDashboard" in one["Action"]]
+    [of_dashboard] = [one["Resource"] for one in statements("DeployRole") if "cloudwatch:PutDashboard" in one["Action"]]
+    allowed = [resource["Fn::Sub"] for resource in of_dashboard if ":dashboard/" in resource["Fn::Sub"]]
     assert [resource.split(":dashboard/")[1] for resource in allowed] == ["${StackName}-${AWS::Region}"]
 
 

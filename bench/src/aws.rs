@@ -164,7 +164,12 @@ async fn update_item(fault: Option<TableFault>, update: &Value) -> Response {
         names.map(|name| (name.to_owned(), json!({"N": number(name)}))).collect::<Value>()
     };
     let refusal = |code| json!({"__type": format!("com.amazonaws.dynamodb.v20120810#{code}"), "message": "as planned"});
-    let counted = || reply(StatusCode::OK, &json!({"Attributes": attributes("1")}));
+    // As DynamoDB does for an update that asks for no attributes.
+    let is_silent = update["ReturnValues"] == "NONE";
+    let counted = || {
+        let answer = if is_silent { json!({}) } else { json!({"Attributes": attributes("1")}) };
+        reply(StatusCode::OK, &answer)
+    };
     match fault {
         None => counted(),
         Some(TableFault::Slow(time)) => {

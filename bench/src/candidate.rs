@@ -16,8 +16,19 @@ pub struct Candidate {
     pub zip: PathBuf,
     /// Whether it counts quotas.
     pub quotas: bool,
-    /// Whether its answers contain tokens.
-    pub mints: bool,
+    /// What its answers contain.
+    pub answers: Answers,
+}
+
+/// The successful answer of a candidate.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Answers {
+    /// A text.
+    Text,
+    /// A token, for `POST /token`.
+    Tokens,
+    /// OpenAI's answer to an offer, for `POST /call`.
+    Calls,
 }
 
 /// The baseline: a function that only answers.
@@ -26,6 +37,8 @@ pub const HELLO: &str = "lambda_http hello";
 pub const MINT: &str = "mint";
 /// The release binary with quotas on.
 pub const MINT_WITH_QUOTAS: &str = "mint with quotas";
+/// The release binary with quotas on, which makes calls.
+pub const CALL: &str = "call";
 /// The system that this project replaces.
 pub const PYTHON: &str = "Python, requests.post";
 /// Python with one kept connection.
@@ -46,7 +59,7 @@ impl Candidate {
             folder: folder.to_owned(),
             zip: built.join(zip),
             quotas: false,
-            mints: name != HELLO,
+            answers: if name == HELLO { Answers::Text } else { Answers::Tokens },
         };
         let python = |name, folder: &str, zip| {
             let python = root.join(".venv/bench/bin/python");
@@ -63,6 +76,7 @@ impl Candidate {
             candidate(HELLO, vec![built.join("hello/release/hello")], root, "hello.zip"),
             mint(),
             Self { name: MINT_WITH_QUOTAS, quotas: true, ..mint() },
+            Self { name: CALL, quotas: true, answers: Answers::Calls, ..mint() },
             python(PYTHON, "python-original", "python-original.zip"),
             python(PYTHON_KEPT, "python-kept", "python-kept.zip"),
             candidate(GO, vec![built.join("go/bootstrap")], root, "go.zip"),

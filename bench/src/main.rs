@@ -23,7 +23,7 @@ use std::{
     process::ExitCode,
 };
 
-use candidate::{Candidate, GO, HELLO, MINT, MINT_WITH_QUOTAS};
+use candidate::{CALL, Candidate, GO, HELLO, MINT, MINT_WITH_QUOTAS};
 use cgroup::Cgroup;
 use counts::Counts;
 use openai_simulator::Fault;
@@ -62,7 +62,7 @@ const FULL: Plan = Plan { cold_runs: 20, rounds: 60, mints: 30, cycles: 200, sla
 const QUICK: Plan = Plan { cold_runs: 10, rounds: 20, mints: 20, cycles: 50, slack: 1.0, only: &[] };
 /// For a busy machine: detects only regressions by a multiple.
 const GUARD: Plan =
-    Plan { cold_runs: 7, rounds: 10, mints: 20, cycles: 10, slack: 3.0, only: &[HELLO, MINT, MINT_WITH_QUOTAS] };
+    Plan { cold_runs: 7, rounds: 10, mints: 20, cycles: 10, slack: 3.0, only: &[HELLO, MINT, MINT_WITH_QUOTAS, CALL] };
 /// For any machine: only the counts, without CPU times.
 const COUNTS: Plan = Plan { cold_runs: 0, rounds: 0, only: &[MINT, MINT_WITH_QUOTAS], ..FULL };
 

@@ -9,6 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use base64::{Engine, engine::general_purpose::STANDARD};
 use lambda_stand_in::Lambda;
 use openai_simulator::Simulator;
 use serde_json::Value;
@@ -18,8 +19,9 @@ use tokio::{
 };
 
 use crate::{
+    EVERY_MINT,
     aws::{API_KEY, Aws},
-    candidate::Candidate,
+    candidate::{Answers, Candidate},
     cgroup::Cgroup,
 };
 
@@ -54,7 +56,7 @@ pub struct Process {
     cgroup: Option<Cgroup>,
     polls: u64,
     event: String,
-    mints: bool,
+    answers: Answers,
 }
 
 /// How a process is started.
@@ -89,6 +91,9 @@ impl StandIns {
     /// Starts both. `roots` is Python's file of trusted roots, if it is installed.
     pub async fn start(roots: Option<&Path>) -> Result<Self, Failure> {
         let (openai, aws) = (Simulator::start_tls().await?, Aws::start().await?);
+        // Nobody connects to the calls of a bench.
+        openai.limit_calls(EVERY_MINT);
+        openai.limit_connecting(Duration::from_secs(1));
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let file = |name: &str| {
@@ -179,15 +184,21 @@ impl Process {
         }
         let child = command.spawn()?;
         lambda.wait_for_init().await;
-        Ok(Self { lambda, child, cgroup, polls: 1, event: event.to_owned(), mints: candidate.mints })
+        let event = if candidate.answers == Answers::Calls { call_event(event)? } else { event.to_owned() };
+        Ok(Self { lambda, child, cgroup, polls: 1, event, answers: candidate.answers })
     }
 
     /// Sends one request, and returns the time until its answer.
     pub async fn invoke(&mut self) -> Result<Duration, Failure> {
         let (waited, answer) = self.send(self.event.clone(), TIMEOUT).await?;
         let body = answer["body"].as_str().unwrap_or_default();
-        if answer["statusCode"] != 200 || (self.mints && !body.contains("\"ek_")) {
-            return Err(format!("the answer contains no token: {answer}").into());
+        let (status, is_right) = match self.answers {
+            Answers::Text => (200, true),
+            Answers::Tokens => (200, body.contains("\"ek_")),
+            Answers::Calls => (201, body.starts_with("v=0\r\n")),
+        };
+        if answer["statusCode"] != status || !is_right {
+            return Err(format!("the answer is not the expected one: {answer}").into());
         }
         Ok(waited)
     }
@@ -252,6 +263,21 @@ impl Process {
         sleep(REST).await;
         Ok(())
     }
+}
+
+/// A browser's offer for a call with a data channel, as Chromium makes it, without its candidates.
+const OFFER: &str = include_str!("offer.sdp");
+
+/// The event for a call, with the offer in base64, as API Gateway sends it.
+fn call_event(event: &str) -> Result<String, Failure> {
+    let mut event: Value = serde_json::from_str(event)?;
+    event["rawPath"] = "/call".into();
+    event["routeKey"] = "POST /call".into();
+    event["requestContext"]["http"]["path"] = "/call".into();
+    event["headers"]["content-type"] = "application/sdp".into();
+    event["body"] = STANDARD.encode(OFFER.replace("\r\n", "\n").replace('\n', "\r\n")).into();
+    event["isBase64Encoded"] = true.into();
+    Ok(event.to_string())
 }
 
 /// The cost of a process: its init, its first mint, and `mints` more.

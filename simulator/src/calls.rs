@@ -117,7 +117,11 @@ async fn place_call(
     let state = Arc::clone(state);
     tokio::spawn(async move {
         let reason = match call {
-            Some(call) => call.run(hung_up, connect_timeout, || state.memory().calls.connected(&call_id)).await,
+            // Boxed because it is large, and the task of an unreachable call would have its size.
+            Some(call) => {
+                let on_connect = || state.memory().calls.connected(&call_id);
+                Box::pin(call.run(hung_up, connect_timeout, on_connect)).await
+            }
             None => unreachable_call::run(hung_up, limit, connect_timeout).await,
         };
         state.memory().calls.end(&call_id, reason);

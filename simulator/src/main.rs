@@ -15,6 +15,8 @@ usage: openai-simulator [options]
   --host ADDRESS           address to listen on, for calls too (127.0.0.1); may be repeated
   --port PORT              port to listen on (8081)
   --session-limit SECONDS  longest duration of a session (3600)
+  --connect-limit SECONDS  longest time until a call connects (30)
+  --max-calls NUMBER       calls at once, and WebSockets at once (64)
   --reusable-tokens        let a token open several sessions, as OpenAI did until August 2026
   --help                   print this help";
 
@@ -23,6 +25,8 @@ struct Options {
     hosts: Vec<IpAddr>,
     port: u16,
     session_limit: Option<Duration>,
+    connect_limit: Option<Duration>,
+    max_calls: Option<usize>,
     reusable_tokens: bool,
     help: bool,
 }
@@ -46,6 +50,12 @@ async fn main() -> ExitCode {
     };
     if let Some(limit) = options.session_limit {
         simulator.limit_sessions(limit);
+    }
+    if let Some(limit) = options.connect_limit {
+        simulator.limit_connecting(limit);
+    }
+    if let Some(limit) = options.max_calls {
+        simulator.limit_calls(limit);
     }
     if options.reusable_tokens {
         simulator.reuse_tokens();
@@ -84,15 +94,24 @@ impl Options {
 
     /// `None` if the arguments do not match the usage.
     fn parse(mut arguments: impl Iterator<Item = String>) -> Option<Self> {
-        let mut options =
-            Self { hosts: Vec::new(), port: 8081, session_limit: None, reusable_tokens: false, help: false };
+        let mut options = Self {
+            hosts: Vec::new(),
+            port: 8081,
+            session_limit: None,
+            connect_limit: None,
+            max_calls: None,
+            reusable_tokens: false,
+            help: false,
+        };
         while let Some(option) = arguments.next() {
             match option.as_str() {
                 "--host" => options.hosts.push(arguments.next()?.parse().ok()?),
                 "--port" => options.port = arguments.next()?.parse().ok()?,
-                "--session-limit" => {
-                    let seconds = arguments.next()?.parse().ok().filter(|seconds| (1..=3_600).contains(seconds))?;
-                    options.session_limit = Some(Duration::from_secs(seconds));
+                "--session-limit" => options.session_limit = Some(seconds(arguments.next())?),
+                "--connect-limit" => options.connect_limit = Some(seconds(arguments.next())?),
+                "--max-calls" => {
+                    let limit = arguments.next()?.parse().ok();
+                    options.max_calls = Some(limit.filter(|limit| (1..=100_000).contains(limit))?);
                 }
                 "--reusable-tokens" => options.reusable_tokens = true,
                 "--help" => options.help = true,
@@ -101,6 +120,11 @@ impl Options {
         }
         Some(options)
     }
+}
+
+/// A duration of up to an hour.
+fn seconds(argument: Option<String>) -> Option<Duration> {
+    argument?.parse().ok().filter(|seconds| (1..=3_600).contains(seconds)).map(Duration::from_secs)
 }
 
 #[cfg(test)]
@@ -126,11 +150,14 @@ mod tests {
     }
 
     #[test]
-    fn sessions_and_tokens_are_limited_by_options() {
+    fn sessions_calls_and_tokens_are_limited_by_options() {
         let changed = options("--session-limit 90 --reusable-tokens").unwrap();
         assert_eq!((changed.session_limit, changed.reusable_tokens), (Some(Duration::from_secs(90)), true));
+        let changed = options("--max-calls 1000 --connect-limit 600").unwrap();
+        assert_eq!((changed.connect_limit, changed.max_calls), (Some(Duration::from_secs(600)), Some(1_000)));
         let default = options("--help").unwrap();
         assert_eq!((default.session_limit, default.reusable_tokens), (None, false));
+        assert_eq!((default.connect_limit, default.max_calls), (None, None));
         assert!(default.help);
     }
 
@@ -146,6 +173,11 @@ mod tests {
             "--session-limit 0",
             "--session-limit 3601",
             "--session-limit",
+            "--connect-limit 0",
+            "--connect-limit 3601",
+            "--max-calls 0",
+            "--max-calls 100001",
+            "--max-calls",
             "--single-use-tokens",
         ] {
             assert_eq!(options(line), None, "{line}");
@@ -154,7 +186,9 @@ mod tests {
 
     #[test]
     fn the_usage_lists_every_option() {
-        for option in ["--host", "--port", "--session-limit", "--reusable-tokens", "--help"] {
+        for option in
+            ["--host", "--port", "--session-limit", "--connect-limit", "--max-calls", "--reusable-tokens", "--help"]
+        {
             assert!(USAGE.contains(&format!("\n  {option} ")), "{option}");
         }
     }

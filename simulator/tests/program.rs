@@ -52,7 +52,7 @@ fn shell(commands: &str, address: &str) -> String {
 fn the_commands_of_the_readme_work() {
     let (_running, address) = start();
     let commands = fenced("sh");
-    assert_eq!(commands.matches("curl ").count(), 5);
+    assert_eq!(commands.matches("curl ").count(), 6);
     let said = shell(&commands, &address);
     assert!(said.contains("\"value\":\"ek_") && said.contains("\"path\":\"/v1/realtime/client_secrets\""), "{said}");
 }
@@ -84,7 +84,7 @@ fn every_fault_in_the_readme_can_be_planned() {
         .filter_map(|line| line.strip_prefix("| `{")?.split_once("}` |"))
         .map(|(fault, _)| fault)
         .collect();
-    assert_eq!(faults.len(), 25);
+    assert_eq!(faults.len(), 31);
     for fault in faults {
         shell(&format!("curl --fail -sS localhost:8081/simulator/faults --json '{{{fault}}}'"), &address);
     }

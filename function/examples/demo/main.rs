@@ -64,7 +64,7 @@ async fn run() -> Result<(), Box<dyn Error + Send + Sync>> {
         Origins::Only(others) => Origins::Only(own_origins(port).into_iter().chain(others).collect()),
     };
     let openai = config.base_url.to_string();
-    let profiles = profiles::describe_profiles(&openai, simulator.is_some())?;
+    let profiles = profiles::describe_profiles(&config, simulator.is_some())?;
     let page = page::routes(profiles, &config.base_url.origin().ascii_serialization())?;
     let cors = cors(&config.allowed_origins);
     let handler = Arc::new(Handler::new(config).await?);
@@ -143,7 +143,7 @@ fn own_origins(port: u16) -> Vec<String> {
     ["127.0.0.1", "localhost"].map(origin).to_vec()
 }
 
-/// CORS as the deployed API answers it with a sign-in configured. The demo checks no sign-in and ignores its header.
+/// CORS as the deployed API with calls answers it. The demo checks no sign-in and ignores its header.
 fn cors(allowed: &Origins) -> CorsLayer {
     let origins = match allowed {
         Origins::Any => AllowOrigin::any(),
@@ -157,10 +157,10 @@ fn cors(allowed: &Origins) -> CorsLayer {
         .allow_headers([header::CONTENT_TYPE, header::AUTHORIZATION, HeaderName::from_static("x-openai-agents-sdk")])
         .expose_headers([
             header::RETRY_AFTER,
-            header::LOCATION,
-            HeaderName::from_static("call-expires-at"),
             HeaderName::from_static("ratelimit"),
             HeaderName::from_static("ratelimit-policy"),
+            header::LOCATION,
+            HeaderName::from_static("call-expires-at"),
         ])
         .max_age(Duration::from_secs(3600))
 }
@@ -205,7 +205,9 @@ async fn invoke(handler: Arc<Handler>, event: Value) -> Result<Response, Box<dyn
     let mut context = Context::default();
     context.request_id = format!("demo-{}", now.as_nanos());
     context.deadline = now.saturating_add(INVOCATION_TIMEOUT).as_millis().try_into()?;
-    let reply = handler.handle(LambdaEvent::new(serde_json::from_value(event)?, context)).await?;
+    let event = LambdaEvent::new(serde_json::from_value(event)?, context);
+    // A task of its own, since Lambda too finishes an invocation whose client has gone.
+    let reply = tokio::spawn(async move { handler.handle(event).await }).await??;
     let reply = serde_json::to_value(reply)?;
 
     let status = reply["statusCode"].as_u64().unwrap_or(500).try_into()?;

@@ -15,17 +15,25 @@ const SCRIPT: &str = "text/javascript; charset=utf-8";
 const SVG: &str = "image/svg+xml";
 
 /// Each file's path, content type and content.
-const FILES: [(&str, &str, &str); 17] = [
+const FILES: [(&str, &str, &str); 25] = [
     ("/", HTML, include_str!("page/index.html")),
     ("/page.css", CSS, include_str!("page/page.css")),
     ("/parts.css", CSS, include_str!("page/parts.css")),
     ("/mark.svg", SVG, include_str!("page/mark.svg")),
     ("/page.js", SCRIPT, include_str!("page/page.js")),
+    ("/session_panel.js", SCRIPT, include_str!("page/session_panel.js")),
     ("/token_panel.js", SCRIPT, include_str!("page/token_panel.js")),
     ("/call_panel.js", SCRIPT, include_str!("page/call_panel.js")),
+    ("/limit_panel.js", SCRIPT, include_str!("page/limit_panel.js")),
     ("/profile_form.js", SCRIPT, include_str!("page/profile_form.js")),
     ("/token.js", SCRIPT, include_str!("page/token.js")),
     ("/call.js", SCRIPT, include_str!("page/call.js")),
+    ("/call_end.js", SCRIPT, include_str!("page/call_end.js")),
+    ("/token_call.js", SCRIPT, include_str!("page/token_call.js")),
+    ("/server_call.js", SCRIPT, include_str!("page/server_call.js")),
+    ("/refusal.js", SCRIPT, include_str!("page/refusal.js")),
+    ("/count_down.js", SCRIPT, include_str!("page/count_down.js")),
+    ("/wait.js", SCRIPT, include_str!("page/wait.js")),
     ("/messages.js", SCRIPT, include_str!("page/messages.js")),
     ("/notice.js", SCRIPT, include_str!("page/notice.js")),
     ("/levels.js", SCRIPT, include_str!("page/levels.js")),

@@ -1,24 +1,33 @@
-//! The answer of `GET /profiles`: every profile with the fields that a caller may set.
+//! The answer of `GET /profiles`: every profile with the fields that a caller may set, and how its calls can be placed.
 
 use serde_json::{Map, Value, json};
+use token_mint::config::Config;
 
 /// The same file that is compiled into the function.
 const PROFILES: &str = include_str!("../../profiles.json");
 
-/// Describes the profiles for sessions of the OpenAI at `openai`. It leaves out the instructions to the model, and the
-/// values that a caller's choices stand for.
-pub fn describe_profiles(openai: &str, simulated: bool) -> serde_json::Result<Value> {
+/// Describes the profiles that a caller of `config` can use. It leaves out the instructions to the model, and the values that
+/// a caller's choices stand for.
+pub fn describe_profiles(config: &Config, simulated: bool) -> serde_json::Result<Value> {
     let profiles: Map<String, Value> = serde_json::from_str(PROFILES)?;
     let profiles: Map<String, Value> = profiles
         .into_iter()
-        .map(|(name, profile)| {
+        .filter_map(|(name, profile)| {
             let fields = profile["caller_may_set"].as_object().into_iter().flatten();
             let fields: Vec<_> =
                 fields.map(|(field, setting)| describe_field(field, setting, &profile["session"])).collect();
-            (name, json!({"kind": profile["kind"], "fields": fields}))
+            let token = config.endpoints.token && profile["call"]["mode"] != "locked";
+            let call = profile["call"].as_object().filter(|_| config.endpoints.call);
+            let call = call.map(|call| {
+                let longest = config.call_limits.longest.as_secs();
+                json!({"mode": call["mode"], "max_seconds": call["max_seconds"].as_u64().unwrap_or(longest).min(longest)})
+            });
+            let is_usable = token || call.is_some();
+            let described = json!({"kind": profile["kind"], "fields": fields, "token": token, "call": call});
+            is_usable.then_some((name, described))
         })
         .collect();
-    Ok(json!({"openai": openai, "simulated": simulated, "profiles": profiles}))
+    Ok(json!({"openai": config.base_url.as_str(), "simulated": simulated, "profiles": profiles}))
 }
 
 /// One field: the values to choose from or the rule itself, and the profile's default if that is a number.

@@ -208,4 +208,29 @@ mod tests {
         assert_eq!(open(&["a=inactive\r\n", AUDIO, DATA]), Ok(()), "of the session, before the first section");
         assert_eq!(open(&[AUDIO, &format!("{DATA}a=inactive\r\n")]), Err(Broken::InactiveApplication));
     }
+
+    proptest::proptest! {
+        /// However leniently the lines are split and read, a locked call has one section.
+        #[test]
+        fn no_reader_finds_another_section_in_the_offer_of_a_locked_call(
+            parts in proptest::collection::vec(
+                proptest::sample::select(vec![
+                    "a=x", "m=audio 9 UDP/TLS/RTP/SAVPF 111", "m=application 9 UDP/DTLS/SCTP webrtc-datachannel", "m=video 9 x",
+                    "M=application 9 x", "m =application", " m=application", "\r\n", "\r", "\n", "\u{b}", "\u{c}", "\u{85}",
+                    "\u{2028}", "\0", "\t", " ", "=", "a=inactive",
+                ]),
+                0..12,
+            ),
+        ) {
+            let offer = sdp(&[AUDIO, &parts.concat(), "\r\n"]);
+            for text in [offer, sdp(&[AUDIO, &parts.concat()])] {
+                if check(text.as_bytes(), CallMode::Locked).is_ok() {
+                    let breaks = |letter: char| letter.is_control() && letter != '\t' || "\u{2028}\u{2029}".contains(letter);
+                    let lines = text.split(breaks).map(|line| line.trim().to_ascii_lowercase());
+                    let media = lines.filter(|line| line.starts_with('m') && line[1..].trim_start().starts_with('=')).count();
+                    proptest::prop_assert_eq!(media, 1, "{:?}", text);
+                }
+            }
+        }
+    }
 }

@@ -37,6 +37,9 @@ const COOL_DOWN: Duration = Duration::from_secs(10);
 /// How long requests wait for a read in the background, from its beginning. Secrets Manager takes some 20 ms.
 const PATIENCE: Duration = Duration::from_secs(2);
 
+/// How long the key before the last change is used before it is read again.
+const FORMER_KEPT: Duration = Duration::from_secs(60);
+
 /// A read that takes longer was frozen with the process: the SDK gives up after 4 s.
 const FROZEN: Duration = Duration::from_secs(5);
 
@@ -64,6 +67,8 @@ pub(crate) struct SecretStore {
     state: StateMutex<State>,
     /// Held during a fetch, so that one fetch serves all requests that wait for it.
     fetching: Mutex<()>,
+    /// The key before the last change, and when it was read.
+    former: Mutex<Option<(Moment, Option<SecretString>)>>,
 }
 
 /// The source of the API key.
@@ -115,7 +120,7 @@ impl SecretStore {
     /// needs `aws`.
     pub(crate) fn new(source: Source, aws: Option<&SdkConfig>, ttl: Duration) -> Self {
         let client = aws.map(SecretsManager::new);
-        Self { source, client, ttl, state: StateMutex::default(), fetching: Mutex::default() }
+        Self { source, client, ttl, state: StateMutex::default(), fetching: Mutex::default(), former: Mutex::default() }
     }
 
     /// The secret. Only the first call waits for Secrets Manager: a secret older than its time to live stays in use while
@@ -165,13 +170,22 @@ impl SecretStore {
         Ok((!newest.has_key_of(rejected)).then_some(newest))
     }
 
-    /// The API key that the secret had before its last change, which is read each time. `None` if there is none, or it cannot be
-    /// read.
+    /// The API key that the secret had before its last change, which is read once a minute at most. `None` if there is none, or
+    /// it cannot be read.
     pub async fn former_key(&self) -> Option<SecretString> {
         let (Source::SecretsManager(id), Some(client)) = (&self.source, &self.client) else { return None };
-        let asking = client.get_secret_value().secret_id(id).version_stage("AWSPREVIOUS").send();
-        let text = Box::pin(asking).await.ok()?.secret_string?;
-        contents::parse(&SecretString::from(text), id, None).ok().map(|secret| secret.api_key)
+        let mut former = self.former.lock().await;
+        if let Some((read, key)) = former.as_ref()
+            && read.elapsed() < FORMER_KEPT
+        {
+            return key.clone();
+        }
+        let asking = Box::pin(client.get_secret_value().secret_id(id).version_stage("AWSPREVIOUS").send());
+        let text = asking.await.ok().and_then(|answer| answer.secret_string);
+        let secret = text.and_then(|text| contents::parse(&SecretString::from(text), id, None).ok());
+        let key = secret.map(|secret| secret.api_key);
+        *former = Some((Moment::now(), key.clone()));
+        key
     }
 
     /// Whether the secret may be read because of this rejection, which then counts as done.

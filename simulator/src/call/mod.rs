@@ -44,7 +44,7 @@ pub(crate) struct Call {
     peer: Peer,
     conversation: Conversation,
     /// `None` until the client connects, since both are large.
-    codecs: Option<(Decoder, Encoder)>,
+    codecs: Option<Box<(Decoder, Encoder)>>,
     /// Decoded samples that do not fill 20 ms yet, since a packet may be as short as 2.5 ms.
     partial_frame: Vec<f32>,
     limit: Duration,
@@ -154,7 +154,7 @@ impl Call {
         match event {
             PeerEvent::Connected => {
                 self.connected = true;
-                self.codecs = Decoder::new().zip(Encoder::new());
+                self.codecs = Decoder::new().zip(Encoder::new()).map(Box::new);
                 if !self.peer.has_channel() {
                     self.began = Some(Instant::now());
                 }
@@ -169,7 +169,7 @@ impl Call {
             }
             PeerEvent::Audio(opus) => {
                 self.steps_without_audio = Some(0);
-                let (decoder, _) = self.codecs.as_mut()?;
+                let (decoder, _) = self.codecs.as_deref_mut()?;
                 self.partial_frame.extend_from_slice(decoder.decode(&opus));
                 let steps = self.partial_frame.chunks_exact(FRAME);
                 let rest = steps.remainder().to_vec();
@@ -193,7 +193,7 @@ impl Call {
             }
         }
         let samples = self.conversation.next_frame();
-        let Some((_, encoder)) = &mut self.codecs else { return };
+        let Some((_, encoder)) = self.codecs.as_deref_mut() else { return };
         if matches!(self.fault, Some(CallFault::NoAudio)) {
             return;
         }

@@ -260,11 +260,14 @@ impl Peer {
 impl Peer {
     /// An offer, and the pending change that its answer completes.
     pub(super) async fn offer() -> (Self, str0m::change::SdpPendingOffer, String) {
-        Self::offer_with(EVENTS_CHANNEL).await
+        Self::offer_with(Some(EVENTS_CHANNEL), None).await
     }
 
-    /// The same with a data channel of this label.
-    pub(super) async fn offer_with(channel: &str) -> (Self, str0m::change::SdpPendingOffer, String) {
+    /// The same with a data channel of this label, or without one. A channel with a number opens without negotiation.
+    pub(super) async fn offer_with(
+        label: Option<&str>,
+        negotiated: Option<u16>,
+    ) -> (Self, str0m::change::SdpPendingOffer, String) {
         let socket = UdpSocket::bind((std::net::Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let address = socket.local_addr().unwrap();
         let mut rtc = RtcConfig::new()
@@ -274,7 +277,10 @@ impl Peer {
         rtc.add_local_candidate(Candidate::host(address, Protocol::Udp).unwrap());
         let mut changes = rtc.sdp_api();
         let audio = changes.add_media(MediaKind::Audio, str0m::media::Direction::SendRecv, None, None, None);
-        changes.add_channel(channel.to_owned());
+        if let Some(label) = label {
+            let config = ChannelConfig { label: label.to_owned(), negotiated, ..ChannelConfig::default() };
+            changes.add_channel_with_config(config);
+        }
         let (offer, pending) = changes.apply().unwrap();
         (Self::new(rtc, socket, address, Some(audio)), pending, offer.to_sdp_string())
     }

@@ -1,33 +1,34 @@
-/** One session with OpenAI over WebRTC: https://developers.openai.com/api/docs/guides/realtime-webrtc */
+/** One session with OpenAI over WebRTC. */
 
-/** Milliseconds to wait for OpenAI's answer, for a connection, and for a broken connection to recover. */
-const [ANSWER_TIMEOUT, CONNECT_TIMEOUT, RECOVERY_TIMEOUT] = [15_000, 20_000, 10_000];
+import { CallEnd } from './call_end.js';
+
+/** Milliseconds to wait for a connection, and for a broken connection to recover. */
+const [CONNECT_TIMEOUT, RECOVERY_TIMEOUT] = [20_000, 10_000];
+
+/** Milliseconds to wait for the server's answer to an offer, and for its hang-up after the told end. */
+const [SERVER_TIMEOUT, HANG_UP_TIMEOUT] = [30_000, 5_000];
 
 /** A session that closes after this many seconds has reached OpenAI's limit of 60 minutes. */
 const SESSION_LIMIT = 3590;
 
-/** Why a call did not start or has ended: a code of messages.js, and whether the token is spent. */
-class CallEnd extends Error {
-  constructor(code, details, { spent = true } = {}) {
-    super(details);
-    Object.assign(this, { code, details, spent });
-  }
-}
-
 export class Call {
   #listener;
+  #placement;
   #peer;
   #channel;
   #timer;
+  #endTimer;
   #connectedAt;
   #ended = false;
-  #abort = new AbortController();
 
   /**
-   * Calls `listener`: `state(name)`, `microphone(stream)`, `voice(stream)`, `event(direction, event)`, and once
-   * `end({ code, details, spent }, seconds)`, without seconds if the call was never connected.
+   * Places the call with `placement`, a `TokenCall` or a `ServerCall`. Calls `listener`: `state(name)`, `microphone(stream)`,
+   * `voice(stream)`, `event(direction, event)`, `limit(end)` with the Unix seconds at which the server ends the call, and once
+   * `end({ code, details, spent, refusal }, seconds, ended)`, without seconds if the call was never connected. `ended` is a
+   * promise of the server's refusal to end the call, if it refuses.
    */
-  constructor(listener) {
+  constructor(placement, listener) {
+    this.#placement = placement;
     this.#listener = listener;
   }
 
@@ -35,41 +36,46 @@ export class Call {
     return this.#connectedAt !== undefined && !this.#ended;
   }
 
+  /** Whether the call has a data channel. Without one there are no events. */
+  get hasChannel() {
+    return this.#placement.hasChannel;
+  }
+
   /** Whole seconds since the call was connected, or `undefined` before. */
   get seconds() {
     return this.#connectedAt === undefined ? undefined : Math.floor((performance.now() - this.#connectedAt) / 1000);
   }
 
-  async start(token) {
+  async start() {
     try {
       this.#listener.state('microphone');
       this.microphone = await openMicrophone();
       if (this.#ended) return this.#stopMicrophone();
       this.#listener.microphone(this.microphone);
-      if (token.expiresAt * 1000 <= Date.now()) throw new CallEnd('token_expired');
-      this.#listener.state('offer');
-      await this.#connect(token.callsUrl, token.value);
+      this.#placement.checkReady();
+      this.#listener.state(this.#placement.placing);
+      await this.#connect();
     } catch (error) {
       this.#end(error instanceof CallEnd ? error : new CallEnd('unexpected', String(error)));
     }
   }
 
-  async #connect(url, secret) {
+  async #connect() {
     const peer = new RTCPeerConnection();
     this.#peer = peer;
+    // For the browser's console: without a data channel, `peer.sctp` is null.
+    globalThis.peer = peer;
     for (const track of this.microphone.getTracks()) peer.addTrack(track, this.microphone);
     peer.ontrack = ({ track, streams }) => this.#listener.voice(streams[0] ?? new MediaStream([track]));
     peer.onconnectionstatechange = () => this.#checkConnection();
-    this.#channel = peer.createDataChannel('oai-events');
-    this.#channel.onopen = () => this.#checkConnection();
-    this.#channel.onmessage = ({ data }) => this.#receive(JSON.parse(data));
-    this.#channel.onclose = () => {
-      this.#end(new CallEnd(this.seconds >= SESSION_LIMIT ? 'session_limit' : 'channel_closed'));
-    };
+    if (this.hasChannel) this.#openChannel();
     await peer.setLocalDescription();
     if (this.#ended) return;
-    const sdp = await postOffer(url, secret, peer.localDescription.sdp, this.#abort.signal);
+    this.#setTimer(SERVER_TIMEOUT, () => 'server_timeout');
+    const sdp = await this.#placement.place(peer.localDescription.sdp);
     if (this.#ended) return;
+    const { expiresAt } = this.#placement;
+    if (expiresAt) this.#setLimit(expiresAt);
     this.#listener.state('connecting');
     this.#setTimer(CONNECT_TIMEOUT, () =>
       peer.connectionState === 'connected' ? 'channel_not_opened' : 'connection_failed',
@@ -77,6 +83,30 @@ export class Call {
     await peer.setRemoteDescription({ type: 'answer', sdp }).catch(error => {
       throw new CallEnd('answer_invalid', String(error));
     });
+    if (!this.hasChannel) this.#watchTransport();
+  }
+
+  #openChannel() {
+    this.#channel = this.#peer.createDataChannel('oai-events');
+    this.#channel.onopen = () => this.#checkConnection();
+    this.#channel.onmessage = ({ data }) => this.#receive(JSON.parse(data));
+    this.#channel.onclose = () => {
+      this.#end(new CallEnd(this.seconds >= SESSION_LIMIT ? 'session_limit' : 'channel_closed'));
+    };
+  }
+
+  /** Without a data channel, only the transport shows that the other side has closed the connection. */
+  #watchTransport() {
+    const transport = this.#peer.getSenders()[0]?.transport;
+    transport?.addEventListener('statechange', () => {
+      if (transport.state === 'closed') this.#end(new CallEnd('channel_closed'));
+    });
+  }
+
+  /** The server ends the call at `end`. If the connection is still up after that, the page closes it. */
+  #setLimit(end) {
+    this.#listener.limit(end);
+    this.#endTimer = setTimeout(() => this.#end(new CallEnd('time_over')), end * 1000 - Date.now() + HANG_UP_TIMEOUT);
   }
 
   /** Acts on the state of the connection and of the data channel. */
@@ -88,7 +118,7 @@ export class Call {
     } else if (state === 'disconnected') {
       this.#listener.state('recovering');
       this.#setTimer(RECOVERY_TIMEOUT, () => 'connection_lost');
-    } else if (state === 'connected' && this.#channel.readyState === 'open') {
+    } else if (state === 'connected' && (!this.hasChannel || this.#channel.readyState === 'open')) {
       clearTimeout(this.#timer);
       this.#connectedAt ??= performance.now();
       this.#listener.state('connected');
@@ -117,9 +147,14 @@ export class Call {
     this.#end(this.#peer ? new CallEnd('hung_up') : new CallEnd('cancelled', undefined, { spent: false }));
   }
 
-  /** The token has expired. This ends only a call whose offer is not sent yet. */
+  /** A token has expired. This ends only a call with it whose offer is not sent yet. */
   expire() {
-    if (!this.#peer) this.#end(new CallEnd('token_expired'));
+    if (this.#peer) return;
+    try {
+      this.#placement.checkReady();
+    } catch (error) {
+      this.#end(error);
+    }
   }
 
   /** Ends the call with the code that `findCode` returns, unless it connects in time. */
@@ -133,10 +168,12 @@ export class Call {
     const { seconds } = this;
     this.#ended = true;
     clearTimeout(this.#timer);
-    this.#abort.abort();
+    clearTimeout(this.#endTimer);
+    const explained = this.#placement.explain(reason);
+    const ended = this.#placement.end(explained);
     this.#peer?.close();
     this.#stopMicrophone();
-    this.#listener.end(reason, seconds);
+    this.#listener.end(explained, seconds, ended);
   }
 
   /** The browser shows a microphone as in use until its tracks are stopped. */
@@ -180,40 +217,5 @@ async function openMicrophone() {
       NotFoundError: 'microphone_missing',
     };
     throw callEnd(codes[error.name] ?? 'microphone_busy', String(error));
-  }
-}
-
-/** Posts the SDP offer and returns OpenAI's SDP answer. `signal` aborts the request. */
-async function postOffer(url, secret, sdp, signal) {
-  let response, text;
-  try {
-    const headers = { Authorization: `Bearer ${secret}`, 'Content-Type': 'application/sdp' };
-    const anySignal = AbortSignal.any([signal, AbortSignal.timeout(ANSWER_TIMEOUT)]);
-    response = await fetch(url, { method: 'POST', headers, body: sdp, signal: anySignal });
-    text = await response.text();
-  } catch (error) {
-    if (error.name === 'TimeoutError') throw new CallEnd('calls_timeout');
-    throw new CallEnd('network', String(error), { spent: false });
-  }
-  if (response.ok) return text;
-  const error = openAiError(text);
-  const details = [`HTTP ${response.status}`, error?.code, error?.message].filter(Boolean).join(' · ');
-  throw new CallEnd(endCode(response.status, error), details);
-}
-
-/** The code for a refused call. */
-function endCode(status, error) {
-  if (status === 429 && error?.code === 'insufficient_quota') return 'calls_out_of_quota';
-  if (status === 401 && error?.code === 'ephemeral_token_already_used') return 'token_used';
-  if ([400, 401, 403, 404, 429].includes(status)) return `calls_${status}`;
-  return status >= 500 ? 'calls_5xx' : 'calls_other';
-}
-
-/** OpenAI's error, if the response contains one: `{ message, type, param, code }`. */
-function openAiError(text) {
-  try {
-    return JSON.parse(text).error;
-  } catch {
-    return undefined;
   }
 }

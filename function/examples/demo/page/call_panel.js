@@ -1,28 +1,48 @@
-/** The second step: the call, its transcript and its events. */
+/** The call, its transcript and its events. */
 
 import { Call } from './call.js';
 import { copyText } from './copy.js';
 import { elements } from './elements.js';
 import { EventLog } from './events.js';
 import { LevelMeters } from './levels.js';
-import { CALL_STATES, callEndMessage, errorMessage, formatTime } from './messages.js';
+import { LimitPanel } from './limit_panel.js';
+import {
+  CALL_STATES,
+  CALM_ENDS,
+  callEndMessage,
+  errorMessage,
+  formatTime,
+  mayEndSooner,
+  panelTexts,
+  refusalMessage,
+} from './messages.js';
 import { showNotice } from './notice.js';
+import { ServerCall } from './server_call.js';
+import { TokenCall } from './token_call.js';
 import { Transcript } from './transcript.js';
+import { holdOff, showLongestWait } from './wait.js';
 
 export class CallPanel {
+  #session;
   #tokenPanel;
   #call;
+  #door;
   #stopwatch;
+  #stopWait = () => {};
+  #limit = new LimitPanel();
   #transcript = new Transcript(elements.turns);
   #log = new EventLog(elements.events, elements.count);
   #levels = new LevelMeters();
 
-  /** Calls with the token of `tokenPanel`. */
-  constructor(tokenPanel) {
+  /** Places the calls that `session` describes, if they need a token with that of `tokenPanel`. */
+  constructor(session, tokenPanel) {
+    this.#session = session;
     this.#tokenPanel = tokenPanel;
     elements.connect.addEventListener('click', event => {
-      if (!isSecondClick(event)) return this.#start();
+      if (!isSecondClick(event) && elements.connect.ariaDisabled !== 'true') return this.#start();
     });
+    // The browser sends the request that ends a call through the server even after the page is closed.
+    window.addEventListener('pagehide', () => this.#call?.hangUp());
     elements['hang-up'].addEventListener('click', event => {
       if (!isSecondClick(event)) this.#call.hangUp();
     });
@@ -44,46 +64,76 @@ export class CallPanel {
   }
 
   open() {
-    this.#showState('idle');
+    this.showChoices();
+  }
+
+  /** The choices have changed: how a call would be placed, how long it may last, and whether it has a data channel. */
+  showChoices() {
+    const { door } = this.#session;
+    if (door !== this.#door) {
+      this.#door = door;
+      this.#resetWait();
+      showNotice(elements.failure);
+      this.#showState(door === 'call' || this.#tokenPanel.token ? 'ready' : 'idle');
+    }
+    const { profile, rules } = this.#choice;
+    const texts = panelTexts(rules);
+    elements['no-turns'].textContent = texts.transcript;
+    elements['no-events'].textContent = texts.events;
+    elements.message.placeholder = texts.message;
+    elements['transcribe-option'].hidden = profile?.kind !== 'realtime' || rules?.mode === 'locked';
+    this.#limit.showNext(rules?.max_seconds);
+    this.showToken();
+  }
+
+  /** The selected profile, and the rules of its calls if the server places the call. */
+  get #choice() {
+    const profile = this.#session.isLoaded ? this.#session.profile : undefined;
+    return { profile, rules: this.#door === 'call' ? profile.call : undefined };
   }
 
   /** A new token replaces the current one, so no call can start until the answer is here. */
   tokenRequested() {
+    if (this.#door !== 'token') return;
     elements.connect.disabled = true;
     showNotice(elements.failure);
   }
 
-  /** A call needs a token. */
+  /** A call needs a token, unless the server places it. */
   showToken() {
-    elements.connect.disabled = !this.#tokenPanel.token;
+    elements.connect.disabled = this.#door === 'token' && !this.#tokenPanel.token;
   }
 
   tokenMinted() {
     this.showToken();
-    this.#showState('ready');
+    if (!this.#call) this.#showState('ready');
   }
 
   tokenExpired() {
     this.showToken();
     if (this.#call) this.#call.expire();
-    else this.#showState('expired');
+    else if (this.#door === 'token') this.#showState('expired');
   }
 
   #start() {
     showNotice(elements.failure);
+    this.#resetWait();
     elements['call-time'].textContent = '';
     this.#transcript.clear();
     this.#log.clear();
-    this.#call = new Call({
+    const { rules } = this.#choice;
+    const placement = rules ? new ServerCall(this.#session.request, rules) : new TokenCall(this.#tokenPanel.token);
+    this.#call = new Call(placement, {
       state: state => this.#showState(state),
       microphone: stream => this.#levels.follow(stream, elements.input),
       voice: stream => this.#play(stream),
       event: (direction, event) => this.#handleEvent(direction, event),
-      end: (reason, seconds) => this.#end(reason, seconds),
+      limit: end => this.#limit.start(end),
+      end: (reason, seconds, ended) => this.#end(reason, seconds, ended),
     });
     this.#setCalling(true);
     elements['hang-up'].focus();
-    return this.#call.start(this.#tokenPanel.token);
+    return this.#call.start();
   }
 
   #sendMessage() {
@@ -130,7 +180,7 @@ export class CallPanel {
     this.#call.send({ type: 'session.update', session: { type: 'realtime', audio } });
   }
 
-  #end(reason, seconds) {
+  #end(reason, seconds, ended) {
     const parts = [elements.state.parentElement, elements['message-form']];
     const hadFocus = parts.some(part => part.contains(document.activeElement));
     clearInterval(this.#stopwatch);
@@ -140,18 +190,39 @@ export class CallPanel {
     elements.speaker.srcObject = null;
     this.#setCalling(false);
     this.#setTalking(false);
-    if (reason.spent && this.#tokenPanel.token) this.#tokenPanel.markUsed();
+    const { rules } = this.#choice;
+    if (!rules && reason.spent && this.#tokenPanel.token) this.#tokenPanel.markUsed();
     this.showToken();
-    const { token } = this.#tokenPanel;
-    this.#showState(seconds === undefined ? (token ? 'ready' : 'failed') : 'ended');
-    showNotice(elements.failure, callEndMessage(reason, seconds), ['hung_up', 'cancelled'].includes(reason.code));
+    this.#limit.showNext(rules?.max_seconds);
+    const isReady = rules ? reason.code === 'cancelled' : this.#tokenPanel.token;
+    this.#showState(seconds === undefined ? (isReady ? 'ready' : 'failed') : 'ended');
+    const message = callEndMessage(reason, seconds, this.#door);
+    showNotice(elements.failure, message, CALM_ENDS.includes(reason.code));
+    if (reason.refusal?.retryAfter) this.#wait(reason.refusal);
+    ended?.then(refusal => {
+      if (refusal && reason.code === 'hung_up' && !this.#call) showNotice(elements.failure, refusalMessage(refusal));
+    });
     // The focused control is now hidden or disabled, so the focus moves to the next step.
-    if (hadFocus) (token ? elements.connect : this.#tokenPanel).focus();
+    if (hadFocus) (elements.connect.disabled ? this.#tokenPanel : elements.connect).focus();
+  }
+
+  /** Holds the button back for as long as the server asks for, unless the cause may end sooner. */
+  #wait({ body, retryAfter }) {
+    this.#stopWait = mayEndSooner(body?.code)
+      ? showLongestWait(elements.wait, retryAfter)
+      : holdOff(elements.connect, retryAfter, () => this.#resetWait());
+  }
+
+  #resetWait() {
+    this.#stopWait();
+    elements.connect.ariaDisabled = 'false';
+    elements.connect.textContent = 'Connect';
   }
 
   /** Shows the buttons for before or during a call. */
   #setCalling(calling) {
     elements.connect.hidden = calling;
+    this.#session.setCalling(calling);
     this.#tokenPanel.setCalling(calling);
     elements.transcribe.disabled = calling;
     elements['hang-up'].hidden = !calling;
@@ -165,8 +236,9 @@ export class CallPanel {
       elements.mute.classList.remove('pressed');
       elements.mute.textContent = 'Mute';
     }
-    // Translations and transcriptions have no responses to request.
-    const hasResponses = talking && this.#tokenPanel.profile.kind === 'realtime';
+    // Translations and transcriptions have no responses to request, and a locked call has no data channel to request them.
+    const { profile } = this.#door === 'call' ? this.#session : this.#tokenPanel;
+    const hasResponses = talking && this.#call.hasChannel && profile.kind === 'realtime';
     for (const control of [elements['start-response'], elements.message, elements.send]) {
       control.disabled = !hasResponses;
     }

@@ -8,23 +8,26 @@ const REFUSALS = {
     'These options are not allowed',
     'Choose other values. function/profiles.json lists the allowed ones.',
   ],
-  origin_not_allowed: ['This page may not request tokens', 'Add this page’s origin to ALLOWED_ORIGINS.'],
+  origin_not_allowed: ['This page is not allowed', 'Add this page’s origin to ALLOWED_ORIGINS.'],
   no_subject: [
     'Your sign-in does not say who you are',
     'Add the claim sub to the issuer’s tokens (in Keycloak, the client scope basic), or set AUTH_SUBJECT_CLAIM.',
   ],
-  proxy_required: ['Tokens are issued through a proxy only', 'Open the page at the address of the service.'],
+  proxy_required: ['Requests must come through the proxy', 'Open the page at the address of the service.'],
   caller_blocked: ['You are blocked', 'Only the operator can unblock you, with make unblock.'],
-  not_found: ['There is no token service at this address', 'Check the token URL: its path ends in /token.'],
+  not_found: [
+    'There is no such service at this address',
+    'Check the URL: its path is /token or /call, and ENDPOINTS can turn one of them off.',
+  ],
   method_not_allowed: ['Wrong request method', 'Send the request again, and use POST.'],
   request_too_large: ['The request is too large', 'Enter shorter texts.'],
-  quota_exceeded: ['You have used up your tokens for now', 'Wait for the countdown, then try again.'],
+  quota_exceeded: ['You have used up your tokens and calls for now', 'Wait for the countdown, then try again.'],
   daily_limit_reached: [
-    'Today’s tokens are used up for everyone',
+    'Today’s tokens and calls are used up for everyone',
     'Wait until midnight UTC, or raise DAILY_MINT_LIMIT.',
   ],
   key_unavailable: [
-    'The token service has no OpenAI key',
+    'The server has no OpenAI key',
     'Set one with make key, or with OPENAI_API_KEY on your own machine.',
   ],
   quota_unavailable: ['Quota check failed', `${TRY_AGAIN} If it still fails, check the quota table.`],
@@ -41,11 +44,42 @@ const REFUSALS = {
   openai_busy: ['OpenAI is busy', 'Wait for the countdown, then try again.'],
   openai_unavailable: ['OpenAI is unavailable', `${TRY_AGAIN} Check status.openai.com.`],
   openai_timeout: ['OpenAI did not answer in time', `${TRY_AGAIN} Check status.openai.com.`],
-  openai_answer_invalid: [
-    'OpenAI’s response did not contain a valid token',
-    'Try again. If it still fails, check OPENAI_BASE_URL.',
+  openai_answer_invalid: ['OpenAI’s response cannot be used', 'Try again. If it still fails, check OPENAI_BASE_URL.'],
+  calls_at_once: ['You already have a call', 'Hang up in the other tab or window, then connect again.'],
+  busy_lines: ['All lines are busy', 'Connect again when another caller has hung up, or raise CALLS_AT_ONCE_FOR_ALL.'],
+  minutes_exceeded: [
+    'Your minutes for today are used up',
+    'Hang up your open call, which counts in full until then. Otherwise wait until midnight UTC, or raise CALL_MINUTES_PER_DAY.',
+  ],
+  daily_minutes_reached: [
+    'Today’s minutes are used up for everyone',
+    'Wait until midnight UTC, or raise DAILY_CALL_MINUTES.',
+  ],
+  offer_not_allowed: [
+    'The server does not allow this offer',
+    'Reload the page, then connect again: the rules of the profile may have changed.',
+  ],
+  openai_rejected_offer: [
+    'OpenAI cannot answer the browser’s offer',
+    'Connect again. If it still fails, use a current Chrome, Edge, Firefox or Safari.',
+  ],
+  call_uncertain: [
+    'OpenAI may or may not have opened the call',
+    'Wait for the countdown: until then, the server counts the call as open.',
+  ],
+  call_not_found: [
+    'The server does not know this call',
+    'Connect again. Only the caller who made a call can end it, and a restarted demo has forgotten its calls.',
+  ],
+  ended_by_operator: ['The operator ended the call', 'Try again later, or ask the operator.'],
+  hang_up_failed: [
+    'The call could not be ended yet',
+    'The server tries again and ends it at the told time at the latest. Until then, it counts as open.',
   ],
 };
+
+/** Refusals whose cause may be over before the wait is. */
+const MAY_END_SOONER = ['busy_lines', 'calls_at_once', 'minutes_exceeded'];
 
 /** API Gateway's own refusals, sent before the function is invoked, by status: [title, cause, action]. */
 const GATEWAY = {
@@ -55,17 +89,50 @@ const GATEWAY = {
     'Sign in, and send the token of the sign-in with the request.',
   ],
   429: ['Too many requests', 'The API’s rate limit rejected the request.', TRY_AGAIN],
-  503: ['The token service is paused', 'The API answers, but its function accepts no requests.', TRY_AGAIN],
+  503: ['The service is paused', 'The API answers, but its function accepts no requests.', TRY_AGAIN],
 };
 
-/** Why a call did not start or has ended: [title, cause, action]. */
+/**
+ * Why a call did not start or has ended: [title, cause, action]. A fourth text is the action after a call through the server,
+ * which needs no new token.
+ */
 const CALL_ENDS = {
   cancelled: [
     'You hung up',
     'The call was not sent to OpenAI yet.',
     'The token is still valid: connect whenever you like.',
+    'Connect whenever you like.',
   ],
-  hung_up: ['You hung up', '', 'Get a new token for the next call: OpenAI accepts each token only once.'],
+  hung_up: [
+    'You hung up',
+    '',
+    'Get a new token for the next call: OpenAI accepts each token only once.',
+    'The server knows that the call is over: connect again whenever you like.',
+  ],
+  server_ended: [
+    'The server ended the call',
+    'Its time was over.',
+    '',
+    'Connect again to continue talking. This is a new conversation.',
+  ],
+  time_over: [
+    'The time of the call is over',
+    'The server did not hang up within 5 seconds, so the page did.',
+    '',
+    'Connect again to continue talking. This is a new conversation.',
+  ],
+  other_side_ended: [
+    'The other side ended the call',
+    'It ended before its time: by the operator, or by OpenAI.',
+    '',
+    'Connect again to continue talking. This is a new conversation.',
+  ],
+  server_timeout: [
+    'The server did not answer the call',
+    'No answer arrived within 30 seconds.',
+    '',
+    `${TRY_AGAIN} Until the answer arrives or the call ends, the server may count it as open.`,
+  ],
   insecure_page: [
     'The browser gives this page no microphone',
     'The page was loaded neither over https nor from this machine.',
@@ -80,16 +147,19 @@ const CALL_ENDS = {
     'The microphone is not allowed',
     'The browser or the system denied this page the microphone.',
     'Allow it in the site settings next to the address, then try again. This cost no token.',
+    'Allow it in the site settings next to the address, then try again. No call was placed.',
   ],
   microphone_missing: [
     'No microphone was found',
     'The browser found no device that records sound.',
     'Plug one in or select one in the system’s settings, then try again. This cost no token.',
+    'Plug one in or select one in the system’s settings, then try again. No call was placed.',
   ],
   microphone_busy: [
     'The microphone cannot be used',
     'Another program may be using it.',
     'Close that program, then try again. This cost no token.',
+    'Close that program, then try again. No call was placed.',
   ],
   token_expired: [
     'The token has expired',
@@ -156,16 +226,19 @@ const CALL_ENDS = {
     'No audio connection could be established',
     'OpenAI answered, but the audio connection failed. Often a firewall or a VPN blocks UDP.',
     'Try another network, or allow UDP. With make demo in Firefox, set media.peerconnection.ice.loopback. Get a new token first.',
+    'Try another network, or allow UDP. With make demo in Firefox, set media.peerconnection.ice.loopback.',
   ],
   connection_lost: [
     'The connection was lost',
     'No more audio was received.',
     'Check the network, then get a new token and connect again.',
+    'Check the network, then connect again.',
   ],
   channel_not_opened: [
     'The data channel did not open',
     'Audio could be sent, but no events between the page and OpenAI.',
     'Get a new token and try again.',
+    TRY_AGAIN,
   ],
   channel_closed: [
     'OpenAI ended the session',
@@ -176,8 +249,9 @@ const CALL_ENDS = {
     'The session reached its maximum length',
     'OpenAI ends every session at that point.',
     'Get a new token to continue talking.',
+    'Connect again to continue talking. This is a new conversation.',
   ],
-  unexpected: ['The call failed', 'The browser’s error is below.', 'Get a new token and try again.'],
+  unexpected: ['The call failed', 'The browser’s error is below.', 'Get a new token and try again.', TRY_AGAIN],
 };
 
 /** The action to take after common `error` events, by code. */
@@ -187,11 +261,11 @@ const ERRORS = {
   rate_limit_exceeded: 'Wait a little before you continue.',
 };
 
-/** The message for a refused token. `status` is 0 without an answer, and `body` is null unless the answer was JSON. */
-export function refusalMessage(status, body) {
+/** The message for a refused request. `status` is 0 without an answer, and `body` is null unless the answer was JSON. */
+export function refusalMessage({ status, body }) {
   if (!status) {
     return {
-      title: 'The token service does not answer',
+      title: 'The server does not answer',
       cause: 'The request got no answer.',
       action: 'Check that make demo is still running. Start it if not, then try again.',
     };
@@ -200,16 +274,29 @@ export function refusalMessage(status, body) {
   const known = REFUSALS[body?.code];
   if (known) return { title: known[0], cause: asSentence(body.details), action: known[1], details };
   const [title, cause, action] = GATEWAY[status] ?? [
-    'The token service returned no token',
+    'The server refused the request',
     asSentence(body?.details ?? ''),
     body?.message ?? TRY_AGAIN,
   ];
   return { title, cause, action, details };
 }
 
-/** The message for the end of a call. `seconds` is its length, or `undefined` if it was never connected. */
-export function callEndMessage({ code, details }, seconds) {
-  const [title, cause, action] = CALL_ENDS[code] ?? CALL_ENDS.unexpected;
+/** Whether the cause of a refusal may be over before its wait is. */
+export function mayEndSooner(code) {
+  return MAY_END_SOONER.includes(code);
+}
+
+/** The ends of calls that are not failures. */
+export const CALM_ENDS = ['cancelled', 'hung_up', 'server_ended', 'time_over'];
+
+/**
+ * The message for the end of a call that was placed with a `token` or by the server with a `call`. `seconds` is its length,
+ * or `undefined` if it was never connected.
+ */
+export function callEndMessage({ code, details, refusal }, seconds, door = 'token') {
+  if (refusal) return refusalMessage(refusal);
+  const [title, cause, withToken, withoutToken = withToken] = CALL_ENDS[code] ?? CALL_ENDS.unexpected;
+  const action = door === 'call' ? withoutToken : withToken;
   const length = seconds === undefined ? '' : `The call lasted ${formatDuration(seconds)}.`;
   return { title, cause: [cause, length].filter(Boolean).join(' '), action, details };
 }
@@ -231,12 +318,50 @@ export const CALL_STATES = {
   expired: 'The token has expired. Get a new one.',
   microphone: 'Waiting for the microphone…',
   offer: 'Calling OpenAI…',
+  placing: 'Asking the server for a call…',
   connecting: 'Establishing the audio connection…',
   connected: 'Connected. Say something.',
   recovering: 'The connection is interrupted. Waiting for it to recover…',
   ended: 'The call has ended.',
   failed: 'Not connected.',
 };
+
+/** The sentence beside the time that a call through the server has left, by the state of its limit. */
+export function limitMessage(state, at, seconds) {
+  return {
+    next: `The server ends a call after ${formatDuration(seconds)} at the latest.`,
+    running: `The server ends this call at ${at}.`,
+    warning: `${formatDuration(seconds)} left. The server ends this call at ${at}.`,
+    over: 'The time is over. The server is ending the call…',
+  }[state];
+}
+
+/** The sentence about the choice between a token and a call through the server. */
+export function doorMessage({ call }, door) {
+  if (!call) return 'This profile has no calls through the server.';
+  if (call.mode === 'locked') {
+    return 'This profile is locked. Only the server places its calls, and they have no data channel: the browser cannot change the session.';
+  }
+  return door === 'call'
+    ? 'The browser gets no token: the server places the call and ends it.'
+    : 'The browser calls OpenAI with a token, and only the browser ends the call.';
+}
+
+/** What the panels for captions, events and typing say: a locked call, by its `rules`, has none of them. */
+export function panelTexts(rules) {
+  return rules?.mode === 'locked'
+    ? {
+        transcript: 'No captions: a locked call has no data channel. You hear the model, and it hears you.',
+        events:
+          'No events: a locked call has no data channel, so the page cannot change the session. In the browser’s console, peer.sctp is null during the call.',
+        message: 'Locked: no typing',
+      }
+    : {
+        transcript: 'The conversation appears here.',
+        events: 'Events sent and received over the data channel appear here.',
+        message: 'Type instead of speaking',
+      };
+}
 
 /** Formats seconds as 3:07, or as 1:02:03. */
 export function formatTime(seconds) {

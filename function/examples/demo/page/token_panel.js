@@ -1,16 +1,18 @@
-/** The first step: choose a profile, get a token, and watch it expire. */
+/** The token: requested, and watched until it is used or expires. */
 
 import { findMicrophoneFault } from './call.js';
 import { copyText } from './copy.js';
+import { countDown } from './count_down.js';
 import { elements } from './elements.js';
 import { callEndMessage, formatTime, refusalMessage } from './messages.js';
 import { showNotice } from './notice.js';
-import { ProfileForm } from './profile_form.js';
-import { countDown, maskToken, requestToken, tokenAsJson } from './token.js';
+import { NO_ANSWER } from './refusal.js';
+import { maskToken, requestToken, tokenAsJson } from './token.js';
+import { holdOff } from './wait.js';
 
 export class TokenPanel {
+  #session;
   #listener;
-  #form;
   #token;
   #profile;
   /** The request that the token was minted for, as JSON. */
@@ -18,12 +20,13 @@ export class TokenPanel {
   #stopExpiry = () => {};
   #stopWait = () => {};
 
-  /** Calls `listener`: `requestStarted()`, `requestFinished()`, `minted()` and `expired()`. */
-  constructor(listener) {
+  /** Requests tokens for `session`. Calls `listener`: `requestStarted()`, `requestFinished()`, `minted()` and `expired()`. */
+  constructor(session, listener) {
+    this.#session = session;
     this.#listener = listener;
-    elements['token-form'].addEventListener('submit', event => {
+    elements['session-form'].addEventListener('submit', event => {
       event.preventDefault();
-      if (elements['get-token'].ariaDisabled !== 'true') return this.#request();
+      if (session.door === 'token' && elements['get-token'].ariaDisabled !== 'true') return this.#request();
     });
     elements.copy.addEventListener('click', () => copyText(elements.copy, 'Copy', this.#token.value));
   }
@@ -40,7 +43,7 @@ export class TokenPanel {
 
   /** Loads the profiles and enables the button. Earlier, a click would make the browser submit the form itself. */
   async open() {
-    await this.#loadProfiles();
+    await this.#load();
     elements['get-token'].disabled = false;
   }
 
@@ -58,52 +61,45 @@ export class TokenPanel {
     elements['get-token'].focus();
   }
 
+  /** The choices have changed. Only a call with a token needs this part of the page. */
+  showChoices() {
+    const isNeeded = this.#session.door === 'token';
+    elements['get-token'].hidden = !isNeeded;
+    elements.minted.hidden = !isNeeded || this.#mintedFor === undefined;
+    this.#showOutdated();
+  }
+
+  /** If the demo is not running yet, the next request for a token loads the profiles again. */
+  async #load() {
+    if (!(await this.#session.load())) showNotice(elements.refusal, refusalMessage(NO_ANSWER));
+  }
+
   /** Asks for the microphone first: without one, no token is requested, and none is taken from the quota. */
   async #request() {
     this.#setWaiting(true);
     showNotice(elements.refusal);
-    if (!this.#form) await this.#loadProfiles();
-    if (!this.#form) return this.#setWaiting(false);
+    if (!this.#session.isLoaded) await this.#load();
+    if (!this.#session.isLoaded || this.#session.door !== 'token') return this.#setWaiting(false);
     const fault = await findMicrophoneFault();
     if (fault) {
       this.#setWaiting(false);
       return showNotice(elements.refusal, callEndMessage(fault));
     }
-    const { profile, request } = this.#form;
+    const { profile, request } = this.#session;
     const mintedFor = JSON.stringify(request);
     const { token, ...refused } = await requestToken(request);
     this.#setWaiting(false);
     if (token) return this.#keep(token, profile, mintedFor);
-    showNotice(elements.refusal, refusalMessage(refused.status, refused.body));
-    if (refused.retryAfter) this.#holdOff(refused.retryAfter);
-  }
-
-  /** If the demo is not running yet, the next request for a token loads the profiles again. */
-  async #loadProfiles() {
-    try {
-      const answer = await (await fetch('/profiles')).json();
-      const upstream = answer.simulated ? 'Simulated OpenAI' : 'OpenAI';
-      elements.upstream.textContent = `${upstream} · ${new URL(answer.openai).host}`;
-      this.#form = new ProfileForm(answer.profiles, elements.profile, elements.fields, () => this.#showRequest());
-      this.#showRequest();
-    } catch {
-      showNotice(elements.refusal, refusalMessage(0, null));
-    }
-  }
-
-  #showRequest() {
-    const { profile, request } = this.#form;
-    elements.request.textContent = `POST /token${Object.keys(request).length ? ` ${JSON.stringify(request)}` : ''}`;
-    elements['transcribe-option'].hidden = profile.kind !== 'realtime';
-    this.#showOutdated();
+    showNotice(elements.refusal, refusalMessage(refused));
+    if (!refused.retryAfter) return;
+    this.#stopWait = holdOff(elements['get-token'], refused.retryAfter, () => this.#setWaiting(false));
   }
 
   #keep(token, profile, mintedFor) {
     this.#token = token;
     this.#profile = profile;
     this.#mintedFor = mintedFor;
-    this.#showOutdated();
-    elements.minted.hidden = false;
+    this.showChoices();
     elements.minted.classList.remove('spent');
     elements.copy.disabled = false;
     elements.secret.textContent = maskToken(token.value);
@@ -123,7 +119,7 @@ export class TokenPanel {
 
   /** Choices made after the request do not change the token. */
   #showOutdated() {
-    const outdated = this.#token && JSON.stringify(this.#form.request) !== this.#mintedFor;
+    const outdated = this.#token && JSON.stringify(this.#session.request) !== this.#mintedFor;
     elements.outdated.textContent = outdated
       ? 'This token has the options that you chose before. Get a new one to apply your changes.'
       : '';
@@ -146,13 +142,5 @@ export class TokenPanel {
     elements['get-token'].textContent = waiting ? 'Requesting…' : 'Get a token';
     if (waiting) this.#listener.requestStarted();
     else this.#listener.requestFinished();
-  }
-
-  #holdOff(seconds) {
-    elements['get-token'].ariaDisabled = 'true';
-    this.#stopWait = countDown(Date.now() / 1000 + seconds, left => {
-      elements['get-token'].textContent = `Try again in ${formatTime(left)}`;
-      if (!left) this.#setWaiting(false);
-    });
   }
 }

@@ -109,17 +109,37 @@ impl Client {
     /// Places a call without the data channel for events.
     pub(super) async fn call_without_events(simulator: &Simulator, session: Value) -> Self {
         let secret = mint(simulator, session).await;
-        let offer = Peer::offer_with("another").await;
+        let offer = Peer::offer_with(Some("another"), None).await;
         Self::dial(simulator, "/v1/realtime/calls", secret["value"].as_str().unwrap(), offer).await
+    }
+
+    /// Has a call placed by a server with its key. `channel` is the number of a data channel that both ends open without
+    /// negotiation; without it, the call has none.
+    pub(super) async fn call_by_broker(simulator: &Simulator, channel: Option<u16>, session: &Value) -> Self {
+        let (peer, pending, sdp) = Peer::offer_with(channel.map(|_| "oai-events"), channel).await;
+        let query = channel.map(|channel| format!("?dcid={channel}")).unwrap_or_default();
+        let form = format!(
+            "--b\r\nContent-Disposition: form-data; name=\"sdp\"\r\n\r\n{sdp}\r\n--b\r\n\
+             Content-Disposition: form-data; name=\"session\"\r\n\r\n{session}\r\n--b--\r\n"
+        );
+        let headers = "authorization: Bearer sk-test\r\ncontent-type: multipart/form-data; boundary=b\r\n";
+        let answer = request(simulator, &format!("POST /v1/realtime/calls{query}"), headers, &form).await;
+        let media = |sdp: &str| sdp.lines().filter(|line| line.starts_with("m=")).count();
+        assert_eq!(media(&answer.body), media(&sdp), "{answer:?}");
+        Self::connect(peer, pending, &answer)
     }
 
     async fn dial(
         simulator: &Simulator,
         path: &str,
         bearer: &str,
-        (mut peer, pending, sdp): (Peer, SdpPendingOffer, String),
+        (peer, pending, sdp): (Peer, SdpPendingOffer, String),
     ) -> Self {
         let answer = offer(simulator, path, bearer, &sdp).await;
+        Self::connect(peer, pending, &answer)
+    }
+
+    fn connect(mut peer: Peer, pending: SdpPendingOffer, answer: &Answer) -> Self {
         assert_eq!(answer.status, 201, "{answer:?}");
         assert_eq!(answer.header("content-type"), Some("application/sdp"));
         peer.accept(pending, &answer.body);

@@ -1,6 +1,7 @@
 //! Calls from end to end: over HTTP, ICE, DTLS, SCTP and Opus, as a browser makes them.
 
 mod admission;
+mod brokered;
 mod client;
 mod end;
 mod faults;
