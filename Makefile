@@ -71,8 +71,9 @@ LINT := .venv/lint/bin
 DENY := target/tools/cargo-deny@0.20.2
 # Not cargo-shear, which requires a newer compiler than the project.
 MACHETE := target/tools/cargo-machete@0.9.2
-# npm packages of the tests, if npm is installed: OpenAI's browser SDK, and the checker of the JavaScript.
-NODE_MODULES := $(if $(shell command -v npm),tests/node/node_modules/.package-lock.json)
+# npm packages of the tests and of the client's examples, if npm is installed.
+NODE_FOLDERS := tests/node $(addprefix client/examples/,html next react)
+NODE_MODULES := $(if $(shell command -v npm),$(NODE_FOLDERS:=/node_modules/.package-lock.json))
 # Prints the duration of a long step before its first run: $(call first,FILE THAT THE STEP CREATES,SENTENCE).
 first = [ -e $(1) ] || echo '$(2)'
 # macOS has no `timeout` command.

@@ -33,6 +33,7 @@ CHECKED = {
     "apigateway": ["arn:aws:apigateway:*::/apis/*"],
     "cloudformation": [STACK],
     "dynamodb": [f"arn:aws:dynamodb:*:*:table/{NAME}"],
+    "events": [f"arn:aws:events:*:*:rule/{NAME}"],
     "iam": [f"arn:aws:iam::*:role/{NAME}"],
     "lambda": [FUNCTION],
     "logs": [LOG_GROUP, f"arn:aws:logs:*:*:log-group:/aws/vendedlogs/{NAME}"],

@@ -151,6 +151,59 @@ def outages(asked, given):
     return markdown.table(1, ["", "busy instances, peak", "of the concurrent executions"], rows)
 
 
+def lines(asked, given):
+    """What becomes of the trainees who want a call each: how many get a line at once, how long half of the others and the last of
+    them wait for one, and how many get none on that day.
+
+    Each call lasts as long as it may. A line that is free again goes to the trainee who has waited longest.
+    """
+    at_once, length = int(given["CallsAtOnceForAll"]), int(given["MaxCallSeconds"])
+    minutes = int(given["DailyCallMinutes"])
+    of_day = minutes * 60 // length if minutes else UNLIMITED
+    callers = min(asked.trainees, of_day)
+    first = min(callers, at_once)
+    later = callers - first
+    # The nth of them waits for the end of so many calls in one line.
+    waits = [math.ceil(number / at_once) * length for number in ((later + 1) // 2, later)] if later else [0, 0]
+    return [first, later, asked.trainees - callers, *(wait / 60 for wait in waits)]
+
+
+def call_settings(asked, given):
+    """The parameters for calls that admit this load."""
+    minutes = math.ceil(asked.trainees * int(given["MaxCallSeconds"]) / 60)
+    wanted = {"CallsAtOnceForAll": min(1_000, asked.trainees), "DailyCallMinutes": min(1_000_000, ample(minutes, 1000))}
+    found = {name: str(max(number, int(given[name]))) for name, number in wanted.items()}
+    if given["DailyCallMinutes"] == "0":
+        del found["DailyCallMinutes"]
+    return found
+
+
+def calls(asked, given):
+    """The part of the report about `POST /call`."""
+    set_to = call_settings(asked, given)
+    words = " ".join(f"{name}={value}" for name, value in set_to.items())
+    names = [
+        "**get a line at once**",
+        "wait for a line: 503 `busy_lines` until then",
+        "get no line on that day: 503 `daily_minutes_reached`",
+        "wait for a line, median (minutes)",
+        "wait for a line, the longest (minutes)",
+    ]
+    columns = [lines(asked, one) for one in (given, {**given, **set_to})]
+    rows = [[name, *(f"{number:,.0f}" for number in row)] for name, row in zip(names, zip(*columns, strict=True), strict=True)]
+    return f"""**If each trainee wants a call** (`POST /call`) of up to {given["MaxCallSeconds"]} seconds, the lines decide. Set these
+parameters as well:
+
+```sh
+make set PARAMETERS="{words}"
+```
+
+{markdown.table(1, ["", "as deployed", "parameters set"], rows)}
+
+Assumptions: each call lasts as long as `MaxCallSeconds` allows, and a line that is free again goes to the trainee who has waited
+longest. Refusals by the limits above come in addition, and OpenAI's own limit on sessions at once is not counted."""
+
+
 def order(asked, given, sharp):
     found = binding(load(asked, given, sharp), limits(asked, given))
     ordinals = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth")
@@ -166,6 +219,7 @@ def report(asked, given):
     concurrency, openai = requests(asked, {**given, **set_to})
     openai_now, lambda_now = asked.openai_per_minute, asked.concurrency
     words = " ".join(f"{name}={value}" for name, value in set_to.items())
+    of_calls = f"\n\n{calls(asked, given)}" if template.has_calls(given) else ""
     return f"""For {asked.trainees:,} trainees within {asked.seconds} seconds, set these parameters:
 
 ```sh
@@ -190,7 +244,7 @@ left the instance's last one unanswered:
 
 Assumptions: OpenAI's median time is {asked.upstream_ms} ms, and it accepts {openai_now:,} requests a minute, counted by the
 second; DynamoDB takes {asked.quota_ms} ms for an update; a cold start waits {asked.start_ms} ms; the account has {lambda_now:,}
-concurrent executions, and no other function uses them."""
+concurrent executions, and no other function uses them.{of_calls}"""
 
 
 def arguments(words=None):

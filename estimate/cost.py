@@ -8,7 +8,7 @@ import json
 import math
 
 from estimate import markdown, options, template
-from estimate.description import DAILY_LIMIT, METRICS
+from estimate.description import DAILY_LIMIT, KEEPER_METRICS, METRICS
 from estimate.template import ROOT, Refused
 
 FACTS = json.loads((ROOT / "estimate/prices.json").read_text())
@@ -21,6 +21,16 @@ RECORD_BYTES = 915
 PLATFORM_BYTES = 400
 # A line of the access log in the format of the template (test_cost.py computes one).
 ACCESS_BYTES = 248
+# The record of a round of the keeper without calls (test_cost.py measures one).
+ROUND_BYTES = 410
+# The requests of such a round to DynamoDB: it reads 4 items for each of the minutes that may have calls, 4 or 5 of them, and the
+# oldest minute again before it writes that this one is done; and once each the item that knows this, and that of all callers.
+ROUND_READS, ROUND_WRITES = 24, 1
+# The updates and reads of a call, from its registration to its end, in addition to the quotas. An update of items with many
+# other calls costs more.
+CALL_WRITES, CALL_READS = 7, 3
+# A round that meets the end of calls waits for it, for this many seconds on average, and reads the items again every 5 s.
+WAIT_SECONDS, WAIT_READS = 45, 160
 # An answer and a request to OpenAI, about 1 KB each with headers, and the same again for TLS. Rounded up, not measured.
 SENT_BYTES = 3_000
 
@@ -39,7 +49,8 @@ def limit(name):
 
 def metrics(quotas=True):
     """The number of metrics in the function's records: fixed ones, and ones for each code that occurs."""
-    made = [dimensions for metric in METRICS if quotas or not metric["quotas_only"] for dimensions in metric["dimensions"]]
+    of_tokens = [metric for metric in METRICS if not metric["calls_only"] and (quotas or not metric["quotas_only"])]
+    made = [dimensions for metric in of_tokens for dimensions in metric["dimensions"]]
     return made.count(["FunctionName"]), made.count(["FunctionName", "Code"])
 
 
@@ -47,7 +58,9 @@ class Line:
     """One line of the bill: a number of units with a price."""
 
     def __init__(self, name, price, units, arithmetic):
-        self.name, self.units, self.price = name, units, FACTS["prices"][price]
+        self.name, self.units, self.price, self.price_name = name, units, FACTS["prices"][price], price
+        # The units of the free tier that this line gets.
+        self.free = 0
         # With at least two decimals, and never as 1.33334e-05.
         whole, decimals = f"{self.price['usd']:.10f}".rstrip("0").split(".")
         per = f" per {self.price['unit']}" if self.price["per"] > 1 else ""
@@ -57,7 +70,14 @@ class Line:
         return max(0, self.units - free) / self.price["per"] * self.price["usd"]
 
     def usd_beyond_free(self):
-        return self.usd(self.price.get("free", 0))
+        return self.usd(self.free)
+
+
+def metrics_of_calls(calls):
+    """The number of metrics of the keeper and of calls: of every round, and the others if there are calls."""
+    of_keeper = [metric for metric in KEEPER_METRICS if calls or metric["every_round"]]
+    of_function = [metric for metric in METRICS if calls and metric["calls_only"]]
+    return len(of_keeper) + len(of_function)
 
 
 def batch(asked):
@@ -77,11 +97,16 @@ def bill(asked, given):
     mint_ms = math.ceil(times["warm_ms_at_128"] + asked.quota_ms * own + asked.upstream_ms)
     refusal_ms = math.ceil(times["warm_ms_at_128"] + asked.quota_ms)
     cold_ms = math.ceil(times["init_cpu_ms"] + asked.start_ms + asked.quota_ms * daily)
-    requests = asked.mints + asked.refused
+    mints = asked.mints if template.has_tokens(given) else 0
+    calls = asked.calls if template.has_calls(given) else 0
+    # A call is made by one request and ended by another.
+    requests = mints + asked.refused + 2 * calls
+    call_ms = math.ceil(2 * times["warm_ms_at_128"] + (CALL_WRITES + CALL_READS + own) * asked.quota_ms + 2 * asked.upstream_ms)
     colds = math.ceil(requests * asked.cold_percent / 100)
     gb, architecture = template.memory_mb() / 1024, given["Architecture"]
-    seconds = (asked.mints * mint_ms + asked.refused * refusal_ms + colds * cold_ms) / 1000
-    time = f"{asked.mints:,} × {mint_ms} ms + {colds:,} cold starts × {cold_ms} ms"
+    seconds = (mints * mint_ms + asked.refused * refusal_ms + calls * call_ms + colds * cold_ms) / 1000
+    time = f"{mints:,} × {mint_ms} ms + {colds:,} cold starts × {cold_ms} ms"
+    time += f" + {calls:,} calls × {call_ms} ms" if calls else ""
     time += f" + {asked.refused:,} refusals × {refusal_ms} ms" if asked.refused else ""
     # A request starts at most one read.
     ttl = int(given["KeyTtlSeconds"])
@@ -89,7 +114,7 @@ def bill(asked, given):
     written = RECORD_BYTES + PLATFORM_BYTES + ACCESS_BYTES
     # One for each update, whether its condition holds or not: a caller's item stays below the 1 KB of a unit until the
     # caller has sent requests in about fifty minutes of a day. A refusal costs one.
-    units = asked.mints * own + asked.refused + daily * (math.ceil(asked.mints / batch(asked)) + 2 * colds)
+    units = (mints + calls) * own + asked.refused + daily * (math.ceil((mints + calls) / batch(asked)) + 2 * colds)
     of_function, of_code = metrics(quotas)
     watched = template.alarm_metrics(given)
     own_key = int(given["KmsKeyArn"] != "")
@@ -109,8 +134,46 @@ def bill(asked, given):
         Line("Metrics", "metrics", of_function + asked.codes * of_code, f"({of_function} + {asked.codes} codes)"),
         Line("Alarms", "alarm_metrics", watched, f"{watched} metrics"),
         Line("Dashboard", "dashboards", dashboards, f"{dashboards}"),
+        Line("Calls", "write_units", calls * CALL_WRITES, f"{calls:,} × {CALL_WRITES} write units"),
+        Line("Calls, reads", "read_units", calls * CALL_READS, f"{calls:,} × {CALL_READS} read units"),
+        *(keeper(asked, given, calls) if template.has_calls(given) else []),
     ]
+    share_free_tier(lines)
     return [line for line in lines if line.units]
+
+
+def share_free_tier(lines):
+    """Gives the free units of each price to the lines with this price, the first ones first."""
+    left = {}
+    for line in lines:
+        line.free = min(line.units, left.get(line.price_name, line.price.get("free", 0)))
+        left[line.price_name] = left.get(line.price_name, line.price.get("free", 0)) - line.free
+
+
+def keeper(asked, given, calls):
+    """The lines of the keeper, which a schedule starts each minute. The time in which it waits for the end of calls comes in
+    addition."""
+    rounds, gb, architecture = MONTH // 60, template.memory_mb("KeeperFunction") / 1024, given["Architecture"]
+    idle_ms = (ROUND_READS + ROUND_WRITES) * asked.quota_ms
+    waiting = min(rounds, calls)
+    time = f"({rounds:,} × {idle_ms} ms" + (f" + {waiting:,} × {WAIT_SECONDS} s)" if calls else ")")
+    reads = rounds * ROUND_READS + waiting * WAIT_READS
+    read = f"{rounds:,} × {ROUND_READS}" + (f" + {waiting:,} × {WAIT_READS}" if calls else "")
+    written, of_calls = ROUND_BYTES + PLATFORM_BYTES, metrics_of_calls(calls)
+    return [
+        Line("Keeper, schedule", "schedules", rounds, f"{rounds:,}"),
+        Line("Keeper, requests", "lambda_requests", rounds, f"{rounds:,}"),
+        Line(
+            f"Keeper, time ({architecture})",
+            f"lambda_gb_seconds_{architecture}",
+            (rounds * idle_ms / 1000 + waiting * WAIT_SECONDS) * gb,
+            f"{time} × {gb:g} GB",
+        ),
+        Line("Keeper, logs", "log_bytes", rounds * written, f"{rounds:,} × {written:,} bytes"),
+        Line("Keeper, reads", "read_units", reads, f"({read}) read units"),
+        Line("Keeper, writes", "write_units", rounds * ROUND_WRITES, f"{rounds:,} write units"),
+        Line("Keeper, metrics", "metrics", of_calls, f"{of_calls}"),
+    ]
 
 
 def usd_per_minute():
@@ -133,6 +196,20 @@ def ceilings(given):
     return [everyone, own] if own[2] < everyone[2] else [everyone]
 
 
+def call_ceilings(given):
+    """The maximum number of minutes of calls in a day, for all callers and for one: the callers, the limit, and the number."""
+    whole_day = DAY // 60
+    everyone = smallest(given, "all callers", ("DailyCallMinutes", 1), ("CallsAtOnceForAll", whole_day))
+    own = smallest(given, "one caller", ("CallMinutesPerDay", 1), ("CallsAtOnce", whole_day)) or everyone
+    return [everyone, own] if own[2] < everyone[2] else [everyone]
+
+
+def smallest(given, callers, *limits):
+    """The limit that comes first, each as its parameter's name and the minutes that a unit of it allows. 0 turns a limit off."""
+    found = [(callers, name, int(given[name]) * minutes) for name, minutes in limits if given[name] != "0"]
+    return min(found, key=lambda ceiling: ceiling[2], default=None)
+
+
 def month(asked, given):
     lines = bill(asked, given)
     rows = [[line.name, line.arithmetic, f"{line.usd():,.2f}", f"{line.usd_beyond_free():,.2f}"] for line in lines]
@@ -153,11 +230,33 @@ def worst_day(asked, given):
     return markdown.table(2, head, rows)
 
 
+def worst_day_of_calls(given):
+    rows = [
+        [callers, f"`{name}={given[name]}`", f"{minutes:,}", f"{minutes * usd_per_minute():,.0f}"]
+        for callers, name, minutes in call_ceilings(given)
+    ]
+    return markdown.table(2, ["Callers", "Limit", "Minutes of calls a day", "USD"], rows)
+
+
 def report(asked, given):
     """The text that `make cost` prints and docs/cost.md contains."""
     cold, ttl = f"{asked.cold_percent:g} %", given["KeyTtlSeconds"]
     tokens = "1 token" if batch(asked) == 1 else f"{batch(asked)} tokens"
     opened = "1 session" if asked.sessions == 1 else f"{asked.sessions} sessions, of which OpenAI refuses all but the first,"
+    tables = []
+    if template.has_tokens(given):
+        tables.append(f"""The worst day with `POST /token`, whose sessions nobody can end:
+
+{worst_day(asked, given)}
+
+Assumptions: {opened} for each token, and {usd_per_minute():.2f} USD a minute.""")
+    if template.has_calls(given):
+        tables.append(f"""The worst day with `POST /call`, whose calls the server ends:
+
+{worst_day_of_calls(given)}
+
+Assumption: {usd_per_minute():.2f} USD a minute.""")
+    days = "\n\n".join(tables)
     return f"""{month(asked, given)}
 
 Assumptions: each mint waits {asked.upstream_ms} ms for OpenAI and {asked.quota_ms} ms for DynamoDB; an instance takes {tokens}
@@ -165,14 +264,13 @@ of the daily limit at a time; {cold} of the requests are cold
 starts, which wait {asked.start_ms} ms each; {asked.instances} instances are busy all month and read the secret every {ttl}
 seconds; requests end with {asked.codes} different codes.
 
-{worst_day(asked, given)}
-
-Assumptions: {opened} for each token, and {usd_per_minute():.2f} USD a minute."""
+{days}"""
 
 
 def arguments(words=None):
     parser = options.parser(__doc__, "docs/cost.md")
     parser.add_argument("--mints", type=options.positive, default=1_000_000, help="tokens in a month (default: %(default)s)")
+    parser.add_argument("--calls", type=int, default=0, help="calls in a month (default: %(default)s)")
     parser.add_argument(
         "--refused", type=int, default=0, help="requests in a month that exceed their caller's quota (default: %(default)s)"
     )

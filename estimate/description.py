@@ -12,5 +12,6 @@ VARIABLES = {variable["name"]: variable for variable in DESCRIPTION["variables"]
 REFUSALS = {(refusal["status"], refusal["code"]) for refusal in DESCRIPTION["refusals"]}
 CODES = {code for _, code in REFUSALS}
 METRICS = DESCRIPTION["metrics"]
+KEEPER_METRICS = DESCRIPTION["keeper_metrics"]
 RETRIES = DESCRIPTION["retries"]
 DAILY_LIMIT = DESCRIPTION["daily_limit"]

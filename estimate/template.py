@@ -75,10 +75,18 @@ def has_quotas(given):
     return any(given[name] != "0" for name in ("QuotaPerMinute", "QuotaPerDay", "DailyMintLimit"))
 
 
+def has_tokens(given):
+    return given["Endpoints"] != "call"
+
+
+def has_calls(given):
+    return CONDITIONS["HasCalls"](given)
+
+
 def alarm_metrics(given):
     """The number of metrics that alarms are billed for: one for each alarm, or those in its metric math."""
     return sum(text.count("MetricStat:") or 1 for text in resources("AWS::CloudWatch::Alarm", given))
 
 
-def memory_mb():
-    return int(re.search(r"^      MemorySize: (\d+)", blocks("Resources")["MintFunction"], re.MULTILINE)[1])
+def memory_mb(function="MintFunction"):
+    return int(re.search(r"^      MemorySize: (\d+)", blocks("Resources")[function], re.MULTILINE)[1])

@@ -3,7 +3,7 @@
 import collections
 import contextlib
 
-from operate.checks import alarms, api, identity, logs, quota, role, secret, settings, stack, versions
+from operate.checks import alarms, api, identity, keeper, logs, quota, role, secret, settings, stack, versions
 from operate.checks.check import OK, SKIP, WRONG
 from operate.checks.deployed import Deployed
 from operate.error import CommandError
@@ -34,12 +34,20 @@ CHECKS = [
     api.foreign_origin,
     api.sign_in,
     api.token_route,
+    api.call_preflight,
+    api.call_route,
     api.proxy,
     api.token,
     quota.table,
     role.role,
     logs.function_log,
     logs.access_log,
+    keeper.exists,
+    keeper.schedule,
+    keeper.rounds,
+    keeper.role,
+    keeper.log,
+    keeper.outlived,
     alarms.states,
     alarms.actions,
     alarms.metrics,

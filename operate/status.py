@@ -1,6 +1,6 @@
 """`make status`: the state of a deployed stack on one screen. It asks neither OpenAI nor the API."""
 
-from operate import contents
+from operate import contents, keeper
 from operate.checks import quota, versions
 from operate.checks.alarms import ALARMS, is_on
 from operate.checks.check import check, ok
@@ -60,12 +60,24 @@ def today(deployed):
         yield ok("no total is counted: DailyMintLimit is 0")
 
 
+@check("calls", "cloudformation:ListStackResources", "dynamodb:GetItem")
+def calls(deployed):
+    if keeper.OUTPUT not in deployed.outputs:
+        yield ok("none: Endpoints is token, or the stack was deployed from a release without calls")
+        return
+    taken, minutes = quota.calls_now(deployed)
+    most, limit = int(deployed.parameter("CallsAtOnceForAll")), int(deployed.parameter("DailyCallMinutes"))
+    of_limit = f" of {limit:,}" if limit else ""
+    yield ok(f"{taken:,} of {most:,} open; {minutes:,}{of_limit} minutes since midnight UTC")
+
+
 @check("URL")
 def url(deployed):
-    yield ok(deployed.output("TokenUrl"))
+    found = [deployed.outputs[name] for name in ("TokenUrl", "CallUrl") if name in deployed.outputs]
+    yield ok(", ".join(found) or deployed.output("TokenUrl"))
 
 
-LINES = [state, live, minting, key, blocked, alarms, today, url]
+LINES = [state, live, minting, key, blocked, alarms, today, calls, url]
 
 
 def status(environment, _):

@@ -19,6 +19,7 @@ import urllib.request
 import wave
 
 import boto3
+import playwright
 import pytest
 import samcli
 
@@ -29,6 +30,9 @@ TARGET = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
 TOOLCHAIN = {
     name: value for name, value in os.environ.items() if name in ("PATH", "HOME") or name.startswith(("CARGO_", "RUSTUP_"))
 }
+
+# Playwright's own Node. Debian 12's is older than the packages of the client's examples accept.
+NODE = pathlib.Path(playwright.__file__).parent / "driver/node"
 
 # Invalid keys, so that no command can reach a real account.
 NO_AWS_ACCOUNT = {

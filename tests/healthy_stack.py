@@ -35,6 +35,7 @@ NAME, FUNCTION, TABLE, LOG, ACCESS_LOG = (
     "token-mint-Log",
     "token-mint-Access",
 )
+KEEPER, KEEPER_LOG, SCHEDULE = "token-mint-Keeper", "token-mint-KeeperLog", "token-mint-KeeperSchedule"
 STACK_ID = f"arn:aws:cloudformation:{REGION}:{ACCOUNT}:stack/{NAME}/0a1b2c3d"
 NESTED_ID = f"arn:aws:cloudformation:{REGION}:{ACCOUNT}:stack/{NAME}-Dashboard/4e5f6a7b"
 PIPELINE_ID = f"arn:aws:cloudformation:{REGION}:{ACCOUNT}:stack/{NAME}-Pipeline/8c9d0e1f"
@@ -122,8 +123,8 @@ class Outside:
     """The API as pages see it, OpenAI, and the archive of the live code: one HTTP server on loopback."""
 
     def __init__(self):
-        self.origins, self.signs_in, self.proxied = [ORIGIN], False, False
-        self.code = program()
+        self.origins, self.signs_in, self.proxied, self.has_tokens = [ORIGIN], False, False, True
+        self.code = self.keeper_code = program()
         self.openai = (200, {"value": "ek_of_the_tests"})
         # Answers in place of the usual ones, by the name of the request.
         self.instead = {}
@@ -134,7 +135,7 @@ class Outside:
             def do_GET(self):
                 outside.respond(self)
 
-            do_POST = do_OPTIONS = do_GET
+            do_POST = do_OPTIONS = do_DELETE = do_GET
 
             def log_message(self, *_):
                 pass
@@ -149,9 +150,12 @@ class Outside:
         name, status, answer = self.usual(handler, body, origin)
         self.asked.append(name)
         readable = {"Access-Control-Allow-Origin": origin} if origin and (origin in self.origins or "*" in self.origins) else {}
-        if readable and name == "preflight":
-            allowed = "content-type,authorization" if self.signs_in else "content-type"
-            readable |= {"Access-Control-Allow-Methods": "POST", "Access-Control-Allow-Headers": allowed}
+        if readable and name in ("preflight", "call preflight"):
+            # One configuration for the whole API.
+            allowed = "content-type,authorization,x-openai-agents-sdk"
+            readable |= {"Access-Control-Allow-Methods": "POST,DELETE", "Access-Control-Allow-Headers": allowed}
+        elif readable:
+            readable["Access-Control-Expose-Headers"] = "retry-after,ratelimit,ratelimit-policy,location,call-expires-at"
         status, answer, readable = self.instead.get(name, (status, answer, readable))
         data = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
         handler.send_response(status)
@@ -166,9 +170,13 @@ class Outside:
             return "code", 200, self.code
         if handler.path == "/v1/realtime/client_secrets":
             return "openai", *self.openai
-        if handler.path not in ("/token", THROUGH_THE_PROXY):
-            return "other path", 404, {"message": "Not Found"}
         foreign = origin and origin not in self.origins and "*" not in self.origins
+        if handler.path.startswith(("/call", THROUGH_THE_PROXY.replace("token", "call"))):
+            return self.of_calls(handler, body, foreign)
+        if handler.path == "/keeper":
+            return "keeper", 200, self.keeper_code
+        if handler.path not in ("/token", THROUGH_THE_PROXY) or not self.has_tokens:
+            return "other path", 404, {"message": "Not Found"}
         if handler.command == "OPTIONS":
             return "foreign preflight" if foreign else "preflight", 204, b""
         if self.signs_in:
@@ -180,6 +188,18 @@ class Outside:
         if self.proxied and handler.path == "/token":
             return "past the proxy", 403, {"code": "proxy_required", "message": "Failed to create OpenAI session"}
         return "mint", 200, {"success": True, "value": "ek_of_the_tests"}
+
+    def of_calls(self, handler, body, foreign):
+        if handler.command == "OPTIONS":
+            return "foreign preflight" if foreign else "call preflight", 204, b""
+        if self.signs_in:
+            return "unsigned call", 401, {"message": "Unauthorized"}
+        if foreign:
+            return "foreign", 403, {"code": "origin_not_allowed", "message": "Failed to create OpenAI session"}
+        if handler.command == "DELETE":
+            return "end of a call", 404, {"code": "call_not_found", "message": "Failed to create OpenAI session"}
+        assert body == b"[]", "no call is made"
+        return "refused offer", 400, {"code": "invalid_request", "message": "Failed to create OpenAI session"}
 
 
 class HealthyStack:
@@ -202,14 +222,19 @@ class HealthyStack:
             "QuotaTable": TABLE,
             "FunctionLogs": LOG,
             "AccessLogs": ACCESS_LOG,
+            "KeeperFunction": KEEPER,
+            "KeeperLogs": KEEPER_LOG,
+            "KeeperSchedule": SCHEDULE,
             "Api": "a1b2c3",
         }
         # The resources of nested stacks, by the stack's ID: the name, the type and the ID of each.
         self.nested = {NESTED_ID: [("Dashboard", "AWS::CloudWatch::Dashboard", f"{NAME}-{REGION}")]}
         self.status, self.updated, self.events, self.nested_status = "UPDATE_COMPLETE", now() - 24 * HOUR, [], "CREATE_COMPLETE"
         self.of_version = {"LoggingConfig": {"LogFormat": "JSON", "LogGroup": LOG, "ApplicationLogLevel": "TRACE"}}
+        self.of_keeper = {"LoggingConfig": {"LogFormat": "JSON", "LogGroup": KEEPER_LOG, "ApplicationLogLevel": "TRACE"}}
         self.make_data()
         self.make_function()
+        self.make_keeper()
         self.make_alarms()
         self.answer()
 
@@ -226,7 +251,7 @@ class HealthyStack:
         dynamodb.create_table(TableName=TABLE, **shape)
         dynamodb.update_time_to_live(TableName=TABLE, TimeToLiveSpecification=table["TimeToLiveSpecification"])
         logs = self.client("logs")
-        for group in (LOG, ACCESS_LOG):
+        for group in (LOG, ACCESS_LOG, KEEPER_LOG):
             logs.create_log_group(logGroupName=group)
             logs.put_retention_policy(logGroupName=group, retentionInDays=30)
             logs.create_log_stream(logGroupName=group, logStreamName="stream")
@@ -255,6 +280,39 @@ class HealthyStack:
         functions.create_alias(FunctionName=FUNCTION, Name="live", FunctionVersion="1")
         self.version = "1"
 
+    def make_keeper(self):
+        """The keeper, its role, its schedule, and the metrics of its rounds."""
+        trust = json.dumps(TEMPLATE["Resources"]["KeeperRole"]["Properties"]["AssumeRolePolicyDocument"])
+        role = self.client("iam").create_role(RoleName="token-mint-KeeperRole", AssumeRolePolicyDocument=trust)["Role"]
+        self.ids["KeeperRole"] = role["RoleName"]
+        properties = TEMPLATE["Resources"]["KeeperFunction"]["Properties"]
+        self.keeper_variables = {name: self.resolved(value) for name, value in properties["Environment"]["Variables"].items()}
+        functions, events = self.client("lambda"), self.client("events")
+        made = functions.create_function(
+            FunctionName=KEEPER,
+            Runtime=properties["Runtime"],
+            Handler=properties["Handler"],
+            Role=role["Arn"],
+            Code={"ZipFile": self.outside.code},
+            Architectures=["x86_64"],
+            Environment={"Variables": self.keeper_variables},
+        )
+        schedule = TEMPLATE["Resources"]["KeeperSchedule"]["Properties"]["ScheduleExpression"]
+        rule = events.put_rule(Name=SCHEDULE, ScheduleExpression=schedule)["RuleArn"]
+        events.put_targets(Rule=SCHEDULE, Targets=[{"Id": "keeper", "Arn": made["FunctionArn"]}])
+        functions.add_permission(
+            FunctionName=KEEPER,
+            StatementId="schedule",
+            Action="lambda:InvokeFunction",
+            Principal="events.amazonaws.com",
+            SourceArn=rule,
+        )
+        of_keeper = [{"Name": "FunctionName", "Value": KEEPER}]
+        for ago in [datetime.timedelta(minutes=minutes) for minutes in range(1, 14)] + [3 * HOUR]:
+            self.measure("AWS/Lambda", ["Invocations"], of_keeper, ago)
+            self.measure("AWS/Lambda", ["Errors"], of_keeper, ago, 0)
+            self.measure("TokenMint", ["CallsOutlived", "CallsOpen"], of_keeper, ago, 0)
+
     def publish(self, description="", **settings):
         functions = self.client("lambda")
         if settings:
@@ -262,7 +320,11 @@ class HealthyStack:
         return functions.publish_version(FunctionName=FUNCTION, Description=description)["Version"]
 
     def go_live(self, description="", **settings):
-        """Publishes a version with other settings, as a deployment does."""
+        """Publishes a version with other settings, as a deployment does, which also gives the keeper its variables."""
+        if "Environment" in settings:
+            given = settings["Environment"]["Variables"]
+            variables = {name: given.get(name, value) for name, value in self.keeper_variables.items()}
+            self.client("lambda").update_function_configuration(FunctionName=KEEPER, Environment={"Variables": variables})
         self.version = self.publish(description, **settings)
         self.client("lambda").update_alias(FunctionName=FUNCTION, Name="live", FunctionVersion=self.version)
 
@@ -288,8 +350,8 @@ class HealthyStack:
         self.measure("TokenMint", ["Mints"], of_function)
         self.measure("TokenMint", ["Requests"], [*of_function, {"Name": "Code", "Value": "ok"}])
 
-    def measure(self, namespace, names, dimensions):
-        data = [{"MetricName": name, "Dimensions": dimensions, "Value": 1, "Timestamp": now() - 3 * HOUR} for name in names]
+    def measure(self, namespace, names, dimensions, ago=3 * HOUR, value=1):
+        data = [{"MetricName": name, "Dimensions": dimensions, "Value": value, "Timestamp": now() - ago} for name in names]
         self.client("cloudwatch").put_metric_data(Namespace=namespace, MetricData=data)
 
     def resolved(self, value):
@@ -333,6 +395,11 @@ class HealthyStack:
         status = self.nested_status if asked["StackName"] in self.nested else self.status
         stack = {"StackId": STACK_ID, "StackName": NAME, "CreationTime": self.updated, "LastUpdatedTime": self.updated}
         outputs = {"TokenUrl": f"{self.outside.url}/token", "FunctionName": FUNCTION, "SecretArn": self.ids["Secret"]}
+        outputs |= {"CallUrl": f"{self.outside.url}/call", "KeeperName": KEEPER}
+        if self.parameters.get("Endpoints", "token") != "both":
+            del outputs["TokenUrl" if self.parameters.get("Endpoints") == "call" else "CallUrl"]
+        if "CallUrl" not in outputs:
+            del outputs["KeeperName"]
         if status == "REVIEW_IN_PROGRESS":
             outputs = {}
         stack["StackStatus"] = status
@@ -344,7 +411,11 @@ class HealthyStack:
         types_of = {name: found["Type"] for name, found in TEMPLATE["Resources"].items()}
         version = f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:{FUNCTION}:{self.version}"
         return [
-            *(self.resource(name, types_of[name], physical) for name, physical in self.ids.items()),
+            *(
+                self.resource(name, types_of[name].replace("Serverless", "Lambda"), physical)
+                for name, physical in self.ids.items()
+                if self.parameters.get("Endpoints", "token") != "token" or not name.startswith(("Keeper", "CallOutlived"))
+            ),
             self.resource("MintFunctionVersion0a1b2c3d4e", "AWS::Lambda::Version", version),
             *(self.resource(f"{kind}Stack", "AWS::CloudFormation::Stack", stack) for kind, stack in self.nested_stacks()),
         ]
@@ -411,8 +482,9 @@ class HealthyStack:
     def complete(self, parsed):
         """What moto leaves out of a version, or answers with an address on amazonaws.com."""
         if "Code" in parsed:
-            parsed["Code"]["Location"] = f"{self.outside.url}/code"
-            parsed["Configuration"] |= self.of_version
+            is_keeper = parsed["Configuration"]["FunctionName"] == KEEPER
+            parsed["Code"]["Location"] = f"{self.outside.url}/{'keeper' if is_keeper else 'code'}"
+            parsed["Configuration"] |= self.of_keeper if is_keeper else self.of_version
 
     def add_pipeline(self):
         """Adds the pipeline's nested stack, of which the checks read the project and the alarm."""

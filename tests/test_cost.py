@@ -2,15 +2,17 @@
 
 import dataclasses
 import datetime
+import http.server
 import json
 import math
 import random
 import re
 import shlex
 import subprocess
+import threading
 
 import pytest
-from conftest import ROOT, TOOLCHAIN
+from conftest import ROOT, TARGET, TOOLCHAIN, post
 from samtranslator.yaml_helper import yaml_parse
 
 from estimate import capacity, cost, description, load, markdown, template
@@ -49,10 +51,37 @@ def test_the_bill_of_a_month_equals_the_one_computed_by_hand(times):
         # 1,000,000 of callers, 200,000 batches of 5 tokens (0.096 a second for each instance), and 2 more for each cold start
         "Quotas": 0.7625,
         "Metrics": 3.3,
-        "Alarms": 1.4,
+        "Alarms": 1.5,
         "Dashboard": 3.0,
+        # 43,200 rounds in 30 days, and 25 requests of 5 ms in each
+        "Keeper, schedule": 0,
+        "Keeper, requests": 0.0086,
+        "Keeper, time (arm64)": 0.009,
+        # (410 + 400) bytes
+        "Keeper, logs": 0.0175,
+        "Keeper, reads": 0.1296,
+        "Keeper, writes": 0.027,
+        # those that each round reports
+        "Keeper, metrics": 0.6,
     }
-    assert round(lines["Alarms"].usd_beyond_free(), 4) == 0.4 and lines["Logs"].usd_beyond_free() == 0
+    assert round(lines["Alarms"].usd_beyond_free(), 4) == 0.5 and lines["Logs"].usd_beyond_free() == 0
+    assert round(lines["Metrics"].usd_beyond_free() + lines["Keeper, metrics"].usd_beyond_free(), 4) == 0.9, (
+        "10 metrics are free"
+    )
+
+
+def test_the_endpoints_decide_what_is_in_the_bill(times):
+    token, call, both = (bill(f"Endpoints={name}") for name in ("token", "call", "both"))
+    assert not {name for name in token if "Keeper" in name or "Calls" in name}
+    assert set(both) - set(token) == {name for name in both if "Keeper" in name} and len(set(both) - set(token)) == 7
+    assert (token["Alarms"].units, both["Alarms"].units) == (14, 15)
+    assert not {"HTTP API", "Quotas", "Logs"} & set(call), "nobody gets a token, and nobody calls"
+    of_calls = bill("Endpoints=call", "--calls", "10000")
+    assert of_calls["HTTP API"].units == 20_000, "one request makes a call, and another ends it"
+    assert (of_calls["Calls"].units, of_calls["Calls, reads"].units) == (70_000, 30_000)
+    assert of_calls["Keeper, metrics"].units == len(description.KEEPER_METRICS) + 4
+    assert of_calls["Keeper, time (arm64)"].units == (43_200 * 0.125 + 10_000 * 45) * 0.125
+    assert bill("Endpoints=token", "--calls", "10000")["HTTP API"].units == 1_000_000
 
 
 def test_the_bill_follows_the_parameters(times):
@@ -64,7 +93,7 @@ def test_the_bill_follows_the_parameters(times):
     assert bill("--mints", "100000000", "--instances", "9", "--cold-percent", "0")["Quotas"].units == 105_000_000
     none = bill("QuotaPerDay=0", "QuotaPerMinute=0", "DailyMintLimit=0", "Dashboard=", "Architecture=x86_64")
     assert not {"Quotas", "Dashboard"} & set(none)
-    assert (none["Alarms"].units, none["Metrics"].units) == (14, 10)
+    assert (none["Alarms"].units, none["Metrics"].units) == (15, 10)
     assert "402 ms" in none["Lambda, time (x86_64)"].arithmetic, "without quotas there is no wait for the table"
     own_key = bill("KmsKeyArn=arn:aws:kms:eu-west-1:123456789012:key/1a2b")
     added = {name: line.units for name, line in own_key.items() if "KMS" in name}
@@ -81,6 +110,17 @@ def test_the_worst_day_follows_from_the_limits():
     ]
     unlimited = template.parameters(["DailyMintLimit=0", "QuotaPerDay=0", "QuotaPerMinute=2"])
     assert cost.ceilings(unlimited) == [("all callers", "RateLimit", 4_320_000), ("one caller", "QuotaPerMinute", 2880)]
+    assert cost.call_ceilings(template.parameters()) == [
+        ("all callers", "DailyCallMinutes", 1500),
+        ("one caller", "CallMinutesPerDay", 60),
+    ]
+    few = template.parameters(["DailyCallMinutes=0", "CallMinutesPerDay=0", "CallsAtOnceForAll=2", "CallsAtOnce=1"])
+    assert cost.call_ceilings(few) == [("all callers", "CallsAtOnceForAll", 2880), ("one caller", "CallsAtOnce", 1440)]
+    fewest = template.parameters(["CallsAtOnceForAll=1", "CallMinutesPerDay=0", "CallsAtOnce=0"])
+    assert cost.call_ceilings(fewest) == [("all callers", "CallsAtOnceForAll", 1440)]
+    assert "| all callers | `DailyCallMinutes=1500` | 1,500 | 150 |" in cost.worst_day_of_calls(template.parameters())
+    reports = {name: cost.report(cost.arguments([]), template.parameters([f"Endpoints={name}"])) for name in ("token", "call")}
+    assert "DailyCallMinutes" not in reports["token"] and "DailyMintLimit" not in reports["call"].split("The worst day")[1]
     two = cost.worst_day(cost.arguments(["--sessions", "2"]), template.parameters(["QuotaPerDay=20000"]))
     assert "| 5,000 | 100,000 | 10,000 | 600,000 | 60,000 |" in two and "one caller" not in two
 
@@ -96,11 +136,61 @@ def test_the_template_is_read_as_a_yaml_parser_reads_it():
         chosen = [alarm["Properties"] for alarm in alarms if alarm.get("Condition") == condition]
         return sum(sum("MetricStat" in query for query in alarm.get("Metrics", [])) or 1 for alarm in chosen)
 
-    assert template.alarm_metrics(template.parameters()) == watched(None)
+    assert template.alarm_metrics(template.parameters(["Endpoints=token"])) == watched(None)
     assert template.alarm_metrics(template.parameters(["QuietMinutesAlarm=5"])) == sum(
-        watched(condition) for condition in (None, "HasQuietAlarm")
+        watched(condition) for condition in (None, "HasCalls", "HasQuietAlarm")
     )
-    assert template.memory_mb() == parsed["Resources"]["MintFunction"]["Properties"]["MemorySize"]
+    for name in ("MintFunction", "KeeperFunction"):
+        assert template.memory_mb(name) == parsed["Resources"][name]["Properties"]["MemorySize"]
+
+
+def test_the_bill_assumes_the_real_requests_and_record_of_a_round(aws, in_lambda, simulator):
+    """Two rounds, since the first one of a new stack looks back further."""
+    endpoint, session = aws
+    session.client("dynamodb", endpoint_url=endpoint).create_table(
+        TableName="quotas",
+        BillingMode="PAY_PER_REQUEST",
+        AttributeDefinitions=[{"AttributeName": "id", "AttributeType": "S"}],
+        KeySchema=[{"AttributeName": "id", "KeyType": "HASH"}],
+    )
+    asked = []
+
+    class Between(http.server.BaseHTTPRequestHandler):
+        """Passes requests on to the table, and remembers them."""
+
+        def do_POST(self):
+            asked.append(self.headers["X-Amz-Target"].partition(".")[2])
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            status, headers, text = post(endpoint, body, dict(self.headers))
+            self.send_response(status)
+            for name, value in {"Content-Type": headers["Content-Type"], "Content-Length": str(len(text.encode()))}.items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(text.encode())
+
+        def log_message(self, *_):
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Between)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    program, invoke = in_lambda(
+        bootstrap=TARGET / "release/keeper",
+        OPENAI_BASE_URL=f"{simulator}/v1",
+        OPENAI_API_KEY="sk-test",
+        QUOTA_TABLE="quotas",
+        AWS_ENDPOINT_URL_DYNAMODB=f"http://127.0.0.1:{server.server_port}",
+    )
+    for _ in range(2):
+        asked.clear()
+        assert json.loads(invoke(b"{}")) == {"ended": 0, "failed": []}
+    server.shutdown()
+    reads, writes = asked.count("GetItem"), asked.count("UpdateItem")
+    # In most minutes of a stack one minute becomes settled, whose items are read again; within one minute none does.
+    assert cost.ROUND_READS - 8 <= reads <= cost.ROUND_READS + 4, (reads, writes)
+    assert writes <= cost.ROUND_WRITES
+    line = [line for line in program.log.read_text().splitlines() if line.startswith('{"_aws"')][-1]
+    in_a_stack = line.replace("test_function", "token-mint-KeeperFunction-AbCdEfGhIjKl")
+    assert abs(len(in_a_stack) - cost.ROUND_BYTES) < 20, len(in_a_stack)
 
 
 def test_the_bill_assumes_the_real_size_and_metrics_of_a_record(aws, in_lambda, simulator):
@@ -169,6 +259,7 @@ def test_every_price_and_limit_is_used_and_has_a_date_and_a_source(monkeypatch):
     for architecture in ("arm64", "x86_64"):
         given = template.parameters([f"Architecture={architecture}"])
         cost.report(cost.arguments([]), given)
+    cost.report(cost.arguments(["--calls", "10"]), template.parameters())
     capacity.report(capacity.arguments(["--trainees", "10"]), given)
     for rows in tables.values():
         assert rows.read == set(rows)
@@ -318,6 +409,23 @@ def test_the_suggested_parameters_admit_the_load():
     assert "DailyMintLimit" not in capacity.settings(asked, template.parameters(["DailyMintLimit=0"])), (
         "a limit that is off stays off"
     )
+
+
+def test_lines_go_to_those_who_come_first_and_the_others_wait_for_the_end_of_a_call():
+    def outcome(trainees, *parameters):
+        return capacity.lines(capacity.arguments(["--trainees", str(trainees)]), template.parameters(parameters))
+
+    assert outcome(25) == [25, 0, 0, 0, 0]
+    assert outcome(26) == [25, 1, 0, 10, 10]
+    assert outcome(100) == [25, 75, 0, 20, 30]
+    assert outcome(1000) == [25, 125, 850, 30, 50], "1,500 minutes are 150 calls of 10 minutes"
+    assert outcome(1000, "DailyCallMinutes=0", "MaxCallSeconds=60") == [25, 975, 0, 20, 39]
+    asked = capacity.arguments(["--trainees", "3000"])
+    enough = template.parameters() | capacity.call_settings(asked, template.parameters())
+    assert enough["CallsAtOnceForAll"] == "1000" and capacity.lines(asked, enough)[2] == 0
+    assert "DailyCallMinutes" not in capacity.call_settings(asked, template.parameters(["DailyCallMinutes=0"]))
+    assert "busy_lines" in capacity.report(asked, template.parameters())
+    assert "busy_lines" not in capacity.report(asked, template.parameters(["Endpoints=token"]))
 
 
 def test_make_passes_its_variables_on():

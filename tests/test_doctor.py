@@ -16,10 +16,13 @@ from conftest import ROOT, Program, free_port
 from healthy_stack import (
     ACCESS_LOG,
     FUNCTION,
+    KEEPER,
+    KEEPER_LOG,
     KEY,
     LOG,
     NAME,
     NO_ACCOUNT,
+    SCHEDULE,
     TABLE,
     TEMPLATE,
     THROUGH_THE_PROXY,
@@ -67,7 +70,9 @@ def healthy(moto, server, answered, monkeypatch):
     server.__dict__ |= {
         "origins": ["https://app.example.com"],
         "signs_in": False,
+        "has_tokens": True,
         "code": program(),
+        "keeper_code": program(),
         "instead": {},
         "asked": [],
     }
@@ -548,6 +553,190 @@ def a_model_that_is_gone(healthy, monkeypatch):
     healthy.outside.instead["mint"] = (502, refusal, {"Access-Control-Allow-Origin": "https://app.example.com"})
 
 
+# --- calls ---
+
+
+@fault("call preflight", "lacks headers of CORS (x-openai-agents-sdk)", "AllowedOrigins")
+def cors_without_the_header_of_an_sdk(healthy, monkeypatch):
+    headers = {"Access-Control-Allow-Origin": "*", "Access-Control-Allow-Methods": "POST,DELETE",
+               "Access-Control-Allow-Headers": "content-type,authorization"}  # fmt: skip
+    healthy.outside.instead["call preflight"] = (204, b"", headers)
+
+
+@fault("call preflight", "lacks headers of CORS (delete)", "AllowedOrigins")
+def cors_without_the_end_of_a_call(healthy, monkeypatch):
+    headers = {"Access-Control-Allow-Origin": "*", "Access-Control-Allow-Methods": "POST",
+               "Access-Control-Allow-Headers": "content-type,authorization,x-openai-agents-sdk"}  # fmt: skip
+    healthy.outside.instead["call preflight"] = (204, b"", headers)
+
+
+@fault("call route", "is answered 500 without a body of the function (Internal Server Error)", "docs/operating.md lists")
+def an_api_that_may_not_make_calls(healthy, monkeypatch):
+    healthy.outside.instead["refused offer"] = (500, {"message": "Internal Server Error"}, {})
+
+
+@fault("call route", "is answered 404 without a body of the function (Not Found), not 404 call_not_found", "docs/operating.md")
+def an_api_without_the_route_that_ends_a_call(healthy, monkeypatch):
+    healthy.outside.instead["end of a call"] = (404, {"message": "Not Found"}, {})
+
+
+@fault("call route", "the answer to a page of https://app.example.com lacks headers of CORS", "AllowedOrigins")
+def answers_whose_headers_a_page_cannot_read(healthy, monkeypatch):
+    readable = {"Access-Control-Allow-Origin": "https://app.example.com", "Access-Control-Expose-Headers": "retry-after"}
+    healthy.outside.instead["refused offer"] = (400, {"code": "invalid_request"}, readable)
+
+
+@fault("keeper", "it differs from the stack's parameters: MAX_CALL_SECONDS is '900' instead of '600'", "Run `make deploy`")
+def a_keeper_with_another_variable(healthy, monkeypatch):
+    variables = healthy.keeper_variables | {"MAX_CALL_SECONDS": "900"}
+    healthy.client("lambda").update_function_configuration(FunctionName=KEEPER, Environment={"Variables": variables})
+
+
+@fault(
+    "keeper", "its reserved concurrency is 0, so it never runs", "delete-function-concurrency --function-name token-mint-Keeper"
+)
+def a_keeper_that_was_paused(healthy, monkeypatch):
+    healthy.client("lambda").put_function_concurrency(FunctionName=KEEPER, ReservedConcurrentExecutions=0)
+
+
+@fault("keeper", "token-mint-Keeper cannot run: InvalidSubnet", "Run `make deploy`")
+def a_keeper_that_cannot_run(healthy, monkeypatch):
+    healthy.of_keeper |= {"State": "Failed", "StateReason": "InvalidSubnet"}
+
+
+@fault("keeper", "it runs on x86_64, but its program is arm64", "Run `make build` and `make deploy`")
+def a_keeper_for_the_other_processor(healthy, monkeypatch):
+    healthy.outside.keeper_code = program(183)
+
+
+@fault(
+    "keeper schedule",
+    "the rule token-mint-KeeperSchedule is disabled",
+    "aws events enable-rule --name token-mint-KeeperSchedule",
+)
+def a_schedule_that_was_disabled(healthy, monkeypatch):
+    healthy.client("events").disable_rule(Name=SCHEDULE)
+
+
+@fault("keeper schedule", "has the schedule rate(1 hour), not rate(1 minute)", "--schedule-expression 'rate(1 minute)'")
+def a_schedule_that_is_too_rare(healthy, monkeypatch):
+    healthy.client("events").put_rule(Name=SCHEDULE, ScheduleExpression="rate(1 hour)")
+
+
+@fault(
+    "keeper schedule",
+    "the keeper is not the only target of the rule",
+    "aws events put-targets --rule token-mint-KeeperSchedule",
+)
+def a_schedule_without_the_keeper(healthy, monkeypatch):
+    healthy.client("events").remove_targets(Rule=SCHEDULE, Ids=["keeper"])
+
+
+@fault(
+    "keeper schedule",
+    "the rule lacks the permission to invoke the keeper",
+    "aws lambda add-permission --function-name token-mint-Keeper",
+)
+def a_schedule_without_the_permission(healthy, monkeypatch):
+    healthy.client("lambda").remove_permission(FunctionName=KEEPER, StatementId="schedule")
+
+
+@fault("keeper schedule", "it was deleted outside CloudFormation", "Create it again under the same name")
+def a_schedule_that_was_deleted(healthy, monkeypatch):
+    healthy.client("events").remove_targets(Rule=SCHEDULE, Ids=["keeper"])
+    healthy.client("events").delete_rule(Name=SCHEDULE)
+
+
+def measured(metric, value):
+    """Changes a metric of the keeper within the last minutes, as CloudWatch answers it."""
+
+    def change(healthy):
+        real = healthy.client("cloudwatch")
+
+        def answer(asked):
+            found = real.get_metric_statistics(**asked)["Datapoints"]
+            if asked["MetricName"] == metric and asked["Period"] == 60:
+                [statistic] = asked["Statistics"]
+                found = [point | {statistic: value} for point in found if value is not None]
+            return {"Datapoints": found}
+
+        healthy.answered.answers["cloudwatch", "GetMetricStatistics"] = answer
+
+    return change
+
+
+@fault("keeper rounds", "token-mint-Keeper ran 0 times in 15 minutes, and not each minute", "run `make pause`")
+def a_keeper_that_does_not_run(healthy, monkeypatch):
+    measured("Invocations", None)(healthy)
+
+
+@fault("keeper rounds", "rounds failed in 15 minutes", "aws logs tail token-mint-KeeperLog")
+def a_keeper_whose_rounds_fail(healthy, monkeypatch):
+    measured("Errors", 1.0)(healthy)
+
+
+@fault("outlived calls", "2 calls lasted longer than 2 minutes beyond the end", "Run `make hang-up ALL=yes`")
+def calls_that_outlive_their_end(healthy, monkeypatch):
+    measured("CallsOutlived", 2.0)(healthy)
+
+
+@fault("keeper role", "token-mint-KeeperRole lacks dynamodb:UpdateItem on", "Restore its policies")
+def a_keeper_without_a_permission(healthy, monkeypatch):
+    def decide(asked):
+        lacks = asked["PolicySourceArn"].endswith("KeeperRole") and "dynamodb:UpdateItem" in asked["ActionNames"]
+        found = healthy.simulated(asked, "allowed")
+        for result in found["EvaluationResults"]:
+            if lacks and result["EvalActionName"] == "dynamodb:UpdateItem":
+                result["EvalDecision"] = "implicitDeny"
+        return found
+
+    healthy.answered.answers["iam", "SimulatePrincipalPolicy"] = decide
+
+
+@fault("role", "token-mint-MintRole lacks dynamodb:GetItem on", "Restore its policies")
+def a_function_that_cannot_read_calls(healthy, monkeypatch):
+    def decide(asked):
+        return healthy.simulated(asked, "implicitDeny" if asked["ActionNames"] == ["dynamodb:GetItem"] else "allowed")
+
+    healthy.answered.answers["iam", "SimulatePrincipalPolicy"] = decide
+
+
+@fault("keeper role", "the keeper runs under arn:aws:iam::123456789012:role/other, not under the stack's", "Run `make deploy`")
+def another_role_of_the_keeper(healthy, monkeypatch):
+    healthy.of_keeper["Role"] = "arn:aws:iam::123456789012:role/other"
+
+
+@fault("keeper log", "token-mint-KeeperLog is kept forever, but LogRetentionDays is 30", "put-retention-policy")
+def a_keepers_log_that_is_kept_forever(healthy, monkeypatch):
+    healthy.client("logs").delete_retention_policy(logGroupName=KEEPER_LOG)
+
+
+@fault("keeper log", "the keeper writes to /aws/lambda/other, not to the stack's token-mint-KeeperLog", "Run `make deploy`")
+def a_keeper_that_writes_elsewhere(healthy, monkeypatch):
+    healthy.of_keeper["LoggingConfig"]["LogGroup"] = "/aws/lambda/other"
+
+
+@fault("keeper log", "and no line has arrived since", "See the check keeper role for logs:PutLogEvents")
+def a_keepers_log_without_lines(healthy, monkeypatch):
+    healthy.client("logs").delete_log_stream(logGroupName=KEEPER_LOG, logStreamName="stream")
+
+
+@fault("alarms", "CallOutlivedAlarm has been on since 20", "make hang-up ALL=yes")
+def an_alarm_about_calls_that_is_on(healthy, monkeypatch):
+    name = healthy.ids["CallOutlivedAlarm"]
+    healthy.client("cloudwatch").set_alarm_state(AlarmName=name, StateValue="ALARM", StateReason="so")
+
+
+@fault("alarms", "CallOutlivedAlarm has had no data since 20", "See the check keeper rounds")
+def an_alarm_about_calls_without_data(healthy, monkeypatch):
+    monkeypatch.setattr(alarms, "FIRST_EVALUATION", datetime.timedelta(seconds=-1))
+    name = healthy.ids["CallOutlivedAlarm"]
+    healthy.client("cloudwatch").set_alarm_state(AlarmName=name, StateValue="INSUFFICIENT_DATA", StateReason="so")
+
+
+# --- the table, the role and the logs ---
+
+
 def with_table(healthy, **shape):
     """Makes the quota table again, in another shape."""
     dynamodb = healthy.client("dynamodb")
@@ -608,7 +797,8 @@ def a_role_that_may_not_use_the_key(healthy, monkeypatch):
         of_key = {"kms:ViaService": ["secretsmanager.eu-west-1.amazonaws.com"],
                   "kms:EncryptionContext:SecretARN": [healthy.ids["Secret"]]}  # fmt: skip
         assert context == (of_key if asked["ActionNames"] == ["kms:Decrypt"] else {})
-        return healthy.simulated(asked, "implicitDeny" if context else "allowed")
+        of_function = asked["PolicySourceArn"].endswith("MintRole")
+        return healthy.simulated(asked, "implicitDeny" if context and of_function else "allowed")
 
     healthy.answered.answers["iam", "SimulatePrincipalPolicy"] = decide
 
@@ -919,7 +1109,8 @@ def test_where_users_sign_in_the_api_is_asked_for_its_refusal_only(healthy, run,
     with_sign_in(healthy)
     said = run("doctor")
     assert said.status == 0, said.text
-    assert {"proxy secret", "foreign origin", "token route", "proxy", "token"} == {name for name, _ in said.having("skip")}
+    skipped = {"proxy secret", "foreign origin", "token route", "call route", "proxy", "token"}
+    assert {name for name, _ in said.having("skip")} == skipped
     assert dict(said.having("ok"))["sign-in"] == "a request without a sign-in is answered 401"
     assert "mint" not in healthy.outside.asked
 
@@ -949,7 +1140,7 @@ def test_without_a_list_of_origins_no_origin_is_foreign(allowed, healthy, run):
     said = run("doctor")
     assert said.status == 0, said.text
     skipped = {name for name, _ in said.having("skip")} - SKIPPED
-    assert skipped == {"foreign origin", "foreign preflight" if allowed else "preflight"}
+    assert skipped == {"foreign origin", *(["foreign preflight"] if allowed else ["preflight", "call preflight"])}
 
 
 def test_two_topics_and_a_pipeline_are_healthy(healthy, run):
@@ -1014,7 +1205,12 @@ def test_the_recorded_version_during_cleanup_is_the_one_with_the_current_revisio
 
 
 def test_without_traffic_no_metric_is_expected(healthy, run):
-    healthy.answered.answers["cloudwatch", "GetMetricStatistics"] = {"Datapoints": []}
+    real = healthy.client("cloudwatch")
+
+    def answer(asked):
+        return {"Datapoints": [] if asked["Period"] == 3600 else real.get_metric_statistics(**asked)["Datapoints"]}
+
+    healthy.answered.answers["cloudwatch", "GetMetricStatistics"] = answer
     healthy.answered.answers["cloudwatch", "ListMetrics"] = {"Metrics": []}
     a_silence(healthy, None)
     healthy.client("logs").delete_log_stream(logGroupName=LOG, logStreamName="stream")
@@ -1174,6 +1370,11 @@ def test_status_is_one_screen(healthy, run):
     healthy.client("dynamodb").put_item(
         TableName=TABLE, Item={"id": {"S": f"everyone/{now():%Y-%m-%d}"}, "day": {"N": "1234"}, "expires": {"N": "1"}}
     )
+    until = [int(now().timestamp()) + seconds for seconds in (500, 30, -5)]
+    slots = {f"slot {number}": {"S": f"{end:010} 600 handle-{number}"} for number, end in enumerate(until)}
+    of_yesterday = {f"seconds {now() - datetime.timedelta(days=1):%Y-%m-%d}": {"N": "9999"}}
+    minutes = {f"seconds {now():%Y-%m-%d}": {"N": "1201"}}
+    healthy.client("dynamodb").put_item(TableName=TABLE, Item={"id": {"S": "calls/everyone"}} | slots | of_yesterday | minutes)
     said = run("status")
     assert said.status == 0
     lines = dict(line.split(maxsplit=1) for line in said.text.splitlines())
@@ -1181,8 +1382,9 @@ def test_status_is_one_screen(healthy, run):
     assert lines["stack"].startswith("token-mint in eu-west-1, UPDATE_COMPLETE since 20")
     assert re.fullmatch(r"version 1, revision 0a1b2c3d4e5f, published 20\d\d-\d\d-\d\d \d\d:\d\d UTC", lines["live"])
     assert lines["minting"] == "on" and lines["key"] == "set" and lines["blocked"] == "1 caller"
-    assert lines["alarms"] == "none of 13 is on" and lines["today"] == "1,234 of 5,000 tokens since midnight UTC"
-    assert lines["URL"] == f"{healthy.outside.url}/token"
+    assert lines["calls"] == "2 of 25 open; 21 of 1,500 minutes since midnight UTC"
+    assert lines["alarms"] == "none of 14 is on" and lines["today"] == "1,234 of 5,000 tokens since midnight UTC"
+    assert lines["URL"] == f"{healthy.outside.url}/token, {healthy.outside.url}/call"
     assert not healthy.outside.asked and KEY not in said.text
 
 
@@ -1206,8 +1408,62 @@ def test_status_shows_what_is_not_as_usual(healthy, run):
     assert "your credentials lack dynamodb:GetItem" in lines["today"] and said.status == 0
 
 
+def test_a_stack_without_calls_has_no_checks_of_them(healthy, run):
+    """With Endpoints=token, and one of an earlier release, which has no such parameter."""
+    skipped = {"call preflight", "call route", "keeper", "keeper schedule", "keeper rounds", "keeper role", "keeper log"}
+    skipped |= {"outlived calls"}
+    without = "this stack has no calls: Endpoints is token, or it was deployed from an earlier release"
+    for parameters in ({"Endpoints": "token"}, {}):
+        healthy.parameters.pop("Endpoints", None)
+        healthy.parameters |= parameters
+        for name in [name for name in healthy.ids if name.startswith(("Keeper", "CallOutlived"))]:
+            del healthy.ids[name]
+        if not parameters:
+            healthy.answered.answers["cloudformation", "GetTemplate"] = {"TemplateBody": json.dumps(without_calls())}
+        variables = {name: value for name, value in healthy.variables.items() if "CALL" not in name and name != "ENDPOINTS"}
+        live = healthy.variables | {"ENDPOINTS": "token"} if parameters else variables
+        healthy.go_live(Environment={"Variables": live})
+        said = run("doctor")
+        assert said.status == 0, said.text
+        assert {name for name, text in said.having("skip") if text == without} == skipped
+        lines = dict(line.split(maxsplit=1) for line in run("status").text.splitlines())
+        assert lines["calls"] == "none: Endpoints is token, or the stack was deployed from a release without calls"
+        assert lines["URL"] == f"{healthy.outside.url}/token"
+
+
+def without_calls():
+    """The template of an earlier release."""
+    template = copy.deepcopy(TEMPLATE)
+    variables = template["Resources"]["MintFunction"]["Properties"]["Environment"]["Variables"]
+    for name in [name for name in variables if "CALL" in name or name == "ENDPOINTS"]:
+        del variables[name]
+    return template
+
+
+def test_a_stack_with_calls_alone_is_checked_through_their_route(healthy, run):
+    healthy.parameters["Endpoints"] = "call"
+    healthy.go_live(Environment={"Variables": healthy.variables | {"ENDPOINTS": "call"}})
+    healthy.outside.has_tokens = False
+    said = run("doctor")
+    assert said.status == 0, said.text
+    closed = {name for name, text in said.having("skip") if text == "Endpoints is call: there is no POST /token"}
+    assert closed == {"token route", "proxy", "token"}
+    assert dict(said.having("ok"))["API"].startswith(f"{healthy.outside.url}/call answers")
+    assert dict(line.split(maxsplit=1) for line in run("status").text.splitlines())["URL"] == f"{healthy.outside.url}/call"
+
+
+def test_after_a_deployment_the_keeper_has_a_while_for_its_first_rounds(healthy, run):
+    measured("Invocations", None)(healthy)
+    healthy.updated = now() - datetime.timedelta(minutes=3)
+    said = run("doctor")
+    assert said.status == 0, said.text
+    assert dict(said.having("skip"))["keeper rounds"].startswith("0 in 15 minutes: the stack was changed a moment ago")
+
+
 def test_status_of_a_stack_that_does_not_count(healthy, run):
+    healthy.parameters["DailyCallMinutes"] = "0"
     healthy.parameters["DailyMintLimit"] = "0"
     healthy.client("lambda").put_function_concurrency(FunctionName=FUNCTION, ReservedConcurrentExecutions=7)
     lines = dict(line.split(maxsplit=1) for line in run("status").text.splitlines())
     assert lines["today"] == "no total is counted: DailyMintLimit is 0" and lines["minting"] == "on, up to 7 at once"
+    assert lines["calls"] == "0 of 25 open; 0 minutes since midnight UTC"

@@ -1,4 +1,4 @@
-"""The project's JavaScript passes Biome: formatting, lints and imports, by the rules of biome.jsonc."""
+"""The project's JavaScript and TypeScript pass Biome: formatting, lints and imports, by the rules of biome.jsonc."""
 
 import shutil
 import subprocess
@@ -24,7 +24,8 @@ def biome():
 
 
 def test_every_javascript_file_is_formatted_and_free_of_findings(biome):
-    tracked = subprocess.run(["git", "ls-files", "*.js"], cwd=ROOT, capture_output=True, text=True, check=True)
+    list_files = ["git", "ls-files", "*.js", "*.jsx", "*.ts", "*.tsx"]
+    tracked = subprocess.run(list_files, cwd=ROOT, capture_output=True, text=True, check=True)
     files = tracked.stdout.split()
     assert len(files) > 10
     ran = biome(ROOT, *files)

@@ -19,7 +19,7 @@ SCRIPTS = [
     ROOT / "infra/deploy-newest",
     *(ROOT / ".ci").iterdir(),
 ]
-NODE = [ROOT / "bench/peers/node", ROOT / "tests/node"]
+NODE = [ROOT / "bench/peers/node", ROOT / "tests/node", *sorted((ROOT / "client/examples").iterdir())]
 COMMANDS = [
     line
     for script in SCRIPTS
@@ -66,11 +66,15 @@ def test_cargo_uses_the_lock_file():
 @pytest.mark.parametrize("node", NODE, ids=lambda folder: str(folder.relative_to(ROOT)))
 def test_every_npm_package_has_one_version_and_its_hash(node):
     asked = json.loads((node / "package.json").read_text())
+    # The examples use this repository's own package.
+    own = asked["dependencies"].pop("token-mint", None)
+    assert own in (None, "file:../..")
     for version in (asked["dependencies"] | asked.get("devDependencies", {})).values():
         assert re.fullmatch(r"[\d.]+", version), version
     locked = json.loads((node / "package-lock.json").read_text())["packages"]
     packages = {name: package for name, package in locked.items() if name}
     assert packages
+    assert packages.pop("node_modules/token-mint", {}).get("resolved") == own
     for name, package in packages.items():
         assert re.fullmatch(r"sha512-[\w+/]{86}==", package["integrity"]), name
         assert package.get("resolved", "https://registry.npmjs.org/").startswith("https://registry.npmjs.org/"), name

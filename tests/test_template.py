@@ -19,7 +19,7 @@ from samtranslator.yaml_helper import yaml_parse
 from test_pipeline import statements
 
 from docs import permissions
-from estimate.description import CODES, VARIABLES
+from estimate.description import CODES, KEEPER_METRICS, METRICS, VARIABLES
 
 TEMPLATE = yaml_parse((ROOT / "template.yaml").read_text())
 RESOURCES = TEMPLATE["Resources"]
@@ -40,11 +40,8 @@ def run(*command):
 
 # The metrics of calls in the records of the function and of the keeper, by FunctionName.
 CALL_METRICS = {
-    "MintFunction": ("CallsStarted", "CallMinutesBooked", "CallsEndedByCaller", "CallMinutesUsed"),
-    "KeeperFunction": (
-        *("CallsOpen", "CallsOutlived", "CallsEndedOnTime", "CallsGone", "CallsEndedByOperator"),
-        *("CallMinutesUsed", "HangUpsLate"),
-    ),
+    "MintFunction": {metric["name"] for metric in METRICS if metric["calls_only"]},
+    "KeeperFunction": {metric["name"] for metric in KEEPER_METRICS},
 }
 
 
@@ -791,7 +788,8 @@ def test_the_dashboard_has_a_name_for_each_region_and_the_url_of_its_partition(p
     assert name == f"token-mint-{region}"
     url = found.outputs["DashboardUrl"]
     assert url == f"https://{region}.{console}/cloudwatch/home?region={region}#dashboards/dashboard/{name}"
-    allowed = [one["Resource"]["Fn::Sub"] for one in statements("DeployRole") if "cloudwatch:PutDashboard" in one["Action"]]
+    [of_dashboard] = [one["Resource"] for one in statements("DeployRole") if "cloudwatch:PutDashboard" in one["Action"]]
+    allowed = [resource["Fn::Sub"] for resource in of_dashboard if ":dashboard/" in resource["Fn::Sub"]]
     assert [resource.split(":dashboard/")[1] for resource in allowed] == ["${StackName}-${AWS::Region}"]
 
 

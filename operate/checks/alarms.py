@@ -4,6 +4,7 @@ import datetime
 
 import botocore.exceptions
 
+from operate import keeper
 from operate.checks.check import CREATE_AGAIN, check, is_gone, ok, skip, wrong
 
 ALARMS = ("cloudformation:ListStackResources", "cloudwatch:DescribeAlarms")
@@ -33,7 +34,8 @@ def states(deployed):
         if is_on(deployed, alarm):
             faults.append(wrong(f"{name} has been on since {since}", alarm.get("AlarmDescription") or "See the dashboard"))
         elif is_overdue(alarm):
-            faults.append(wrong(f"{name} has had no data since {since}", "See the check metrics"))
+            place = "keeper rounds" if watches_keeper(deployed, alarm) else "metrics"
+            faults.append(wrong(f"{name} has had no data since {since}", f"See the check {place}"))
         elif not alarm.get("ActionsEnabled", True):
             command = f"aws cloudwatch enable-alarm-actions --alarm-names {alarm['AlarmName']}"
             faults.append(wrong(f"the actions of {name} are disabled, so it sends no e-mail", f"Run `{command}`"))
@@ -48,13 +50,20 @@ def is_on(deployed, alarm):
 
 
 def is_about_silence(alarm):
-    return alarm.get("TreatMissingData", "missing") == "missing"
+    """Whether the lack of data is what the alarm is about. One on a number that is reported each minute has data at all times."""
+    return alarm.get("TreatMissingData", "missing") == "missing" and alarm["ComparisonOperator"].startswith("LessThan")
 
 
 def is_overdue(alarm):
     """Whether an alarm that has data at all times should have a state by now."""
     age = datetime.datetime.now(datetime.UTC) - alarm["StateUpdatedTimestamp"]
     return alarm["StateValue"] == "INSUFFICIENT_DATA" and age > FIRST_EVALUATION and not is_about_silence(alarm)
+
+
+def watches_keeper(deployed, alarm):
+    """Whether the alarm is on a number that the keeper reports."""
+    names = [value for _, _, dimensions in metrics_of(alarm) for key, value in dimensions if key == "FunctionName"]
+    return bool(names) and all(name == deployed.outputs.get(keeper.OUTPUT) for name in names)
 
 
 @check("alarm actions", *ALARMS, "sns:ListSubscriptionsByTopic")
@@ -142,6 +151,8 @@ def metrics(deployed):
     watched = {name: list(metrics_of(alarm)) for name, alarm in deployed.alarms.items()}
     if not has_built(deployed):
         watched = {name: [metric for metric in found if metric[0] != BUILDS] for name, found in watched.items()}
+    if not has_kept(deployed):
+        watched = {name: [] if watches_keeper(deployed, deployed.alarms[name]) else found for name, found in watched.items()}
     known = {metric: exists(deployed, *metric) for metric in {metric for found in watched.values() for metric in found}}
     dead = {name: [metric for metric in found if not known[metric]] for name, found in watched.items()}
     for name, missing in dead.items():
@@ -157,6 +168,12 @@ def has_built(deployed):
     """Whether the pipeline has built within the time for which CloudWatch lists metrics."""
     projects = deployed.of_type("AWS::CodeBuild::Project", nested=True).values()
     return any(exists(deployed, BUILDS, "Builds", (("ProjectName", project),)) for project in projects)
+
+
+def has_kept(deployed):
+    """Whether the keeper ran so long ago that CloudWatch surely knows its metrics."""
+    name = deployed.outputs.get(keeper.OUTPUT)
+    return name is not None and deployed.last_hour_with("AWS/Lambda", "Invocations", {"FunctionName": name}) is not None
 
 
 def metrics_of(alarm):

@@ -21,6 +21,10 @@ FOREIGN = "https://doctor.invalid"
 # Valid JSON, and no object: the function answers 400.
 REFUSED_BODY = b"[]"
 
+# The headers that OpenAI's browser SDKs send with an offer, and those of a call's answer that pages read.
+OF_OFFERS = ["content-type", "authorization", "x-openai-agents-sdk"]
+OF_CALLS = ["location", "call-expires-at"]
+
 SYMPTOMS = "docs/operating.md lists the causes under Symptoms"
 CORS = "Run `make set PARAMETERS=AllowedOrigins=…` with the pages' origins; if they are right there, see the check drift"
 
@@ -58,8 +62,25 @@ class Answer(NamedTuple):
 
 
 def token_url(deployed):
-    """The URL that pages use: the stack's own, or TOKEN_URL, for a domain in front of it."""
+    """The URL that pages use: the stack's own, or TOKEN_URL, for a domain in front of it. With Endpoints=call, that of calls."""
+    if "TokenUrl" not in deployed.outputs and "CallUrl" in deployed.outputs:
+        return call_url(deployed)
     return os.environ.get("TOKEN_URL") or deployed.output("TokenUrl")
+
+
+def call_url(deployed):
+    """The URL that pages send offers to: the stack's own, or the one beside TOKEN_URL."""
+    if "CallUrl" not in deployed.outputs:
+        raise Missing("this stack has no calls: Endpoints is token, or it was deployed from an earlier release")
+    if "TOKEN_URL" in os.environ:
+        return urllib.parse.urljoin(os.environ["TOKEN_URL"], "call")
+    return deployed.output("CallUrl")
+
+
+def require_tokens(deployed):
+    """Skips a check of POST /token on a stack without it."""
+    if "TokenUrl" not in deployed.outputs and "CallUrl" in deployed.outputs:
+        raise Missing("Endpoints is call: there is no POST /token")
 
 
 def request(deployed, method, headers=None, body=None, url=None, timeout=15):
@@ -99,7 +120,7 @@ def signs_in(deployed):
 
 @check("API")
 def api(deployed):
-    """API Gateway has one route, so it answers every other path by itself."""
+    """API Gateway has the routes of the endpoints alone, so it answers every other path by itself."""
     answer = request(deployed, "GET", url=urllib.parse.urljoin(token_url(deployed), "/doctor"))
     if answer is None:
         fault = f"{token_url(deployed)} cannot be reached: {deployed.unreachable}"
@@ -134,9 +155,53 @@ def preflight(deployed):
     yield ok(f"pages of {', '.join(allowed)} may ask")
 
 
-def preflight_of(deployed, origin, headers):
-    asked = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": ",".join(headers)}
-    return reached(deployed, "OPTIONS", {"Origin": origin} | asked)
+def preflight_of(deployed, origin, headers, method="POST", url=None):
+    asked = {"Access-Control-Request-Method": method, "Access-Control-Request-Headers": ",".join(headers)}
+    return reached(deployed, "OPTIONS", {"Origin": origin} | asked, url=url)
+
+
+@check("call preflight")
+def call_preflight(deployed):
+    """CORS for what OpenAI's browser SDKs send with an offer, and for the request that ends a call."""
+    url, allowed = call_url(deployed), deployed.listed("AllowedOrigins")
+    if not allowed:
+        yield skip("AllowedOrigins is empty: no page of another origin may read an answer")
+        return
+    for origin in allowed:
+        page = FOREIGN if origin == "*" else origin
+        offer, end = (preflight_of(deployed, page, OF_OFFERS, method, url) for method in ("POST", "DELETE"))
+        lacking = [name for name in OF_OFFERS if name not in offer.lists("Access-Control-Allow-Headers")]
+        lacking += [name for name in ("post", "delete") if name not in end.lists("Access-Control-Allow-Methods")]
+        if not (offer.allows(page) and end.allows(page)) or lacking:
+            said = f" ({', '.join(lacking)})" if lacking else ""
+            yield wrong(f"a page of {page} may not make or end calls: its preflight lacks headers of CORS{said}", CORS)
+            return
+    yield ok(f"pages of {', '.join(allowed)} may make and end calls")
+
+
+@check("call route")
+def call_route(deployed):
+    """Both routes through API Gateway, their permissions, the alias and the function. No call is made."""
+    url = call_url(deployed)
+    if signs_in(deployed):
+        yield skip("AuthIssuer is set, and this check has no user's sign-in")
+        return
+    page = next(iter(origins(deployed)), None)
+    headers = {"Origin": page} if page else {}
+    offer = reached(deployed, "POST", headers, REFUSED_BODY, url=url)
+    end = reached(deployed, "DELETE", headers, url=f"{url}/doctor")
+    hidden = [name for name in OF_CALLS if name not in offer.lists("Access-Control-Expose-Headers")]
+    behind_proxy = deployed.parameter("ProxyAddressHeader") and end.code == "proxy_required"
+    if offer.status != 400 or not offer.code:
+        fault = f"a request that the function refuses with 400 is answered {offer}"
+        yield wrong(fault, f"{SYMPTOMS}; `make logs` shows the function's")
+    elif (end.status, end.code) != (404, "call_not_found") and not behind_proxy:
+        fault = f"the end of a call that does not exist is answered {end}, not 404 call_not_found"
+        yield wrong(fault, f"{SYMPTOMS}; `make logs` shows the function's")
+    elif page and (not offer.allows(page) or hidden):
+        yield wrong(f"the answer to a page of {page} lacks headers of CORS", CORS)
+    else:
+        yield ok("the function answers through the API")
 
 
 @check("foreign preflight")
@@ -175,12 +240,13 @@ def sign_in(deployed):
         yield ok("a request without a sign-in is answered 401")
     else:
         fault = f"a request without a sign-in is answered {answer}, not 401 by API Gateway"
-        yield wrong(fault, "Restore the authorizer of the route POST /token (see drift), or delete and deploy the stack")
+        yield wrong(fault, "Restore the authorizer of the routes (see drift), or delete and deploy the stack")
 
 
 @check("token route")
 def token_route(deployed):
     """Through API Gateway, its permission, the alias and the function, up to the check of the body."""
+    require_tokens(deployed)
     if signs_in(deployed):
         yield skip("AuthIssuer is set, and this check has no user's sign-in")
         return
@@ -200,6 +266,7 @@ def token_route(deployed):
 @check("proxy")
 def proxy(deployed):
     """A request past the proxy is refused before it counts, so this one mints only if the check goes wrong."""
+    require_tokens(deployed)
     if not deployed.parameter("ProxyAddressHeader"):
         yield skip("ProxyAddressHeader is empty: no proxy has to prove itself")
     elif signs_in(deployed):
@@ -217,6 +284,7 @@ def proxy(deployed):
 @check("token")
 def token(deployed):
     """The only request here that mints: it counts against the quota of this address, and asks OpenAI."""
+    require_tokens(deployed)
     if signs_in(deployed):
         yield skip("AuthIssuer is set, and this check has no user's sign-in")
     elif not asks_openai():

@@ -126,9 +126,13 @@ class Deployed:
                 raise Missing("there is no live version: see live version") from None
             raise
 
-    @functools.cache  # noqa: B019, the object lives as long as its command
     def version(self, number):
-        return self.client("lambda").get_function(FunctionName=self.function, Qualifier=number)
+        return self.version_of(self.function, number)
+
+    @functools.cache  # noqa: B019, the object lives as long as its command
+    def version_of(self, function, number):
+        """Configuration and code of one version of a function."""
+        return self.client("lambda").get_function(FunctionName=function, Qualifier=number)
 
     @property
     def recorded_version(self):

@@ -5,6 +5,8 @@ import datetime
 from operate.checks.check import CREATE_AGAIN, check, ok, wrong
 
 KEY, EXPIRES, COUNT = "id", "expires", "day"
+# function/src/calls/account.rs: a slot's text begins with the time until which it is taken, in ten digits.
+SLOT, SECONDS, DIGITS = "slot", "seconds", 10
 
 
 @check("quota table", "cloudformation:ListStackResources", "dynamodb:DescribeTable", "dynamodb:DescribeTimeToLive")
@@ -32,9 +34,20 @@ def table(deployed):
     yield from faults or [ok(f"{name}, on demand, items of past days are deleted")]
 
 
+def item(deployed, name):
+    asked = {"TableName": deployed.physical_id("QuotaTable"), "Key": {KEY: {"S": name}}, "ConsistentRead": True}
+    return deployed.client("dynamodb").get_item(**asked).get("Item", {})
+
+
 def minted_today(deployed):
     """The tokens of all callers since midnight UTC, as the item of everyone counts them: with those that instances keep."""
-    item = {KEY: {"S": f"everyone/{datetime.datetime.now(datetime.UTC):%Y-%m-%d}"}}
-    asked = {"TableName": deployed.physical_id("QuotaTable"), "Key": item, "ConsistentRead": True}
-    found = deployed.client("dynamodb").get_item(**asked).get("Item", {})
+    found = item(deployed, f"everyone/{datetime.datetime.now(datetime.UTC):%Y-%m-%d}")
     return int(found.get(COUNT, {}).get("N", 0))
+
+
+def calls_now(deployed):
+    """The calls of all callers that are open or booked, and their minutes since midnight UTC: booked for these, used by others."""
+    found, now = item(deployed, "calls/everyone"), datetime.datetime.now(datetime.UTC)
+    texts = [value.get("S", "") for name, value in found.items() if name.startswith(SLOT)]
+    taken = sum(text[:DIGITS] >= f"{int(now.timestamp()):0{DIGITS}}" for text in texts)
+    return taken, -(-int(found.get(f"{SECONDS} {now:%Y-%m-%d}", {}).get("N", 0)) // 60)

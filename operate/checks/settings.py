@@ -60,18 +60,23 @@ def machine(location):
 def environment(deployed):
     properties = deployed.template["Resources"]["MintFunction"]["Properties"]
     declared = properties["Environment"]["Variables"]
-    expected = {name: resolved(deployed, value) for name, value in declared.items()}
-    found = deployed.live["Configuration"].get("Environment", {}).get("Variables", {})
-    differing = [
-        difference(name, expected.get(name), found.get(name, ""))
-        for name in sorted(declared | found)
-        if name not in declared or expected[name] not in (None, found.get(name, ""))
-    ]
+    differing = differences(deployed, declared, deployed.live["Configuration"])
     if differing:
         remedy = "After a rollback, this is expected until the next `make set` or `make deploy`, which starts from the live values; otherwise run `make deploy`"
         yield wrong(f"the live version differs from the stack's parameters: {', '.join(differing)}", remedy)
     else:
         yield ok(f"the live version has the {len(declared)} variables that the parameters set")
+
+
+def differences(deployed, declared, configuration):
+    """A clause for each variable of a function that is not as the template declares it."""
+    expected = {name: resolved(deployed, value) for name, value in declared.items()}
+    found = configuration.get("Environment", {}).get("Variables", {})
+    return [
+        difference(name, expected.get(name), found.get(name, ""))
+        for name in sorted(declared | found)
+        if name not in declared or expected[name] not in (None, found.get(name, ""))
+    ]
 
 
 def difference(name, expected, found):

@@ -83,7 +83,8 @@ pub struct Update {
     pub key: Map<Value>,
     /// `UpdateExpression`: the change to make if the condition holds.
     pub update_expression: String,
-    /// `ConditionExpression`: otherwise the item stays as it is.
+    /// `ConditionExpression`: otherwise the item stays as it is. Without one, it is empty; DynamoDB rejects an empty one.
+    #[serde(skip_serializing_if = "String::is_empty")]
     pub condition_expression: String,
     /// Attribute names by their placeholder in the expressions, such as `#day`.
     pub expression_attribute_names: Map<String>,

@@ -9,7 +9,7 @@ use super::record::Record;
 use crate::{
     net::clock,
     openai::{HungUp, OpenAi, OpenAiError},
-    secret::{SecretError, SecretStore},
+    secret::{Rejection, SecretError, SecretStore},
 };
 
 /// OpenAI ends every session after 60 minutes. A minute later, nothing of it is left.
@@ -55,7 +55,14 @@ impl Receiver {
     pub async fn hang_up(&self, record: &Record, deadline: Instant) -> Result<Over, HangUpError> {
         let Some(id) = &record.id else { return Ok(Over::Gone) };
         let current = timeout_at(deadline, self.secret.current()).await.map_err(|_| HangUpError::NoKeyInTime)?;
-        let current = current.map_err(HangUpError::NoKey)?;
+        let mut current = current.map_err(HangUpError::NoKey)?;
+        // The key may have changed since this process has read it.
+        if record.made.as_ref().is_some_and(|made| !made.is_by(&current.api_key)) {
+            let newest = timeout_at(deadline, self.secret.other_than(&current, Rejection::Invalid)).await;
+            if let Ok(Ok(Some(newest))) = newest {
+                current = newest;
+            }
+        }
         let made_by = |key: &SecretString| record.made.as_ref().filter(|made| made.is_by(key));
         let former;
         let (base_url, key, is_proven) = if let Some(made) = made_by(&current.api_key) {

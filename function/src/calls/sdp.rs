@@ -19,6 +19,8 @@ pub enum Broken {
     Audio,
     #[error("the line m=audio is not active")]
     InactiveAudio,
+    #[error("the line m=audio is not RTP")]
+    OtherProtocol,
     #[error("a locked call has audio only: create no data channel, and add no other track")]
     MoreThanAudio,
     #[error(
@@ -34,12 +36,18 @@ pub enum Broken {
 struct Section<'a> {
     media: &'a str,
     port: &'a str,
+    protocol: &'a str,
     /// Without a port of its own, it uses the one of the group (RFC 9143, 6).
     bundle_only: bool,
     inactive: bool,
 }
 
 impl Section<'_> {
+    /// A data channel has SCTP, under whatever name.
+    fn is_rtp(&self) -> bool {
+        self.protocol.split('/').any(|layer| layer == "RTP") && !self.protocol.contains("SCTP")
+    }
+
     fn is_active(&self) -> bool {
         !self.inactive && (self.port != "0" || self.bundle_only)
     }
@@ -67,6 +75,9 @@ pub fn check(sdp: &[u8], mode: CallMode) -> Result<(), Broken> {
             _ => return Err(Broken::Application),
         },
     }
+    if !audio.is_rtp() {
+        return Err(Broken::OtherProtocol);
+    }
     if audio.is_active() { Ok(()) } else { Err(Broken::InactiveAudio) }
 }
 
@@ -86,8 +97,9 @@ fn sections(text: &str) -> Result<Vec<Section<'_>>, Broken> {
         }
         if let Some(section) = line.strip_prefix("m=") {
             let mut words = section.split(' ');
-            let (media, port) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
-            sections.push(Section { media, port, ..Section::default() });
+            let mut word = || words.next().unwrap_or_default();
+            let (media, port, protocol) = (word(), word(), word());
+            sections.push(Section { media, port, protocol, ..Section::default() });
         } else if let Some(section) = sections.last_mut() {
             section.bundle_only |= line == "a=bundle-only";
             section.inactive |= line == "a=inactive";
@@ -137,6 +149,18 @@ mod tests {
         }
         assert_eq!(locked(&[&AUDIO.replace(" 9 ", " 0 ")]), Err(Broken::InactiveAudio));
         assert_eq!(locked(&[&AUDIO.replace("sendrecv", "inactive")]), Err(Broken::InactiveAudio));
+    }
+
+    #[test]
+    fn a_data_channel_does_not_pass_as_audio() {
+        for protocol in ["UDP/DTLS/SCTP", "DTLS/SCTP", "TCP/DTLS/SCTP", "SCTP/RTP", "udp", ""] {
+            let audio = AUDIO.replace("UDP/TLS/RTP/SAVPF", protocol);
+            assert_eq!(locked(&[&audio]), Err(Broken::OtherProtocol), "{protocol}");
+        }
+        // The protocols that every answerer accepts (RFC 8829, 5.1.2).
+        for protocol in ["RTP/SAVPF", "RTP/AVP", "TCP/TLS/RTP/SAVPF", "UDP/TLS/RTP/SAVP"] {
+            assert_eq!(locked(&[&AUDIO.replace("UDP/TLS/RTP/SAVPF", protocol)]), Ok(()), "{protocol}");
+        }
     }
 
     #[test]

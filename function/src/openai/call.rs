@@ -126,6 +126,10 @@ impl CallServer<'_> {
         let mut lease = self.connection.lease_used_within(FRESH).map_err(not_made)?;
         let mut is_second = false;
         loop {
+            // A request that is begun at the deadline may be sent all the same.
+            if deadline <= Instant::now() {
+                return Err(CallError::NotMade(OpenAiError::Timeout));
+            }
             attempts.count = attempts.count.saturating_add(1);
             let mut sent = true;
             let asked = timeout_at(deadline, self.send_call(&lease, request, attempts.count, &mut sent)).await;

@@ -7,7 +7,7 @@ use std::{
 };
 
 use axum::http::{HeaderName, HeaderValue};
-use lambda_stand_in::Lambda;
+use lambda_stand_in::{Lambda, Outcome};
 use openai_simulator::Simulator;
 use serde_json::{Map, Value, json};
 use tokio::{
@@ -22,6 +22,9 @@ pub const API_KEY: &str = "sk-proj-5ecretKeyOfTheTests";
 /// A caller's address, from the block for documentation (RFC 5737).
 pub const ADDRESS: &str = "203.0.113.77";
 
+/// The program of the mint.
+const PROGRAM: &str = env!("CARGO_BIN_EXE_token-mint");
+
 /// The timeout of the deployed function.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -32,7 +35,7 @@ pub struct Function {
     readers: Vec<JoinHandle<()>>,
 }
 
-/// The HTTP answer in the function's JSON.
+/// The HTTP answer in the function's JSON. A body that is not JSON is a text.
 #[derive(Debug)]
 pub struct Reply {
     pub status: u64,
@@ -44,7 +47,12 @@ pub struct Reply {
 impl Function {
     /// Starts the function with only these variables, and waits for its init.
     pub async fn start(environment: &[(&str, &str)]) -> Self {
-        let function = Self::launch(environment).await;
+        Self::start_program(PROGRAM, environment).await
+    }
+
+    /// Starts that program as a function.
+    pub async fn start_program(program: &str, environment: &[(&str, &str)]) -> Self {
+        let function = Self::launch(program, environment).await;
         function.lambda.wait_for_init().await;
         function
     }
@@ -57,9 +65,9 @@ impl Function {
         Self::start(&all).await
     }
 
-    async fn launch(environment: &[(&str, &str)]) -> Self {
+    async fn launch(program: &str, environment: &[(&str, &str)]) -> Self {
         let lambda = Lambda::start().await;
-        let mut process = Command::new(env!("CARGO_BIN_EXE_token-mint"))
+        let mut process = Command::new(program)
             .env_clear()
             .env("AWS_LAMBDA_RUNTIME_API", lambda.address.to_string())
             .env("AWS_LAMBDA_FUNCTION_NAME", "mint")
@@ -82,7 +90,7 @@ impl Function {
 
     /// Starts it and expects it to fail. Returns the log after the process has ended by itself.
     pub async fn fails_to_start(environment: &[(&str, &str)]) -> String {
-        let mut function = Self::launch(environment).await;
+        let mut function = Self::launch(PROGRAM, environment).await;
         let ended = tokio::time::timeout(Duration::from_secs(5), function.process.wait()).await;
         assert!(!ended.expect("the process should end").unwrap().success());
         function.stop().await
@@ -108,12 +116,19 @@ impl Function {
         let answer = outcome.unwrap_or_else(|error| panic!("the function failed on {event}: {error}"));
         let whole: Value = serde_json::from_slice(&answer).unwrap();
         assert_eq!(whole["isBase64Encoded"], false);
-        Reply {
-            status: whole["statusCode"].as_u64().unwrap(),
-            headers: whole["headers"].as_object().unwrap().clone(),
-            body: serde_json::from_str(whole["body"].as_str().unwrap()).unwrap(),
-            whole,
-        }
+        let headers = whole["headers"].as_object().unwrap().clone();
+        let body = whole["body"].as_str().unwrap();
+        let body = if headers["content-type"] == "application/json" {
+            serde_json::from_str(body).unwrap()
+        } else {
+            body.into()
+        };
+        Reply { status: whole["statusCode"].as_u64().unwrap(), headers, body, whole }
+    }
+
+    /// Invokes with any event. Returns the answer, or the error that the function reported.
+    pub async fn invoke_raw(&self, timeout: Duration, event: &Value) -> Outcome {
+        self.lambda.invoke(event.to_string(), timeout).await
     }
 
     /// Invokes as in production: a POST through an HTTP API, without a body.
@@ -132,6 +147,20 @@ impl Function {
 
     pub async fn thaw(&self) {
         self.signal("-CONT").await;
+    }
+
+    /// Kills the process with SIGKILL, as Lambda does at the timeout.
+    pub async fn kill(&self) {
+        self.signal("-KILL").await;
+    }
+
+    /// The CPU time of the process so far.
+    pub fn cpu(&self) -> Duration {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.process.id().unwrap())).unwrap();
+        // The fields after the name of the program, from the third on (proc(5)): user and system time are 14 and 15.
+        let fields: Vec<_> = stat.rsplit(") ").next().unwrap().split(' ').collect();
+        let ticks: u64 = fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap();
+        Duration::from_millis(ticks * 10)
     }
 
     async fn signal(&self, signal: &str) {

@@ -6,16 +6,26 @@
 
 mod answers;
 mod any_event;
+mod call_events;
+mod call_faults;
+mod call_limits;
+mod call_offers;
 mod callers;
+mod calls;
 mod counted_once;
+mod crashes;
 mod daily_limit;
 mod events;
 mod faulty_table;
 mod frozen;
 mod function;
+mod gate;
 mod given_back;
 mod invocations;
+mod keeper;
+mod keeper_process;
 mod keys;
+mod line;
 mod logs;
 mod other_servers;
 mod profiles;

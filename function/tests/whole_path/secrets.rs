@@ -32,6 +32,7 @@ pub enum Secret {
 pub struct SecretsManager {
     pub url: String,
     secret: Arc<Mutex<Secret>>,
+    former: Arc<Mutex<Option<Secret>>>,
     reads: watch::Sender<usize>,
 }
 
@@ -39,7 +40,8 @@ impl SecretsManager {
     pub async fn start(secret: Secret) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let manager = Self { url, secret: Arc::new(Mutex::new(secret)), reads: watch::Sender::new(0) };
+        let secret = Arc::new(Mutex::new(secret));
+        let manager = Self { url, secret, former: Arc::default(), reads: watch::Sender::new(0) };
         let routes = Router::new().route("/", post(get_secret_value)).with_state(manager.clone());
         tokio::spawn(async move { axum::serve(listener, routes).await });
         manager
@@ -57,6 +59,13 @@ impl SecretsManager {
 
     pub fn put(&self, secret: Secret) {
         *self.secret.lock().unwrap() = secret;
+    }
+
+    /// Puts a secret with this key. The one before stays as AWSPREVIOUS.
+    pub fn rotate(&self, key: &str) {
+        let fields = json!({"OPENAI_API_KEY": key, "SAFETY_IDENTIFIER_KEY": "a random key"});
+        let former = std::mem::replace(&mut *self.secret.lock().unwrap(), Secret::Text(fields.to_string()));
+        *self.former.lock().unwrap() = Some(former);
     }
 
     pub fn reads(&self) -> usize {
@@ -85,8 +94,17 @@ async fn get_secret_value(State(manager): State<SecretsManager>, headers: Header
     assert!(headers[header::AUTHORIZATION].to_str().unwrap().starts_with("AWS4-HMAC-SHA256 "));
     let asked: Value = serde_json::from_slice(&body).unwrap();
     assert_eq!(asked["SecretId"], ARN);
-    let secret = manager.secret.lock().unwrap().clone();
-    manager.reads.send_modify(|reads| *reads += 1);
+    let secret = match asked["VersionStage"].as_str() {
+        Some(stage) => {
+            assert_eq!(stage, "AWSPREVIOUS");
+            let former = manager.former.lock().unwrap().clone();
+            former.unwrap_or(Secret::Refused("ResourceNotFoundException"))
+        }
+        None => {
+            manager.reads.send_modify(|reads| *reads += 1);
+            manager.secret.lock().unwrap().clone()
+        }
+    };
     let found = |text: &str| {
         let body =
             json!({"ARN": ARN, "Name": "token-mint", "VersionId": "1", "SecretString": text, "CreatedDate": 1.0});

@@ -73,18 +73,19 @@ impl DynamoDb {
     /// `None` if ministack is not installed; the reason is printed.
     pub async fn start() -> Option<Self> {
         let database = Self::launch(ministack()?).await;
-        database
-            .call(
-                "CreateTable",
-                json!({
-                    "TableName": TABLE,
-                    "BillingMode": "PAY_PER_REQUEST",
-                    "KeySchema": [{"AttributeName": "id", "KeyType": "HASH"}],
-                    "AttributeDefinitions": [{"AttributeName": "id", "AttributeType": "S"}],
-                }),
-            )
-            .await;
+        database.create(TABLE).await;
         Some(database)
+    }
+
+    /// Creates one more table.
+    pub async fn create(&self, table: &str) {
+        let table = json!({
+            "TableName": table,
+            "BillingMode": "PAY_PER_REQUEST",
+            "KeySchema": [{"AttributeName": "id", "KeyType": "HASH"}],
+            "AttributeDefinitions": [{"AttributeName": "id", "AttributeType": "S"}],
+        });
+        self.call("CreateTable", table).await;
     }
 
     async fn launch(program: PathBuf) -> Self {
@@ -117,7 +118,12 @@ impl DynamoDb {
 
     /// All items, sorted by their key.
     pub async fn items(&self) -> Vec<Value> {
-        let mut items = self.call("Scan", json!({"TableName": TABLE})).await["Items"].as_array().unwrap().clone();
+        self.items_of(TABLE).await
+    }
+
+    /// All items of a table, sorted by their key.
+    pub async fn items_of(&self, table: &str) -> Vec<Value> {
+        let mut items = self.call("Scan", json!({"TableName": table})).await["Items"].as_array().unwrap().clone();
         items.sort_by_key(|item| item["id"]["S"].as_str().unwrap().to_owned());
         items
     }
@@ -132,6 +138,10 @@ impl DynamoDb {
             "ExpressionAttributeValues": {":day": {"N": count}},
         });
         self.call("UpdateItem", update).await;
+    }
+
+    pub async fn put(&self, table: &str, item: Value) {
+        self.call("PutItem", json!({"TableName": table, "Item": item})).await;
     }
 
     async fn call(&self, operation: &str, body: Value) -> Value {

@@ -45,10 +45,7 @@ const REFUSALS = {
   openai_unavailable: ['OpenAI is unavailable', `${TRY_AGAIN} Check status.openai.com.`],
   openai_timeout: ['OpenAI did not answer in time', `${TRY_AGAIN} Check status.openai.com.`],
   openai_answer_invalid: ['OpenAI’s response cannot be used', 'Try again. If it still fails, check OPENAI_BASE_URL.'],
-  calls_at_once: [
-    'You already have a call',
-    'Hang up in the other tab or window, then connect again.',
-  ],
+  calls_at_once: ['You already have a call', 'Hang up in the other tab or window, then connect again.'],
   busy_lines: ['All lines are busy', 'Connect again when another caller has hung up, or raise CALLS_AT_ONCE_FOR_ALL.'],
   minutes_exceeded: [
     'Your minutes for today are used up',

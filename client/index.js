@@ -1,0 +1,194 @@
+// The types and the documentation of all exports are in index.d.ts.
+
+/** Seconds after which OpenAI ends every session. A call that was opened with a token has no earlier end. */
+const SESSION_LIMIT = 3600;
+
+/** Milliseconds within which a call must connect after its answer. */
+const CONNECT_TIMEOUT = 20_000;
+
+/** If the other end closes a call with at most this many seconds left, its time was up. */
+const END_TOLERANCE = 5;
+
+/** Milliseconds by which two right clocks can seem to differ, since the header `Date` has whole seconds. */
+const CLOCK_TOLERANCE = 5000;
+
+/** Codes for answers that have none, by status. API Gateway itself refuses in this way. */
+const CODES = {
+  401: 'unauthorized',
+  403: 'forbidden',
+  404: 'not_found',
+  429: 'too_many_requests',
+};
+
+export class Refusal extends Error {
+  constructor(code, status, details, more) {
+    super(more?.message ?? details ?? code);
+    Object.assign(this, more, { name: 'Refusal', message: this.message, code, status, details });
+  }
+}
+
+export function tokenMint(url, { headers } = {}) {
+  const base = `${url}`.replace(/(\/(token|call))?\/*$/, '');
+
+  async function ask(path, json, settings) {
+    const given = { 'Content-Type': 'application/json', ...(await headers?.()) };
+    return send(base + path, { headers: given, body: JSON.stringify(json), ...settings });
+  }
+
+  const token = ({ profile, fields, signal } = {}) => ask('/token', { ...fields, profile }, { signal });
+
+  async function open(sdp, { profile, fields, dcid, signal } = {}) {
+    signal?.throwIfAborted();
+    // An abort does not stop the request: it may have opened a call, and only its answer says how to end that.
+    const call = await ask('/call', { ...fields, profile, dcid, sdp });
+    const hangUp = () => ask(`/call/${call.callId}`, undefined, { method: 'DELETE', keepalive: true });
+    if (signal?.aborted) await hangUp().catch(() => {});
+    signal?.throwIfAborted();
+    signal?.addEventListener('abort', () => hangUp().catch(() => {}));
+    return { ...call, hangUp };
+  }
+
+  async function openWithToken(sdp, { dcid, ...request }) {
+    const { value, callsUrl, model, voice } = await token(request);
+    const headers = { Authorization: `Bearer ${value}`, 'Content-Type': 'application/sdp' };
+    const settings = { headers, body: sdp, signal: request.signal };
+    const { text } = await send(dcid === undefined ? callsUrl : `${callsUrl}?dcid=${dcid}`, settings);
+    return {
+      sdp: text,
+      model,
+      voice,
+      ...until(Math.floor(Date.now() / 1000) + SESSION_LIMIT, 0),
+      hangUp: async () => ({}),
+    };
+  }
+
+  return { token, open, call: (request = {}) => connect(request.door === 'token' ? openWithToken : open, request) };
+}
+
+export function countdown(timed, { warnBefore = 30, onTick, onWarning }) {
+  let warned;
+  const tick = () => {
+    const left = Math.ceil(timed.remaining());
+    onTick?.(left);
+    if (!left) clearInterval(timer);
+    else if (left <= warnBefore && !warned) {
+      warned = true;
+      onWarning?.(left);
+    }
+  };
+  const timer = setInterval(tick, 500);
+  tick();
+  return () => clearInterval(timer);
+}
+
+/** Makes a call with the browser's microphone and WebRTC. `open` exchanges the offer for an answer. */
+async function connect(open, { locked, microphone, audio, onEvent, onEnd, ...request }) {
+  const { dcid, signal } = request;
+  const stream = microphone ?? (await navigator.mediaDevices.getUserMedia({ audio: true }));
+  const speaker = audio ?? new Audio();
+  const peer = new RTCPeerConnection();
+  let opened, connected, ended, stopCountdown, timer, resolve, reject;
+  const connecting = new Promise((...settle) => {
+    [resolve, reject] = settle;
+  });
+  // A call can fail before it is awaited below.
+  connecting.catch(() => {});
+
+  function end(reason, error) {
+    if (ended) return ended;
+    ended = Promise.resolve(opened?.hangUp());
+    // hangUp() returns this promise. Elsewhere a failure does not matter: the server ends the call on time.
+    ended.catch(() => {}).then(() => reject(error ?? new Refusal('connection_failed', 0)));
+    clearTimeout(timer);
+    stopCountdown?.();
+    removeEventListener('pagehide', hangUp);
+    peer.close();
+    if (!microphone) for (const track of stream.getTracks()) track.stop();
+    if (connected) onEnd?.({ reason });
+    return ended;
+  }
+
+  const hangUp = () => end('hung_up', signal?.reason);
+  const closed = () => end(opened?.remaining() <= END_TOLERANCE ? 'time_up' : 'ended');
+
+  function check() {
+    const state = peer.connectionState;
+    if (state === 'failed') end('lost');
+    if (ended || state !== 'connected' || (channel && channel.readyState !== 'open')) return;
+    connected = true;
+    resolve();
+  }
+
+  // A locked profile accepts no data channel. With `dcid`, both ends know the channel before they connect.
+  const channel = locked
+    ? undefined
+    : peer.createDataChannel('oai-events', { negotiated: dcid !== undefined, id: dcid });
+  const call = { peer, channel, send: event => channel.send(JSON.stringify(event)) };
+  addEventListener('pagehide', hangUp);
+  signal?.addEventListener('abort', hangUp);
+  speaker.autoplay = true;
+  peer.ontrack = ({ streams }) => {
+    speaker.srcObject = streams[0];
+  };
+  peer.onconnectionstatechange = check;
+  if (channel) {
+    Object.assign(channel, { onopen: check, onclose: closed });
+    channel.onmessage = ({ data }) => onEvent?.(JSON.parse(data), call);
+  }
+  try {
+    signal?.throwIfAborted();
+    const sender = peer.addTrack(stream.getAudioTracks()[0], stream);
+    await peer.setLocalDescription();
+    opened = await open(peer.localDescription.sdp, request);
+    if (ended) await opened.hangUp();
+    Object.assign(call, { ...opened, hangUp });
+    timer = setTimeout(() => connected || end('lost'), CONNECT_TIMEOUT);
+    await peer.setRemoteDescription({ type: 'answer', sdp: opened.sdp });
+    // Without a data channel, only this shows that the other end has closed the connection.
+    const { transport } = sender;
+    transport?.addEventListener('statechange', () => transport.state === 'closed' && closed());
+  } catch (error) {
+    end('failed', error);
+  }
+  await connecting;
+  if (!ended) stopCountdown = countdown(call, request);
+  return call;
+}
+
+const until = (expiresAt, ahead) => ({
+  expiresAt,
+  remaining: () => Math.max(0, expiresAt - (Date.now() + ahead) / 1000),
+});
+
+/** Sends a request. Returns the answer's fields, or its text as `text`; throws a `Refusal` for any other answer. */
+async function send(url, settings) {
+  let answer, text, body;
+  try {
+    answer = await fetch(url, { method: 'POST', cache: 'no-store', ...settings });
+    text = await answer.text();
+  } catch (cause) {
+    settings.signal?.throwIfAborted();
+    throw new Refusal('unreachable', 0, 'No answer that this page can read', { cause });
+  }
+  const { ok, status, headers } = answer;
+  try {
+    body = JSON.parse(text);
+  } catch {}
+  if (ok && (body?.success || text.startsWith('v='))) {
+    // The device's clock may be wrong. A page can read this header if the answer is from its own origin.
+    const ahead = (Date.parse(headers.get('Date')) || Date.now()) - Date.now();
+    return { text, ...body, ...until(body?.expiresAt, Math.abs(ahead) > CLOCK_TOLERANCE ? ahead : 0) };
+  }
+  const wait = headers.get('Retry-After');
+  const seconds = +wait >= 0 ? +wait : (Date.parse(wait) - Date.now()) / 1000;
+  throw new Refusal(
+    body?.code ?? CODES[status] ?? (status < 500 ? 'unexpected_answer' : 'unavailable'),
+    status,
+    body?.details ?? body?.error?.message,
+    {
+      message: body?.message,
+      requestId: body?.requestId,
+      retryAfter: wait && seconds >= 0 ? Math.ceil(seconds) : undefined,
+    },
+  );
+}

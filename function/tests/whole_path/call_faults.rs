@@ -1,0 +1,346 @@
+//! The failures of OpenAI and of the table while a call is made or ended: what OpenAI gets, and what stays booked.
+
+use std::time::{Duration, Instant};
+
+use openai_simulator::{CallFault, EndReason, Fault};
+use serde_json::{Value, json};
+
+use crate::{
+    call_events::{
+        AUDIO, CHANNEL, HEAD, call_event, call_from, handle, hang_up_from, hang_ups, locked_offer, offers, retry_after,
+    },
+    faulty_table::{Fault as TableFault, FaultyTable, Hits},
+    function::{ADDRESS, API_KEY, http_api, records},
+    gate::Gate,
+    line::{Account, Line},
+    raw_openai::{Answer, FullListener, RawOpenAi},
+    refusals::assert_refused,
+    secrets::{Secret, SecretsManager},
+};
+
+const FREE: Account = Account { slots: 0, seconds: 0 };
+const BOOKED: Account = Account { slots: 1, seconds: 600 };
+
+/// The caller's hash in the record of the last request.
+fn caller(record: &Value) -> &str {
+    record["caller"].as_str().unwrap()
+}
+
+fn server_error(status: u16) -> CallFault {
+    Fault::ServerError { status, retry_after: None }.into()
+}
+
+#[tokio::test]
+async fn openai_gets_an_offer_once_and_only_a_doubtful_call_stays_booked() {
+    let Some(line) = Line::open().await else { return };
+    let rate_limit = Fault::RateLimit { retry_after: Some("7".to_owned()) };
+    let elsewhere =
+        CallFault::OtherLocation { location: "https://elsewhere.example/v1/realtime/calls/{call_id}".into() };
+    let cases: Vec<(CallFault, u64, &str, &[&str])> = vec![
+        (Fault::Unauthorized.into(), 502, "openai_rejected_key", &["ended"]),
+        (Fault::Forbidden.into(), 502, "openai_rejected_key", &["ended"]),
+        (Fault::BadRequest.into(), 502, "openai_rejected_session", &["ended"]),
+        (Fault::NotFound.into(), 502, "openai_rejected_session", &["ended"]),
+        (rate_limit.into(), 503, "openai_busy", &["ended"]),
+        (Fault::InsufficientQuota.into(), 503, "openai_out_of_quota", &["ended"]),
+        (server_error(500), 502, "openai_unavailable", &["ended"]),
+        (server_error(503), 502, "openai_unavailable", &["ended"]),
+        (
+            Fault::Redirect { location: "/v1/realtime/calls".to_owned() }.into(),
+            502,
+            "openai_answer_invalid",
+            &["ended"],
+        ),
+        (server_error(504), 504, "call_uncertain", &["uncertain"]),
+        (server_error(524), 504, "call_uncertain", &["uncertain"]),
+        (Fault::Reset.into(), 504, "call_uncertain", &["uncertain"]),
+        (Fault::Garbage.into(), 504, "call_uncertain", &["uncertain"]),
+        // No name: nobody can hang it up.
+        (Fault::NotJson.into(), 502, "openai_answer_invalid", &["uncertain"]),
+        // These are hung up.
+        (CallFault::NotSdp, 502, "openai_answer_invalid", &["ended"]),
+        (CallFault::ExtraLine, 502, "openai_answer_invalid", &["ended"]),
+        (elsewhere, 502, "openai_answer_invalid", &["ended"]),
+        // The last one, since its call stays open.
+        (CallFault::NoLocation, 502, "openai_answer_invalid", &["uncertain"]),
+    ];
+    let function = line.function(&[]).await;
+    for (number, (fault, status, code, states)) in cases.into_iter().enumerate() {
+        let name = format!("{fault:?}");
+        line.openai.fail_calls(fault, 1);
+        let address = format!("203.0.113.{number}");
+        let before = (offers(&line.openai).len(), line.records().await.len());
+        let offer = [HEAD, AUDIO, CHANNEL].concat();
+        let reply = function.invoke(&call_from(&address, "", offer.as_bytes())).await;
+        assert_refused(&reply, status, code);
+        let sent = offers(&line.openai).split_off(before.0);
+        assert_eq!(sent.len(), 1, "{name}");
+        let caller = sent[0].safety_identifier.clone().unwrap();
+        let expected = if states == ["ended"] { FREE } else { BOOKED };
+        assert_eq!(line.account(&caller).await, expected, "{name}");
+        let records = line.records().await;
+        assert_eq!(records.len(), before.1 + 1, "{name}");
+        let record = records.into_iter().map(|(_, record)| record).find(|record| record["caller"] == caller.as_str());
+        let record = record.unwrap();
+        assert_eq!([record["state"].as_str().unwrap()], states, "{name}");
+        let waits = reply.headers.get("retry-after").map(|_| retry_after(&reply));
+        match code {
+            "call_uncertain" => assert!((590..=600).contains(&waits.unwrap()), "until the booking ends: {waits:?}"),
+            "openai_busy" => assert_eq!(waits, Some(7)),
+            _ => {}
+        }
+        // A call that can be hung up is.
+        assert_eq!(line.openai.calls(), usize::from(name == "NoLocation"), "{name}");
+    }
+    let ended = line.openai.ended_calls();
+    assert_eq!((ended.len(), hang_ups(&line.openai)), (3, 3));
+    assert!(ended.iter().all(|call| call.reason == EndReason::HungUp));
+}
+
+#[tokio::test]
+async fn an_offer_that_openai_cannot_answer_is_the_callers_fault() {
+    let Some(line) = Line::open().await else { return };
+    let function = line.function(&[]).await;
+    let offer = locked_offer().replace("opus/48000", "PCMU/8000");
+    let reply = function.invoke(&call_from(ADDRESS, "profile=de-escalation", offer.as_bytes())).await;
+    let details = assert_refused(&reply, 400, "openai_rejected_offer");
+    assert_eq!(details, "OpenAI API returned 400: it cannot answer this SDP offer");
+    assert_eq!((line.account("everyone").await, offers(&line.openai).len()), (FREE, 1));
+    assert_eq!(function.invoke(&call_event(ADDRESS)).await.status, 201);
+}
+
+#[tokio::test]
+async fn a_call_that_openai_answers_too_late_counts_until_its_end() {
+    let Some(line) = Line::open().await else { return };
+    let function = line.function(&[]).await;
+    for (address, fault) in
+        [("203.0.113.1", Fault::Hang), ("203.0.113.2", Fault::Delay { ms: 4_000 }), ("203.0.113.3", Fault::Drip)]
+    {
+        line.openai.fail_calls(fault.clone(), 1);
+        let began = Instant::now();
+        let reply = function.invoke_within(Duration::from_secs(8), &call_event(address)).await;
+        assert!(began.elapsed() < Duration::from_secs(8));
+        if let Fault::Drip = fault {
+            // Its head has arrived, with the name of the call.
+            assert_refused(&reply, 502, "openai_answer_invalid");
+            continue;
+        }
+        assert_refused(&reply, 504, "call_uncertain");
+        assert!((580..=600).contains(&retry_after(&reply)), "{}", retry_after(&reply));
+        let again = function.invoke(&call_event(address)).await;
+        assert_refused(&again, 429, "calls_at_once");
+    }
+    assert_eq!(offers(&line.openai).len(), 3);
+    assert_eq!(line.states().await, ["ended", "uncertain", "uncertain"]);
+    assert_eq!(line.account("everyone").await, Account { slots: 2, seconds: 1_200 });
+    assert_eq!(line.openai.calls(), 1, "the one that is late is open, and the one with a name is hung up");
+}
+
+#[tokio::test]
+async fn openai_is_not_asked_when_the_table_has_used_up_the_time() {
+    let Some(line) = Line::open().await else { return };
+    let table = Gate::before(&line.database.url).await;
+    let function = line.function_at(&table.url, &line.openai.base_url(), &[]).await;
+    table.delay(Duration::from_millis(450));
+    let reply = function.invoke_within(Duration::from_millis(6_700), &call_event(ADDRESS)).await;
+    assert_refused(&reply, 504, "openai_timeout");
+    assert!(line.openai.requests().is_empty());
+    assert_eq!(line.account("everyone").await, FREE);
+}
+
+#[tokio::test]
+async fn an_offer_is_sent_again_only_if_no_connection_was_made() {
+    let Some(line) = Line::open().await else { return };
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let full = FullListener::new();
+    for (address, base_url, status, code) in [
+        ("203.0.113.1", format!("http://{closed}/v1"), 502, "openai_unavailable"),
+        ("203.0.113.2", full.base_url(), 504, "openai_timeout"),
+    ] {
+        let function = line.function_at(&line.database.url, &base_url, &[]).await;
+        assert_refused(&function.invoke(&call_event(address)).await, status, code);
+        let record = records(&function.stop().await).pop().unwrap();
+        assert_eq!(record["Attempts"], 2, "{base_url}");
+        assert_eq!(line.account(caller(&record)).await, FREE, "{base_url}");
+    }
+    assert_eq!(line.account("everyone").await, FREE);
+}
+
+#[tokio::test]
+async fn a_kept_connection_that_openai_has_closed_is_replaced() {
+    let Some(line) = Line::open().await else { return };
+    let function = line.function(&[("CALLS_AT_ONCE", "0")]).await;
+    for calls in 1..4 {
+        assert_eq!(function.invoke(&call_event(ADDRESS)).await.status, 201);
+        assert_eq!(offers(&line.openai).len(), calls);
+        line.openai.close_connections().await;
+    }
+}
+
+#[tokio::test]
+async fn an_offer_on_a_connection_that_swallows_it_is_not_sent_twice() {
+    let location = "location: /v1/realtime/calls/rtc_1\r\n";
+    let answer = Answer::new(201, location, &locked_offer());
+    let openai = RawOpenAi::start(answer).await;
+    let function = openai.function().await;
+    let call = |address: &str| call_from(address, "profile=de-escalation", locked_offer().as_bytes());
+    assert_eq!(function.invoke(&call("203.0.113.1")).await.status, 201);
+    openai.requests();
+    openai.swallow_packets();
+    assert_refused(&function.invoke(&call("203.0.113.2")).await, 504, "call_uncertain");
+    // One that was idle for more than five seconds is not trusted with a call.
+    assert_eq!(function.invoke(&call("203.0.113.3")).await.status, 201);
+    openai.requests();
+    openai.swallow_packets();
+    tokio::time::sleep(Duration::from_millis(5_200)).await;
+    assert_eq!(function.invoke(&call("203.0.113.4")).await.status, 201);
+    assert_eq!(openai.requests(), 1);
+}
+
+#[tokio::test]
+async fn after_a_rejected_key_the_call_is_made_with_the_new_one() {
+    let Some(line) = Line::open().await else { return };
+    let secrets = SecretsManager::with_key("sk-proj-a-1").await;
+    let function = line.function_with_secret(&secrets, &[("CALLS_AT_ONCE", "0")]).await;
+    line.openai.take_only_keys(&["sk-proj-a-2"]);
+    secrets.rotate("sk-proj-a-2");
+    let call = handle(&function.invoke(&call_event(ADDRESS)).await);
+    let bearers: Vec<_> = offers(&line.openai).into_iter().map(|sent| sent.bearer).collect();
+    assert_eq!(bearers, ["sk-proj-a-1", "sk-proj-a-2"]);
+    assert_eq!(function.invoke(&hang_up_from(ADDRESS, &call)).await.status, 200);
+    assert_eq!((line.openai.calls(), line.account("everyone").await.slots), (0, 0));
+
+    line.openai.take_only_keys(&["sk-proj-a-4"]);
+    let function = line.function_with_secret(&secrets, &[]).await;
+    secrets.rotate("sk-proj-a-3");
+    assert_refused(&function.invoke(&call_event("203.0.113.9")).await, 502, "openai_rejected_key");
+    assert_eq!(offers(&line.openai).len(), 4, "one more try, and no third one");
+    assert_eq!(line.account("everyone").await.slots, 0);
+}
+
+#[tokio::test]
+async fn a_call_is_ended_with_the_key_that_made_it() {
+    let Some(line) = Line::open().await else { return };
+    // Keys of two projects: OpenAI shows the calls of one to its own keys only.
+    let secrets = SecretsManager::with_key("sk-proj-a-1").await;
+    let (mut addresses, old) = (Vec::new(), line.function_with_secret(&secrets, &[]).await);
+    for number in 0..3 {
+        let address = format!("203.0.113.{number}");
+        let call = handle(&old.invoke(&call_event(&address)).await);
+        addresses.push((address, call));
+    }
+    secrets.rotate("sk-proj-b-1");
+    let new = line.function_with_secret(&secrets, &[]).await;
+    let (address, call) = addresses.remove(0);
+    assert_eq!(new.invoke(&hang_up_from(&address, &call)).await.status, 200, "with the former key");
+    assert_eq!(line.openai.calls(), 2);
+    // The instance with the old key ends the call of the new one.
+    let call = handle(&new.invoke(&call_event("203.0.113.9")).await);
+    let reply = old.invoke(&hang_up_from("203.0.113.9", &call)).await;
+    assert_eq!(reply.status, 200, "the secret is read again: {}", reply.body);
+    assert_eq!(line.openai.calls(), 2);
+    // After two changes, no key is known that made the call.
+    secrets.rotate("sk-proj-c-1");
+    let newest = line.function_with_secret(&secrets, &[]).await;
+    let (address, call) = addresses.remove(0);
+    let reply = newest.invoke(&hang_up_from(&address, &call)).await;
+    assert_refused(&reply, 502, "hang_up_failed");
+    assert_eq!((line.openai.calls(), line.account("everyone").await.slots), (2, 2), "nothing is given back");
+    let cause = records(&newest.stop().await).pop().unwrap()["cause"].to_string();
+    assert!(cause.contains("the key or the base URL has changed"), "{cause}");
+}
+
+#[tokio::test]
+async fn a_hang_up_that_fails_leaves_the_call_to_the_next_attempt() {
+    let Some(line) = Line::open().await else { return };
+    let function = line.function(&[]).await;
+    let busy = || Fault::RateLimit { retry_after: None };
+    let error = || Fault::ServerError { status: 500, retry_after: None };
+    let hang_up = async |call: &str| function.invoke(&hang_up_from(ADDRESS, call)).await;
+    for (fault, times, requests, fails) in [
+        (Fault::Unauthorized, 1, 1, true),
+        (busy(), 1, 2, false),
+        (busy(), 2, 2, true),
+        (error(), 1, 2, false),
+        (error(), 2, 2, true),
+        (Fault::Reset, 1, 2, false),
+    ] {
+        let call = handle(&function.invoke(&call_event(ADDRESS)).await);
+        let (name, before) = (format!("{fault:?} {times}"), hang_ups(&line.openai));
+        line.openai.fail_hang_ups(fault, times);
+        let reply = hang_up(&call).await;
+        if fails {
+            assert_refused(&reply, 502, "hang_up_failed");
+            assert_eq!((line.openai.calls(), line.account("everyone").await.slots), (1, 1), "{name}");
+        }
+        assert_eq!(hang_ups(&line.openai), before + requests, "{name}");
+        assert_eq!(hang_up(&call).await.status, 200, "{name}");
+        assert_eq!((line.openai.calls(), line.account("everyone").await.slots), (0, 0), "{name}");
+    }
+    // A call that ended by itself is over, too.
+    let call = handle(&function.invoke(&call_event(ADDRESS)).await);
+    line.openai.fail_hang_ups(Fault::Delay { ms: 20_000 }, 1);
+    let began = Instant::now();
+    let reply = function.invoke_within(Duration::from_secs(3), &hang_up_from(ADDRESS, &call)).await;
+    assert_refused(&reply, 502, "hang_up_failed");
+    assert!(began.elapsed() < Duration::from_secs(3), "a silent OpenAI does not outlast the invocation");
+    assert_eq!((line.openai.calls(), hang_up(&call).await.status), (0, 200));
+}
+
+#[tokio::test]
+async fn a_call_that_cannot_be_registered_is_hung_up() {
+    let Some(line) = Line::open().await else { return };
+    // The updates of a call: its registration, the caller's slot, everyone's slot, OpenAI's name.
+    for (number, (fails_from, open)) in [(1, 0), (2, 0), (3, 0), (4, 1)].into_iter().enumerate() {
+        let address = format!("203.0.113.{number}");
+        let table = Gate::before(&line.database.url).await;
+        let function = line.function_at(&table.url, &line.openai.base_url(), &[]).await;
+        table.fail_from(fails_from);
+        let before = line.openai.ended_calls().len();
+        let reply = function.invoke(&call_event(&address)).await;
+        assert_refused(&reply, 503, "quota_unavailable");
+        assert_eq!((line.openai.calls(), line.openai.ended_calls().len()), (0, before + open), "{fails_from}");
+    }
+    assert_eq!(offers(&line.openai).len(), 1);
+}
+
+#[tokio::test]
+async fn an_update_whose_answer_is_lost_or_late_books_once() {
+    let Some(line) = Line::open().await else { return };
+    let faults = [TableFault::Lost, TableFault::FailsAfterwards(500), TableFault::Late(Duration::from_millis(800))];
+    for (number, fault) in faults.into_iter().enumerate() {
+        for (place, items) in ["ending/", "calls/", ""].into_iter().enumerate() {
+            let table = FaultyTable::before(&line.database.url).await;
+            if place == 1 {
+                table.omit_items();
+            }
+            let function = line.function_at(&table.url, &line.openai.base_url(), &[]).await;
+            table.set(items, fault, Hits::First);
+            let (case, address) = (format!("{fault:?} of {items:?}"), format!("203.0.113.1{number}{place}"));
+            let call = handle(&function.invoke(&call_event(&address)).await);
+            assert_eq!(line.account("everyone").await.slots, 1, "{case}");
+            let reply = function.invoke(&hang_up_from(&address, &call)).await;
+            assert_eq!(reply.status, 200, "{case}: {}", reply.body);
+            let seconds = reply.body["seconds"].as_u64().unwrap();
+            let record = records(&function.stop().await).pop().unwrap();
+            assert_eq!(line.account(caller(&record)).await, Account { slots: 0, seconds }, "{case}");
+            assert_eq!(line.account("everyone").await.slots, 0, "{case}");
+        }
+    }
+}
+
+/// A blocked caller's call is refused although OpenAI has opened it, and it is hung up.
+#[tokio::test]
+async fn a_caller_who_is_blocked_meanwhile_gets_no_call() {
+    let Some(line) = Line::open().await else { return };
+    let secrets = SecretsManager::with_key(API_KEY).await;
+    let function = line.function_with_secret(&secrets, &[("KEY_TTL_SECONDS", "0")]).await;
+    assert_eq!(function.invoke(&http_api(&json!({}))).await.status, 200);
+    let caller = line.openai.requests()[0].safety_identifier.clone().unwrap();
+    let list = json!({"OPENAI_API_KEY": API_KEY, "SAFETY_IDENTIFIER_KEY": "a random key", "BLOCKED_CALLERS": [caller]});
+    secrets.put(Secret::Slow(Duration::from_millis(700), list.to_string()));
+    let reply = function.invoke(&call_event(ADDRESS)).await;
+    assert_refused(&reply, 403, "caller_blocked");
+    assert_eq!((line.openai.calls(), line.account("everyone").await.slots), (0, 0));
+    assert_eq!(line.openai.ended_calls().len(), 1);
+}
