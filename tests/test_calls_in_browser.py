@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 import pytest
 from conftest import ROOT, post, skip
-from demo_page import KEEP_MICROPHONE, MICROPHONE_STOPPED, events, expect, fault, get_token, wait_until
+from demo_page import KEEP_MICROPHONE, MICROPHONE_STOPPED, assert_readable, events, expect, fault, get_token, wait_until
 
 CONNECTED = "Connected. Say something."
 
@@ -157,6 +157,7 @@ def test_an_open_call_works_like_one_with_a_token_and_hanging_up_frees_the_line(
     [updated] = events(page, "session.updated")
     assert updated["session"]["audio"]["input"]["transcription"], "the page may change the session of an open call"
     expect(page.locator("#turns .assistant p")).to_have_text(re.compile(r"This is the simulator. I heard you speak for .+\."))
+    expect(page.locator("#events .type").get_by_text("response.done")).to_be_visible()
     page.get_by_label("Message", exact=True).fill("Which flat is it?")
     page.get_by_role("button", name="Send").click()
     expect(page.locator("#turns .assistant p").last).to_have_text("This is the simulator. You wrote: Which flat is it?")
@@ -525,6 +526,26 @@ def test_a_call_through_the_server_works_with_the_keyboard_alone(start_demo, vis
     expect(page.get_by_role("button", name="Connect")).to_be_focused()
 
 
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_state_of_a_call_through_the_server_fits_a_narrow_screen(start_demo, visit, scheme):
+    address, _ = start_demo(MAX_CALL_SECONDS="10")
+    # Without motion, so that no colour is in transition.
+    settings = {"viewport": {"width": 360, "height": 740}, "color_scheme": scheme, "reduced_motion": "reduce"}
+    page, other = visit(address, **settings), visit(address, **settings)
+    choose(page)
+    assert_readable(page, 360)
+    connect(page, "de-escalation")
+    assert_readable(page, 360)
+    choose(other)
+    click_connect(other)
+    expect(other.locator("#failure")).to_contain_text("You already have a call")
+    assert_readable(other, 360)
+    expect(page.locator("#limit")).to_have_attribute("data-state", "warning")
+    assert_readable(page, 360)
+    expect(page.locator("#failure")).to_contain_text("The server ended the call")
+    assert_readable(page, 360)
+
+
 # OpenAI's unmodified clients
 
 # `openai` for npm: the call is placed by the callback `exchangeSdp`.
@@ -572,7 +593,7 @@ def client_page(start_demo, visit, origin, tmp_path):
     if not (ROOT / "tests/node/node_modules/.package-lock.json").exists():
         skip("the tests of OpenAI's clients need npm")
 
-    def client_page(script, profile, uncaught=None, **environment):
+    def client_page(script, query="", uncaught=None, **environment):
         packages = {
             "openai/realtime/webrtc": "/node_modules/openai/realtime/webrtc.mjs",
             "@openai/agents-realtime": "/node_modules/@openai/agents-realtime/dist/bundle/openai-realtime-agents.mjs",
@@ -586,7 +607,7 @@ def client_page(start_demo, visit, origin, tmp_path):
         (tmp_path / "node_modules").symlink_to(ROOT / "tests/node/node_modules")
         page_origin = origin(tmp_path)
         address, _ = start_demo(ALLOWED_ORIGINS=page_origin, **environment)
-        call = quote(f"{address}/call?profile={profile}")
+        call = quote(f"{address}/call{query}")
         page = visit(f"{page_origin}/?call={call}", **({"uncaught": uncaught} if uncaught is not None else {}))
         seen = []
         page.on("console", lambda message: seen.append(message.args[0].json_value()) if message.type == "log" else None)
@@ -607,7 +628,7 @@ def documented_client():
 
 
 def test_the_documented_script_places_and_ends_a_call_with_the_session_of_the_profile(client_page):
-    page, address, _ = client_page(documented_client(), "default")
+    page, address, _ = client_page(documented_client())
     wait_until(page, "window.transport?.status === 'connected'")
     assert len(calls(address)["open"]) == 1
     assert page.evaluate("end().then(answer => answer.status)") == 200
@@ -629,7 +650,7 @@ CLIENTS = {"openai": OPENAI_CLIENT, "agents": AGENTS_CLIENT}
 
 @pytest.mark.parametrize("client", CLIENTS)
 def test_an_unmodified_client_of_openai_talks_in_a_call_that_the_server_ends(client_page, client):
-    page, address, seen = client_page(CLIENTS[client], "de-escalation-open", MAX_CALL_SECONDS="10")
+    page, address, seen = client_page(CLIENTS[client], "?profile=de-escalation-open", MAX_CALL_SECONDS="10")
     wait_until(page, "window.call !== undefined")
     [call] = calls(address)["open"]
     assert (call["credential"], call["data_channel"]) == ("key", True)
@@ -648,7 +669,7 @@ def test_an_unmodified_client_of_openai_talks_in_a_call_that_the_server_ends(cli
 
 @pytest.mark.parametrize("client", CLIENTS)
 def test_an_unmodified_client_of_openai_can_end_its_call_and_place_another(client_page, client):
-    page, address, _ = client_page(CLIENTS[client], "default")
+    page, address, _ = client_page(CLIENTS[client])
     wait_until(page, "window.call !== undefined")
     first = page.evaluate("call")
     assert page.evaluate("fetch(call, { method: 'DELETE' }).then(answer => answer.status)") == 200
@@ -663,7 +684,7 @@ def test_an_unmodified_client_of_openai_can_end_its_call_and_place_another(clien
 def test_a_client_that_always_has_a_data_channel_is_refused_a_locked_call_in_words(client_page, client):
     """Both clients create the channel themselves, so a locked call is not for them."""
     uncaught = []
-    page, address, _ = client_page(CLIENTS[client], "de-escalation", uncaught=uncaught)
+    page, address, _ = client_page(CLIENTS[client], "?profile=de-escalation", uncaught=uncaught)
     wait_until(page, "window.failure !== undefined")
     reason = page.evaluate("failure")
     assert "offer_not_allowed" in reason and "a locked call has audio only" in reason
