@@ -449,7 +449,7 @@ def test_the_guided_deployment_asks_for_each_parameter_by_a_clear_name(stand_in,
     # These prompts show no description, so each number has its unit in its name.
     for name, default in asked:
         if default.isdigit():
-            assert re.search(r"Seconds|Days|Milliseconds|PerMinute|PerDay|Limit", name), name
+            assert re.search(r"Seconds|Days|Milliseconds|PerMinute|PerDay|Limit|AtOnce|Minutes", name), name
     # Enter at every prompt deploys the defaults, with the right to create nested stacks. The defaults admit no caller, so the
     # deployment ends with the message that names the ways to admit some.
     assert "CAPABILITY_AUTO_EXPAND" in said
