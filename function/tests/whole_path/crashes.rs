@@ -57,10 +57,9 @@ const OPEN: Crash = Crash { state: Some("open"), slots: [1, 1], is_open: true, u
 
 /// A line for each crash, side by side.
 async fn lines(crashes: &[Crash]) -> Option<Vec<Line>> {
-    let first = Line::open().await?;
     let mut lines = Vec::new();
-    for (number, _) in crashes.iter().enumerate() {
-        let line = first.beside(format!("crash-{number}")).await;
+    for _ in crashes {
+        let line = Line::open().await?;
         line.mark_ended().await;
         line.openai.limit_connecting(CONNECTING);
         lines.push(line);
