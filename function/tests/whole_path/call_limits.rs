@@ -1,6 +1,7 @@
 //! The limits of calls are exact for concurrent instances.
 
 use futures_util::future::join_all;
+use openai_simulator::{CallFault, Fault};
 
 use crate::{
     call_events::{call_event, handle, hang_up_from, offers, retry_after},
@@ -83,6 +84,30 @@ async fn a_slot_and_minutes_are_free_after_the_caller_has_ended_the_call() {
     }
     assert_eq!(line.records().await.len(), 3);
     assert_eq!(line.states().await, ["ended"; 3]);
+}
+
+#[tokio::test]
+async fn only_a_call_that_openai_certainly_did_not_open_is_given_back_to_the_day() {
+    let Some(line) = Line::open().await else { return };
+    let function = line.function(&[("QUOTA_PER_DAY", "1"), ("CALLS_AT_ONCE", "0")]).await;
+    let server_error = |status| CallFault::from(Fault::ServerError { status, retry_after: None });
+    for (number, (fault, counts)) in [
+        (server_error(500), false),
+        (Fault::RateLimit { retry_after: None }.into(), false),
+        (server_error(504), true),
+        (CallFault::NotSdp, true),
+        (CallFault::ExtraLine, true),
+        (CallFault::NoLocation, true),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let (case, address) = (format!("{fault:?}"), format!("203.0.113.{number}"));
+        line.openai.fail_calls(fault, 1);
+        assert_ne!(function.invoke(&call_event(&address)).await.status, 201, "{case}");
+        let again = function.invoke(&call_event(&address)).await;
+        assert_eq!(again.status, if counts { 429 } else { 201 }, "{case}: {}", again.body);
+    }
 }
 
 #[tokio::test]
