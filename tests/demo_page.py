@@ -59,3 +59,30 @@ def events(page, name):
             found.append(event)
             text = text.strip()[end:]
     return found
+
+
+# The contrast of each text with its background, and the text.
+CONTRAST = """() => {
+  const colour = text => text.match(/[\\d.]+/g).map(Number);
+  const light = ([r, g, b]) => [r, g, b].map(c => (c /= 255) <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4)
+    .reduce((sum, c, i) => sum + c * [0.2126, 0.7152, 0.0722][i], 0);
+  const behind = element => {
+    const [r, g, b, a = 1] = colour(getComputedStyle(element).backgroundColor);
+    return a === 1 ? [r, g, b] : element.parentElement ? behind(element.parentElement) : [255, 255, 255];
+  };
+  const texts = [...document.querySelectorAll('body *')].filter(element => element.checkVisibility()
+    && [...element.childNodes].some(node => node.nodeType === 3 && node.data.trim()));
+  return texts.map(element => {
+    const [one, other] = [light(colour(getComputedStyle(element).color)), light(behind(element))];
+    return [(Math.max(one, other) + 0.05) / (Math.min(one, other) + 0.05), element.textContent.trim()];
+  });
+}"""
+
+
+def assert_readable(page, width):
+    """The page fits into the width, and all its text has enough contrast."""
+    page.mouse.move(0, 0)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    texts = page.evaluate(CONTRAST)
+    assert len(texts) > 15
+    assert not [text for text in texts if text[0] < 4.5]

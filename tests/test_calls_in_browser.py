@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 import pytest
 from conftest import ROOT, post, skip
-from demo_page import KEEP_MICROPHONE, MICROPHONE_STOPPED, events, expect, fault, get_token, wait_until
+from demo_page import KEEP_MICROPHONE, MICROPHONE_STOPPED, assert_readable, events, expect, fault, get_token, wait_until
 
 CONNECTED = "Connected. Say something."
 
@@ -38,7 +38,8 @@ def click_connect(page):
 
 def choose(page, profile="default"):
     """Chooses a profile, and the call through the server if there is a choice."""
-    page.get_by_label("Profile").select_option(profile)
+    if page.get_by_label("Profile").input_value() != profile:
+        page.get_by_label("Profile").select_option(profile)
     if page.locator("#doors").is_visible():
         page.get_by_label("Server call").check()
     expect(page.get_by_role("button", name="Get a token")).to_be_hidden()
@@ -130,6 +131,7 @@ def test_a_profile_without_calls_needs_a_token(start_demo, visit):
 def test_the_page_offers_only_the_open_endpoint(start_demo, visit, endpoint):
     address, _ = start_demo(ENDPOINTS=endpoint)
     page = visit(address)
+    expect(page.get_by_label("Profile")).to_have_value("default")
     profiles = set(page.get_by_label("Profile").locator("option").all_inner_texts())
     assert profiles == {"default", "de-escalation-open"} | ({"de-escalation"} if endpoint == "call" else set())
     expect(page.locator("#doors")).to_be_hidden()
@@ -155,6 +157,7 @@ def test_an_open_call_works_like_one_with_a_token_and_hanging_up_frees_the_line(
     [updated] = events(page, "session.updated")
     assert updated["session"]["audio"]["input"]["transcription"], "the page may change the session of an open call"
     expect(page.locator("#turns .assistant p")).to_have_text(re.compile(r"This is the simulator. I heard you speak for .+\."))
+    expect(page.locator("#events .type").get_by_text("response.done")).to_be_visible()
     page.get_by_label("Message", exact=True).fill("Which flat is it?")
     page.get_by_role("button", name="Send").click()
     expect(page.locator("#turns .assistant p").last).to_have_text("This is the simulator. You wrote: Which flat is it?")
@@ -164,7 +167,8 @@ def test_an_open_call_works_like_one_with_a_token_and_hanging_up_frees_the_line(
     with page.expect_response(lambda response: response.request.method == "DELETE") as ended:
         page.get_by_role("button", name="Hang up").click()
     assert ended.value.url == address + headers["location"]
-    assert (ended.value.status, ended.value.json()["success"]) == (200, True)
+    # Playwright cannot read the body of an answer to a request that outlives its page.
+    assert ended.value.status == 200
     expect(page.locator("#failure")).to_contain_text(re.compile(r"You hung up.*The call lasted \d+ seconds?\."))
     expect(page.locator("#failure")).to_have_class("calm")
     expect(page.get_by_role("button", name="Connect")).to_be_focused()
@@ -182,6 +186,7 @@ def test_a_locked_call_has_no_data_channel_and_the_page_says_so(start_demo, visi
     assert page.evaluate("[peer === lastPeer, peer.sctp, peer.connectionState]") == [True, None, "connected"]
     [call] = calls(address)["open"]
     assert call["data_channel"] is False and call["credential"] == "key"
+    wait_until(page, "Number(output.ariaValueNow) > 20")
     expect(page.locator("#no-turns")).to_contain_text("No captions: a locked call has no data channel.")
     expect(page.locator("#no-events")).to_contain_text("No events: a locked call has no data channel")
     message = page.get_by_label("Message", exact=True)
@@ -219,7 +224,7 @@ def test_the_server_hangs_up_at_the_told_second(start_demo, visit, profile):
     notice = page.locator("#failure")
     expect(notice).to_contain_text("The server ended the call")
     assert end - 0.5 < time.time() < end + 2
-    expect(notice).to_contain_text(re.compile(r"Its time was over. The call lasted (9|10) seconds"))
+    expect(notice).to_contain_text(re.compile(r"Its time was over. The call lasted (8|9|10) seconds"))
     expect(notice).to_have_class("calm")
     expect(page.get_by_role("button", name="Connect")).to_be_focused()
     last = wait_for_end(address)
@@ -237,7 +242,7 @@ def test_a_long_call_warns_half_a_minute_before_its_end_and_the_page_ends_it_if_
     expect(limit).to_have_attribute("data-state", "running")
     page.clock.fast_forward(6_000)
     expect(limit).to_have_attribute("data-state", "warning")
-    expect(limit).to_contain_text(re.compile(r"(29|30) seconds left\. The server ends this call at "))
+    expect(limit).to_contain_text(re.compile(r"(2\d|30) seconds left\. The server ends this call at "))
     page.clock.fast_forward(31_000)
     expect(limit).to_contain_text("The time is over. The server is ending the call…")
     page.clock.fast_forward(6_000)
@@ -412,9 +417,12 @@ def test_the_other_refusals_of_calls_show_a_message(start_demo, visit, code, sta
 
 def test_the_messages_cover_every_refusal_that_only_calls_have():
     described = json.loads((ROOT / "function/description.json").read_text())["refusals"]
-    table = (ROOT / "docs/api.md").read_text()
-    of_calls = {refusal["code"] for refusal in described if re.search(r"call|lines|minutes|offer|hang", refusal["code"])}
-    assert of_calls - {"caller_blocked"} == set(REFUSALS), table
+    of_calls = {
+        refusal["code"]
+        for refusal in described
+        if re.search(r"call_|calls_|lines|minutes|offer|hang|operator", refusal["code"])
+    }
+    assert of_calls == set(REFUSALS)
 
 
 def test_no_message_about_a_call_through_the_server_tells_to_get_a_token(start_demo, visit):
@@ -518,6 +526,26 @@ def test_a_call_through_the_server_works_with_the_keyboard_alone(start_demo, vis
     expect(page.get_by_role("button", name="Connect")).to_be_focused()
 
 
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_state_of_a_call_through_the_server_fits_a_narrow_screen(start_demo, visit, scheme):
+    address, _ = start_demo(MAX_CALL_SECONDS="10")
+    # Without motion, so that no colour is in transition.
+    settings = {"viewport": {"width": 360, "height": 740}, "color_scheme": scheme, "reduced_motion": "reduce"}
+    page, other = visit(address, **settings), visit(address, **settings)
+    choose(page)
+    assert_readable(page, 360)
+    connect(page, "de-escalation")
+    assert_readable(page, 360)
+    choose(other)
+    click_connect(other)
+    expect(other.locator("#failure")).to_contain_text("You already have a call")
+    assert_readable(other, 360)
+    expect(page.locator("#limit")).to_have_attribute("data-state", "warning")
+    assert_readable(page, 360)
+    expect(page.locator("#failure")).to_contain_text("The server ended the call")
+    assert_readable(page, 360)
+
+
 # OpenAI's unmodified clients
 
 # `openai` for npm: the call is placed by the callback `exchangeSdp`.
@@ -565,7 +593,7 @@ def client_page(start_demo, visit, origin, tmp_path):
     if not (ROOT / "tests/node/node_modules/.package-lock.json").exists():
         skip("the tests of OpenAI's clients need npm")
 
-    def client_page(script, profile, uncaught=None, **environment):
+    def client_page(script, query="", uncaught=None, **environment):
         packages = {
             "openai/realtime/webrtc": "/node_modules/openai/realtime/webrtc.mjs",
             "@openai/agents-realtime": "/node_modules/@openai/agents-realtime/dist/bundle/openai-realtime-agents.mjs",
@@ -579,7 +607,7 @@ def client_page(start_demo, visit, origin, tmp_path):
         (tmp_path / "node_modules").symlink_to(ROOT / "tests/node/node_modules")
         page_origin = origin(tmp_path)
         address, _ = start_demo(ALLOWED_ORIGINS=page_origin, **environment)
-        call = quote(f"{address}/call?profile={profile}")
+        call = quote(f"{address}/call{query}")
         page = visit(f"{page_origin}/?call={call}", **({"uncaught": uncaught} if uncaught is not None else {}))
         seen = []
         page.on("console", lambda message: seen.append(message.args[0].json_value()) if message.type == "log" else None)
@@ -589,6 +617,23 @@ def client_page(start_demo, visit, origin, tmp_path):
         return page, address, seen
 
     return client_page
+
+
+def documented_client():
+    """The script of docs/api.md for a call through the server, with the class that the script before it defines."""
+    with_token, through_server = re.findall(r"^```js\n(.*?)^```", (ROOT / "docs/api.md").read_text(), re.MULTILINE | re.DOTALL)
+    microphone = "const microphone = await navigator.mediaDevices.getUserMedia({ audio: true });\n"
+    expose = "Object.assign(window, { end, transport });\n"
+    return with_token.split("const agent")[0] + microphone + through_server + expose
+
+
+def test_the_documented_script_places_and_ends_a_call_with_the_session_of_the_profile(client_page):
+    page, address, _ = client_page(documented_client())
+    wait_until(page, "window.transport?.status === 'connected'")
+    assert len(calls(address)["open"]) == 1
+    assert page.evaluate("end().then(answer => answer.status)") == 200
+    assert wait_for_end(address)["reason"] == "hung-up"
+    wait_until(page, "transport.status === 'disconnected'")
 
 
 def wait_for_event(page, seen, kind):
@@ -605,7 +650,7 @@ CLIENTS = {"openai": OPENAI_CLIENT, "agents": AGENTS_CLIENT}
 
 @pytest.mark.parametrize("client", CLIENTS)
 def test_an_unmodified_client_of_openai_talks_in_a_call_that_the_server_ends(client_page, client):
-    page, address, seen = client_page(CLIENTS[client], "de-escalation-open", MAX_CALL_SECONDS="10")
+    page, address, seen = client_page(CLIENTS[client], "?profile=de-escalation-open", MAX_CALL_SECONDS="10")
     wait_until(page, "window.call !== undefined")
     [call] = calls(address)["open"]
     assert (call["credential"], call["data_channel"]) == ("key", True)
@@ -624,7 +669,7 @@ def test_an_unmodified_client_of_openai_talks_in_a_call_that_the_server_ends(cli
 
 @pytest.mark.parametrize("client", CLIENTS)
 def test_an_unmodified_client_of_openai_can_end_its_call_and_place_another(client_page, client):
-    page, address, _ = client_page(CLIENTS[client], "default")
+    page, address, _ = client_page(CLIENTS[client])
     wait_until(page, "window.call !== undefined")
     first = page.evaluate("call")
     assert page.evaluate("fetch(call, { method: 'DELETE' }).then(answer => answer.status)") == 200
@@ -639,7 +684,7 @@ def test_an_unmodified_client_of_openai_can_end_its_call_and_place_another(clien
 def test_a_client_that_always_has_a_data_channel_is_refused_a_locked_call_in_words(client_page, client):
     """Both clients create the channel themselves, so a locked call is not for them."""
     uncaught = []
-    page, address, _ = client_page(CLIENTS[client], "de-escalation", uncaught=uncaught)
+    page, address, _ = client_page(CLIENTS[client], "?profile=de-escalation", uncaught=uncaught)
     wait_until(page, "window.failure !== undefined")
     reason = page.evaluate("failure")
     assert "offer_not_allowed" in reason and "a locked call has audio only" in reason

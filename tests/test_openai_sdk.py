@@ -1,15 +1,20 @@
 """OpenAI's own SDK mints against the simulator, and its types accept the function's requests."""
 
+import email
+import http.server
 import importlib
 import json
 import pkgutil
+import threading
 import time
 
 import openai
 import pytest
 import typing_extensions
 from conftest import ROOT, TARGET, free_port, post
+from offers import OFFERS
 from openai.types.realtime import ClientSecretCreateResponse, RealtimeTranslationClientSecretCreateResponse
+from openai.types.realtime.call_create_params import CallCreateParams
 from openai.types.realtime.client_secret_create_params import ClientSecretCreateParams
 from openai.types.realtime.translations.client_secret_create_params import (
     ClientSecretCreateParams as TranslationClientSecretCreateParams,
@@ -63,26 +68,14 @@ def test_the_sdk_mints_a_token_for_translation(client):
     assert refused.value.param == "session.model"
 
 
-# An offer of one audio line, with every line that a server reads.
-OFFER = "".join(
-    f"{line}\r\n"
-    for line in [
-        *("v=0", "o=- 4611731400430051336 2 IN IP4 127.0.0.1", "s=-", "t=0 0", "a=group:BUNDLE 0"),
-        *("m=audio 9 UDP/TLS/RTP/SAVPF 111", "c=IN IP4 0.0.0.0", "a=ice-ufrag:4ZcD", "a=ice-pwd:2/1muCWoOi3uLifh0NuRHlTL"),
-        f"a=fingerprint:sha-256 {':'.join(['4B'] * 32)}",
-        *("a=setup:actpass", "a=mid:0", "a=sendrecv", "a=rtcp-mux", "a=rtpmap:111 opus/48000/2"),
-    ]
-)
-
-
 def test_the_sdk_places_a_call_and_hangs_up(simulator, client):
     session = {"type": "realtime", "model": "gpt-realtime-2.1", "instructions": "Speak slowly."}
     identified = {"OpenAI-Safety-Identifier": "caller-1"}
-    answer = client.realtime.calls.create(sdp=OFFER, session=session, extra_headers=identified)
+    answer = client.realtime.calls.create(sdp=OFFERS["locked"], session=session, extra_headers=identified)
     assert answer.response.status_code == 201
     assert [line.split()[0] for line in answer.text.split("\r\n") if line.startswith("m=")] == ["m=audio"]
     [placed] = json.loads(post(f"{simulator}/simulator/requests", None, method="GET")[2])
-    assert (placed["sdp"], placed["session"], placed["safety_identifier"]) == (OFFER, session, "caller-1")
+    assert (placed["sdp"], placed["session"], placed["safety_identifier"]) == (OFFERS["locked"], session, "caller-1")
     call_id = answer.response.headers["location"].removeprefix("/v1/realtime/calls/")
     [call] = json.loads(post(f"{simulator}/simulator/calls", None, method="GET")[2])["open"]
     assert (call["call_id"], call["data_channel"]) == (call_id, False)
@@ -91,7 +84,7 @@ def test_the_sdk_places_a_call_and_hangs_up(simulator, client):
         client.realtime.calls.hangup(call_id)
     assert ended.value.code == "call_id_not_found"
     with pytest.raises(openai.BadRequestError) as trimmed:
-        client.realtime.calls.create(sdp=OFFER.strip(), session=session)
+        client.realtime.calls.create(sdp=OFFERS["locked"].strip(), session=session)
     assert trimmed.value.code == "invalid_offer"
 
 
@@ -189,7 +182,7 @@ def strictly_typed():
             if typing_extensions.is_typeddict(kind):
                 kind.__pydantic_config__ = ConfigDict(extra="forbid")
     of_kind = {"realtime": ClientSecretCreateParams, "transcription": ClientSecretCreateParams,
-               "translation": TranslationClientSecretCreateParams}  # fmt: skip
+               "translation": TranslationClientSecretCreateParams, "call": CallCreateParams}  # fmt: skip
     return {kind: TypeAdapter(type_) for kind, type_ in of_kind.items()}
 
 
@@ -199,6 +192,8 @@ def test_the_types_of_the_sdk_accept_requests_and_answers(start, simulator, stri
         [TARGET / "debug/examples/demo"], "demo", PORT=str(port), OPENAI_API_KEY="sk-test", OPENAI_BASE_URL=f"{simulator}/v1"
     ).wait_for_text("Stop with Ctrl-C.")
     profiles = json.loads((ROOT / "function/profiles.json").read_text())
+    # A profile with locked calls has no tokens.
+    profiles = {name: profile for name, profile in profiles.items() if profile["call"]["mode"] != "locked"}
     asked = [{}, {"voice": "cedar"}, *({"profile": name} for name in profiles)]
     asked += [
         {"profile": name, field: choice}
@@ -212,7 +207,7 @@ def test_the_types_of_the_sdk_accept_requests_and_answers(start, simulator, stri
         (request["path"], request["body"])
         for request in json.loads(post(f"{simulator}/simulator/requests", None, method="GET")[2])
     ]
-    assert len(sent) == len(asked) > 20
+    assert len(sent) == len(asked) > 15
     for body, (path, request) in zip(asked, sent, strict=True):
         strictly_typed[profiles[body.get("profile", "default")]["kind"]].validate_python(request, strict=True)
         # Sent as plain JSON, and answered in the form that the SDK expects.
@@ -227,3 +222,87 @@ def test_the_types_of_the_sdk_accept_requests_and_answers(start, simulator, stri
     for wrong in [{"voice": "alloy"}, {"session": {"type": "chat"}}, {"session": {"type": "realtime", "voice": "ash"}}]:
         with pytest.raises(ValidationError):
             strictly_typed["realtime"].validate_python(wrong, strict=True)
+
+
+@pytest.fixture
+def recorder():
+    """A server in place of OpenAI: its address, and the requests that it got, as (path, headers, body)."""
+    requests = []
+
+    class Recorder(http.server.BaseHTTPRequestHandler):
+        def do_POST(self):
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            requests.append((self.path, self.headers, body))
+            # The offer serves as the answer.
+            [answer] = [part for name, _, part in read_form(self.headers, body) if name == "sdp"] or [b""]
+            self.send_response(201)
+            self.send_header("Location", "/v1/realtime/calls/rtc_1")
+            self.send_header("Content-Type", "application/sdp")
+            self.send_header("Content-Length", str(len(answer)))
+            self.end_headers()
+            self.wfile.write(answer)
+
+        def log_message(self, *_):
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Recorder)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}/v1", requests
+    server.shutdown()
+    server.server_close()
+
+
+def read_form(headers, body):
+    """The parts of a multipart form, in its order: (name, headers, content). Python's own parser reads only the headers."""
+    boundary = b"\r\n--" + headers.get_boundary().encode()
+    empty, *parts, end = (b"\r\n" + body).split(boundary)
+    assert (empty, end.strip(b"\r\n")) == (b"", b"--")
+    found = []
+    for part in parts:
+        head, _, content = part.removeprefix(b"\r\n").partition(b"\r\n\r\n")
+        head = email.message_from_bytes(head)
+        assert head.get_content_disposition() == "form-data"
+        found.append((head.get_param("name", header="content-disposition"), head, content))
+    return found
+
+
+@pytest.mark.parametrize("form", ["sdp", "json"])
+def test_the_function_sends_a_call_as_the_sdk_does(start, recorder, strictly_typed, form):
+    base_url, requests = recorder
+    port = free_port()
+    own = {"OPENAI_API_KEY": "sk-test", "OPENAI_BASE_URL": base_url, "CALLS_AT_ONCE": "0"}
+    start([TARGET / "debug/examples/demo"], "demo", PORT=str(port), **own).wait_for_text("Stop with Ctrl-C.")
+    profiles = json.loads((ROOT / "function/profiles.json").read_text())
+    sdk = openai.OpenAI(api_key="sk-test", base_url=base_url, max_retries=0)
+    for name, profile in profiles.items():
+        offer = OFFERS[profile["call"]["mode"]]
+        if form == "sdp":
+            url, kind, body = f"?profile={name}&dcid=4", "application/sdp", offer
+        else:
+            url, kind, body = "", "application/json", json.dumps({"sdp": offer, "profile": name, "dcid": 4})
+        headers = {"Content-Type": kind}
+        status, _, answer = post(f"http://127.0.0.1:{port}/call{url}", body.encode(), headers)
+        assert (status, answer if form == "sdp" else json.loads(answer)["sdp"]) == (201, offer), name
+
+        path, headers, sent = requests.pop()
+        assert path == "/v1/realtime/calls?dcid=4"
+        parts = {part: content for part, _, content in read_form(headers, sent)}
+        session = json.loads(parts["session"])
+        strictly_typed["call"].validate_python({"sdp": parts["sdp"].decode(), "session": session}, strict=True)
+        assert session["type"] == "realtime" and session["model"] == profile["session"]["model"]
+        assert parts["sdp"] == offer.encode(), "byte for byte"
+
+        sdk.realtime.calls.create(sdp=offer, session=session, extra_query={"dcid": 4})
+        sdk_path, sdk_headers, sdk_sent = requests.pop()
+
+        def form_of(headers, body):
+            parts = read_form(headers, body)
+            kinds = {part: (head.get_content_type(), head.get_filename()) for part, head, _ in parts}
+            contents = {part: json.loads(content) if part == "session" else content for part, _, content in parts}
+            return headers.get_content_type(), headers["Authorization"], kinds, contents
+
+        assert (path, form_of(headers, sent)) == (sdk_path, form_of(sdk_headers, sdk_sent))
+        assert len(headers["OpenAI-Safety-Identifier"]) == 64
+    for wrong in [{"type": "chat"}, {"type": "realtime", "voice": "ash"}, {"type": "realtime", "expires_after": {}}]:
+        with pytest.raises(ValidationError):
+            strictly_typed["call"].validate_python({"sdp": "v=0", "session": wrong}, strict=True)

@@ -24,7 +24,8 @@ export class LimitPanel {
     const total = end - Date.now() / 1000;
     const clock = new Date(end * 1000).toLocaleTimeString();
     this.#stop = countDown(end, left => {
-      const state = left > Math.min(WARNING, total / 5) ? 'running' : left ? 'warning' : 'over';
+      const warning = Math.min(WARNING, Math.ceil(total / 5));
+      const state = left > warning ? 'running' : left ? 'warning' : 'over';
       this.#show(left, left / total, state, clock);
     });
   }
