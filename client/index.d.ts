@@ -157,7 +157,7 @@ export interface CallRequest extends OpenRequest, CountdownOptions {
    * `call`, which is the default, sends the offer through the service, which ends the call on time. `token` gets a token and
    * calls OpenAI directly; the end is then OpenAI's own limit of an hour.
    */
-  door?: 'call' | 'token';
+  endpoint?: 'call' | 'token';
   /** Whether the profile is locked: the call then has no data channel, and so no events. */
   locked?: boolean;
   /** The user's microphone. If left out, the browser asks for it first, and it is off after the call. */
@@ -172,7 +172,7 @@ export interface CallRequest extends OpenRequest, CountdownOptions {
 
 /** A connected call. */
 export interface Call extends Timed {
-  /** `null` or absent with the door `token`. */
+  /** The name of the call; absent with the endpoint `token`. */
   readonly callId?: string;
   readonly model: string | null;
   readonly voice: string | null;

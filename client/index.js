@@ -52,9 +52,9 @@ export function tokenMint(url, { headers } = {}) {
     const { value, callsUrl, model, voice } = await token(request);
     const headers = { Authorization: `Bearer ${value}`, 'Content-Type': 'application/sdp' };
     const settings = { headers, body: sdp, signal: request.signal };
-    const { text } = await send(dcid === undefined ? callsUrl : `${callsUrl}?dcid=${dcid}`, settings);
+    const { sdp: answer } = await send(dcid === undefined ? callsUrl : `${callsUrl}?dcid=${dcid}`, settings);
     return {
-      sdp: text,
+      sdp: answer,
       model,
       voice,
       ...until(Math.floor(Date.now() / 1000) + SESSION_LIMIT, 0),
@@ -62,7 +62,7 @@ export function tokenMint(url, { headers } = {}) {
     };
   }
 
-  return { token, open, call: (request = {}) => connect(request.door === 'token' ? openWithToken : open, request) };
+  return { token, open, call: (request = {}) => connect(request.endpoint === 'token' ? openWithToken : open, request) };
 }
 
 export function countdown(timed, { warnBefore = 30, onTick, onWarning }) {
@@ -160,7 +160,7 @@ const until = (expiresAt, ahead) => ({
   remaining: () => Math.max(0, expiresAt - (Date.now() + ahead) / 1000),
 });
 
-/** Sends a request. Returns the answer's fields, or its text as `text`; throws a `Refusal` for any other answer. */
+/** Sends a request. Returns the answer's fields, or its text as `sdp`; throws a `Refusal` for any other answer. */
 async function send(url, settings) {
   let answer, text, body;
   try {
@@ -177,7 +177,7 @@ async function send(url, settings) {
   if (ok && (body?.success || text.startsWith('v='))) {
     // The device's clock may be wrong. A page can read this header if the answer is from its own origin.
     const ahead = (Date.parse(headers.get('Date')) || Date.now()) - Date.now();
-    return { text, ...body, ...until(body?.expiresAt, Math.abs(ahead) > CLOCK_TOLERANCE ? ahead : 0) };
+    return { ...(body ?? { sdp: text }), ...until(body?.expiresAt, Math.abs(ahead) > CLOCK_TOLERANCE ? ahead : 0) };
   }
   const wait = headers.get('Retry-After');
   const seconds = +wait >= 0 ? +wait : (Date.parse(wait) - Date.now()) / 1000;

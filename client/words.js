@@ -57,6 +57,9 @@ const ENDS = {
 };
 
 export function explain(error) {
+  // Browsers give no microphone to such a page.
+  if (globalThis.isSecureContext === false && error.name !== 'Refusal')
+    return 'This page is not secure. Open it over https.';
   const words = CODES[error.code] ?? MICROPHONE[error.name] ?? `The call failed: ${error.message}`;
   return error.retryAfter ? `${words} Wait ${formatTime(error.retryAfter)}.` : words;
 }

@@ -12,8 +12,8 @@ from estimate.template import ROOT
 
 PROFILES = json.loads((ROOT / "function/profiles.json").read_text())
 
-# The routes of a code, if they are other than the two doors, /token and /call.
-DOORS = {"/token", "/call"}
+# The routes of a code, if they are other than the two endpoints, /token and /call.
+ENDPOINTS = {"/token", "/call"}
 CALL, END = {"/call"}, {"/call/{handle}"}
 ROUTES = {
     "busy_lines": CALL,
@@ -23,16 +23,16 @@ ROUTES = {
     "daily_minutes_reached": CALL,
     "ended_by_operator": CALL,
     "hang_up_failed": END,
-    "key_unavailable": DOORS | END,
-    "method_not_allowed": DOORS | END,
+    "key_unavailable": ENDPOINTS | END,
+    "method_not_allowed": ENDPOINTS | END,
     "minutes_exceeded": CALL,
-    "no_subject": DOORS | END,
-    "not_found": DOORS | END,
+    "no_subject": ENDPOINTS | END,
+    "not_found": ENDPOINTS | END,
     "offer_not_allowed": CALL,
     "openai_rejected_offer": CALL,
-    "origin_not_allowed": DOORS | END,
-    "proxy_required": DOORS | END,
-    "quota_unavailable": DOORS | END,
+    "origin_not_allowed": ENDPOINTS | END,
+    "proxy_required": ENDPOINTS | END,
+    "quota_unavailable": ENDPOINTS | END,
 }
 
 # Statuses with which API Gateway itself refuses, in a form of its own.
@@ -75,18 +75,18 @@ def fields(profile):
     return {name: schema(field["allow"]) for name, field in profile["caller_may_set"].items()}
 
 
-def profiles(door):
-    """The profiles that a door accepts."""
+def profiles(endpoint):
+    """The profiles that an endpoint accepts."""
     for name, profile in PROFILES.items():
         call = profile.get("call")
-        if call if door == "/call" else not call or call["mode"] == "open":
+        if call if endpoint == "/call" else not call or call["mode"] == "open":
             yield name, profile
 
 
-def body(door, more=None, required=()):
+def body(endpoint, more=None, required=()):
     """The request's body: a variant for each profile."""
     variants = []
-    for name, profile in profiles(door):
+    for name, profile in profiles(endpoint):
         names = [] if name == "default" else ["profile"]
         variants.append(
             {
@@ -260,7 +260,7 @@ def refusals(route):
     """The responses of a route to requests that it refuses, by status."""
     codes = {}
     for status, code in REFUSALS:
-        if route in ROUTES.get(code, DOORS):
+        if route in ROUTES.get(code, ENDPOINTS):
             codes.setdefault(status, set()).add(code)
     for status in sorted({*codes, *GATEWAY}):
         found = codes.get(status, set())

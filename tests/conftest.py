@@ -192,19 +192,20 @@ def built(architecture):
 
 @pytest.fixture
 def another_build(built):
-    """Changes the built function: bytes after a program's end change its code, and not what it does."""
-    bootstrap = built / "MintFunction/bootstrap"
-    original = bootstrap.read_bytes()
+    """Changes the built functions: bytes after a program's end change its code, and not what it does."""
+    programs = [built / name / "bootstrap" for name in ("MintFunction", "KeeperFunction")]
+    originals = [program.read_bytes() for program in programs]
 
-    def replace(content):
-        """Puts a new file in its place, since a program that runs cannot be written to."""
-        new = bootstrap.with_name("bootstrap.new")
-        new.write_bytes(content)
-        new.chmod(0o755)
-        new.replace(bootstrap)
+    def replace(mark):
+        """Puts new files in their place, since a program that runs cannot be written to."""
+        for program, original in zip(programs, originals, strict=True):
+            new = program.with_name("bootstrap.new")
+            new.write_bytes(original + mark.encode())
+            new.chmod(0o755)
+            new.replace(program)
 
-    yield lambda mark: replace(original + mark.encode())
-    replace(original)
+    yield replace
+    replace("")
 
 
 @pytest.fixture

@@ -131,7 +131,7 @@ def test_a_second_call_of_a_caller_waits_until_the_first_has_ended(open_page):
     for request in ({"locked": True}, {"profile": "de-escalation"}):
         assert page.evaluate(REFUSE, request)["code"] == "offer_not_allowed"
     assert page.evaluate(REFUSE, {"profile": "no-such"})["code"] == "invalid_request"
-    assert page.evaluate(REFUSE, {"door": "token", **LOCKED})["code"] == "invalid_request"
+    assert page.evaluate(REFUSE, {"endpoint": "token", **LOCKED})["code"] == "invalid_request"
 
 
 def test_an_abort_leaves_no_call_open(open_page):
@@ -153,10 +153,11 @@ def test_a_call_that_does_not_connect_is_ended(open_page):
     page, address, _ = open_page()
     page.clock.install()
     fault(address, "never-connects", at="calls")
-    page.evaluate(f"() => {{ window.refused = ({REFUSE})(); }}")
+    page.evaluate(f"() => {{ ({REFUSE})().then(refused => Object.assign(window, {{ refused }})); }}")
     wait_for_calls(address, 1)
     page.wait_for_timeout(500)
     page.clock.fast_forward(20_000)
+    wait_until(page, "window.refused !== undefined")
     refused = page.evaluate("refused")
     assert (refused["refusal"], refused["code"], refused["status"]) == (True, "connection_failed", 0)
     wait_for_calls(address, 0)
@@ -164,11 +165,13 @@ def test_a_call_that_does_not_connect_is_ended(open_page):
 
 def test_a_token_that_openai_rejects_is_a_refusal(open_page):
     page, address, _ = open_page()
+    page.evaluate("() => begin('numbered', { endpoint: 'token', dcid: 7 })")
+    assert page.evaluate("calls.numbered.channel.id") == 7
     fault(address, "unauthorized", at="calls")
-    refused = page.evaluate(REFUSE, {"door": "token"})
+    refused = page.evaluate(REFUSE, {"endpoint": "token"})
     assert (refused["refusal"], refused["code"], refused["status"]) == (True, "unauthorized", 401)
     fault(address, "server-error", at="calls", status=503)
-    assert page.evaluate(REFUSE, {"door": "token"})["code"] == "unavailable"
+    assert page.evaluate(REFUSE, {"endpoint": "token"})["code"] == "unavailable"
 
 
 # OpenAI's own clients

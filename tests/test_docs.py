@@ -35,6 +35,7 @@ ELSEWHERE = {
     r"make (invoke|local-api)": "tests/test_sam_local.py",
     r"make (cost|capacity)( [A-Z_]+=\d+){2}": "tests/test_cost.py",
     r"make set PARAMETERS=.RateLimit=\d+ BurstLimit=.+": "tests/test_cost.py",
+    r"make set PARAMETERS=.CallsAtOnceForAll=\d+ DailyCallMinutes=.+": "tests/test_cost.py",
     r"make set PARAMETERS=.(DomainName|ProxyAddressHeader|MonthlyBudgetUsd)=.+": "tests/test_options.py",
     r"sudo apt-get install .+|curl .* \| sh .+|git clone .+|cd token-mint": ".ci/first-page",
     r"cargo test .+ --lib config|\.venv/tools/bin/pytest -q tests/test_pins\.py": ".ci/first-page",

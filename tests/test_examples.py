@@ -1,4 +1,4 @@
-"""The client's examples, built and run in a real browser: plain HTML, React with Vite, and Next.js, through both doors."""
+"""The client's examples, built and run in a real browser: plain HTML, React with Vite, and Next.js, through both endpoints."""
 
 import json
 import os
@@ -68,8 +68,8 @@ def open_example(example, start, start_demo, origin, visit):
     return open_example
 
 
-def choose(page, door, profile="default"):
-    page.get_by_label("Door").select_option(door)
+def choose(page, endpoint, profile="default"):
+    page.get_by_label("Endpoint").select_option(endpoint)
     page.get_by_label("Profile").select_option(profile)
     page.get_by_role("button", name="Call", exact=True).click()
 
@@ -141,6 +141,11 @@ def test_a_denied_microphone_is_shown_in_words_and_costs_no_token(open_example):
     choose(page, "token")
     expect(page.locator(".alert")).to_contain_text("The microphone is not allowed.")
     assert json.loads(post(f"{address}/simulator/requests", None, method="GET")[2]) == []
+
+
+def test_the_examples_have_the_same_style():
+    styles = {file.read_text() for file in (CLIENT / "examples").glob("*/*/style.css") if "node_modules" not in file.parts}
+    assert styles == {(CLIENT / "examples/html/style.css").read_text()}
 
 
 # The hook

@@ -49,13 +49,13 @@ def test_every_refusal_of_the_function_is_in_the_document():
 
 def test_the_bodies_are_those_of_the_profiles():
     """Read by other rules than those of the program."""
-    doors = {"createToken": "/token", "createCall": "/call"}
-    for name, door in doors.items():
+    endpoints = {"createToken": "/token", "createCall": "/call"}
+    for name, endpoint in endpoints.items():
         variants = OPERATIONS[name]["requestBody"]["content"]["application/json"]["schema"]["oneOf"]
         assert {variant["title"] for variant in variants} == {
             profile
             for profile, given in PROFILES.items()
-            if ("call" in given if door == "/call" else given.get("call", {}).get("mode") != "locked")
+            if ("call" in given if endpoint == "/call" else given.get("call", {}).get("mode") != "locked")
         }
         for variant in variants:
             properties = set(variant["properties"]) - {"profile", "sdp", "dcid"}

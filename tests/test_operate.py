@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import hmac
+import io
 import json
 import os
 import random
@@ -18,8 +19,10 @@ from botocore.stub import Stubber
 from conftest import NO_AWS_ACCOUNT, ROOT, TOOLCHAIN
 
 from operate import __main__ as operate
-from operate import account, environment, sam, secret, stack
+from operate import account, callers, calls, environment, sam, secret, stack
+from operate import keeper as keeper_module
 from operate.error import CommandError
+from operate.pause import pause
 
 KEY = "sk-proj-0123456789-of-the-tests"
 SAMCONFIG = (ROOT / "samconfig.toml").read_text()
@@ -566,3 +569,189 @@ def test_errors_of_the_sdk_are_messages_with_the_next_step():
         (botocore.exceptions.WaiterError(name="x", reason="y", last_response={}), "run the command again"),
     ]:
         assert message in account.explanation(error)
+
+
+# --- calls ------------------------------------------------------------------------------------------------------------
+
+IDENTIFIER, HANDLE = "0a" * 32, "AAAAAAAAAAAAAAAAAAAAAAht9k1"
+
+
+class Keeper:
+    """A stack whose keeper answers as planned, and records what it is asked."""
+
+    def __init__(self, answer=None, error=None, without=False):
+        self.asked, self.answer, self.error = [], answer or {"ended": 0, "failed": []}, error
+        self.outputs = {"FunctionName": "mint", "SecretArn": "secret"} | ({} if without else {"KeeperName": "keeper"})
+        self.parameters = {"KeyTtlSeconds": "300", "CallsAtOnceForAll": "25", "AuthIssuer": "https://login.example"}
+        self.name, self.function = "token-mint", "mint"
+        self.functions = types.SimpleNamespace(
+            invoke=self.invoke, put_function_concurrency=lambda **asked: self.asked.append(asked)
+        )
+        self.session = types.SimpleNamespace(client=lambda service, config: self.functions)
+
+    def invoke(self, FunctionName, Payload):
+        assert FunctionName == "keeper"
+        self.asked.append(json.loads(Payload))
+        if isinstance(self.error, Exception):
+            raise self.error
+        failure = {"FunctionError": "Unhandled"} if self.error else {}
+        text = json.dumps({"errorMessage": self.error} if self.error else self.answer)
+        return {"Payload": io.BytesIO(text.encode())} | failure
+
+
+@pytest.fixture
+def hang_up(monkeypatch, capsys):
+    """Runs `make hang-up` with these variables. Returns what it prints, or the message with which it ends."""
+    monkeypatch.setattr(secret, "read", lambda stack: secret.Fields({"SAFETY_IDENTIFIER_KEY": "random"}, "arn"))
+
+    def hang_up(keeper, **variables):
+        for name in calls.NAMES:
+            monkeypatch.setenv(name, variables.get(name, ""))
+        try:
+            calls.hang_up(keeper, None)
+        except CommandError as error:
+            return f"{capsys.readouterr().out}{error}"
+        return capsys.readouterr().out
+
+    return hang_up
+
+
+def test_hang_up_takes_exactly_one_kind_of_calls(hang_up):
+    hashed = hmac.new(b"random", b"subject:someone", "sha256").hexdigest()
+    address = hmac.new(b"random", b"address:203.0.113.9", "sha256").hexdigest()
+    for variables, which in [
+        ({"CALL": HANDLE}, {"call": HANDLE}),
+        ({"CALLER": IDENTIFIER.upper()}, {"caller": IDENTIFIER}),
+        ({"SUBJECT": "someone"}, {"caller": hashed}),
+        ({"ADDRESS": "203.0.113.9"}, {"caller": address}),
+        ({"ALL": "yes"}, {"all": True}),
+    ]:
+        keeper = Keeper({"ended": 1, "failed": []})
+        assert hang_up(keeper, **variables) == "Ended 1 call.\n"
+        assert keeper.asked == [{"command": "hang-up"} | which]
+    for variables, said in [
+        ({}, "Give exactly one of CALL=…, CALLER=…, SUBJECT=…, ADDRESS=… or ALL=yes. Nothing was changed."),
+        ({"CALL": HANDLE, "ALL": "yes"}, "Give exactly one of CALL=…"),
+        ({"ALL": "no"}, "ALL must be yes. Nothing was changed."),
+        ({"CALL": "/call/x y"}, "CALL must be a call as `make calls` lists it"),
+        ({"CALLER": "someone"}, "CALLER must be an identifier"),
+    ]:
+        keeper = Keeper()
+        assert hang_up(keeper, **variables).startswith(said) and not keeper.asked
+
+
+def test_hang_up_says_what_it_ended_and_what_it_did_not(hang_up):
+    failed = {"ended": 2, "failed": [{"call": HANDLE, "cause": "OpenAI did not end it: OpenAI API returned 500"}]}
+    said = hang_up(Keeper(failed), ALL="yes")
+    assert said == (
+        f"Ended 2 calls.\n1 call was not ended:\n  {HANDLE}: OpenAI did not end it: OpenAI API returned 500\n"
+        "Run this command again. The keeper also tries again every minute."
+    )
+    assert hang_up(Keeper(), ALL="yes") == "No call is open.\n"
+    assert hang_up(Keeper(), CALLER=IDENTIFIER) == "No call of this caller is open.\n"
+    assert hang_up(Keeper(), CALL=HANDLE).startswith("This call is not open")
+    said = hang_up(Keeper(error="unknown command: expected …"), ALL="yes")
+    assert said == "The keeper failed: unknown command: expected …. `make doctor` checks it."
+    denied = botocore.exceptions.ClientError({"Error": {"Code": "AccessDeniedException", "Message": "no."}}, "Invoke")
+    assert hang_up(Keeper(error=denied), ALL="yes").startswith(
+        "The keeper could not be asked to end calls. AWS denied Invoke: no."
+    )
+
+
+def test_calls_are_listed_with_their_callers_and_times(capsys):
+    one = {"call": HANDLE, "caller": IDENTIFIER, "profile": "default", "state": "open", "began": 1795694400, "ends": 1795695000}
+    other = one | {"call": f"B{HANDLE[1:]}", "state": "uncertain", "ends": 1795694500}
+    calls.calls(Keeper({"calls": [one, other]}), None)
+    head, first, second, last = capsys.readouterr().out.splitlines()
+    assert head.split("  ")[0] == "call" and "since (UTC)" in head and "until (UTC)" in head
+    assert first.split() == [
+        other["call"],
+        IDENTIFIER,
+        "default",
+        "uncertain",
+        "2026-11-26",
+        "12:00:00",
+        "2026-11-26",
+        "12:01:40",
+    ]
+    assert second.startswith(f"{HANDLE}  {IDENTIFIER}  default  open       2026-11-26 12:00:00  2026-11-26 12:10:00")
+    assert last == "2 calls; up to 25 may be open at once. To end one: make hang-up CALL=…"
+    calls.calls(Keeper({"calls": []}), None)
+    assert capsys.readouterr().out == "No call is open. Up to 25 may be at once.\n"
+
+
+def test_block_and_pause_end_calls_and_say_what_stays_in_force_if_they_cannot(monkeypatch, capsys):
+    fields = secret.Fields({}, "arn")
+    monkeypatch.setattr(secret, "change", lambda stack, edit: (fields, edit(fields)))
+    for name in callers.NAMES:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("CALLER", IDENTIFIER)
+    keeper = Keeper({"ended": 2, "failed": []})
+    callers.block(keeper, None)
+    # For as long as an instance may have the old block list, and for a request that began with it.
+    assert keeper.asked == [{"command": "hang-up", "caller": IDENTIFIER, "closedSeconds": 330}]
+    said = capsys.readouterr().out
+    assert said.startswith(f"Blocked {IDENTIFIER}.") and said.endswith("Ended 2 calls.\n")
+
+    keeper = Keeper({"ended": 2, "failed": []})
+    pause(keeper, None)
+    assert keeper.asked == [
+        {"FunctionName": "mint", "ReservedConcurrentExecutions": 0},
+        {"command": "hang-up", "all": True},
+    ], "new calls end first"
+    assert capsys.readouterr().out.splitlines()[-1] == "Ended 2 calls."
+
+    failed = {"ended": 0, "failed": [{"call": HANDLE, "cause": "there is no API key"}]}
+    for command, in_force in [
+        (
+            callers.block,
+            f"The caller is blocked, but open calls of this caller may go on. Run `make hang-up CALLER={IDENTIFIER}`.",
+        ),
+        (pause, "The pause is on, but open calls may go on. Run `make hang-up ALL=yes`."),
+    ]:
+        for keeper in (Keeper(failed), Keeper(error="the table cannot be used")):
+            with pytest.raises(CommandError) as ended:
+                command(keeper, None)
+            assert str(ended.value).splitlines()[-1] == in_force
+            assert "there is no API key" in str(ended.value) or "the table cannot be used" in str(ended.value)
+    capsys.readouterr()
+
+
+def test_a_stack_without_a_keeper_works_with_every_command(monkeypatch, capsys, hang_up):
+    """A stack of an earlier release, or one with Endpoints=token."""
+    old = Keeper(without=True)
+    calls.calls(old, None)
+    assert capsys.readouterr().out.startswith("This stack has no keeper, so it has no calls: ")
+    assert hang_up(old, ALL="yes").endswith("from a release without calls. Nothing was changed.")
+    pause(old, None)
+    assert capsys.readouterr().out == (
+        "Paused: no token is issued until make resume. Tokens already issued open sessions until they expire.\n"
+    )
+    fields = secret.Fields({}, "arn")
+    monkeypatch.setattr(secret, "change", lambda stack, edit: (fields, edit(fields)))
+    monkeypatch.setenv("ALL", "")
+    monkeypatch.setenv("CALLER", IDENTIFIER)
+    callers.block(old, None)
+    assert "Ended" not in capsys.readouterr().out
+    assert old.asked == [{"FunctionName": "mint", "ReservedConcurrentExecutions": 0}]
+    template = types.SimpleNamespace(keeper=None)
+    keeper_module.require_none(old, template, {})
+
+
+def test_the_keeper_is_not_deleted_while_calls_are_open():
+    open_call = {"call": HANDLE, "caller": IDENTIFIER, "profile": "default", "state": "open", "began": 1, "ends": 2}
+    with_keeper, without = types.SimpleNamespace(keeper={"CodeUri": "x"}), types.SimpleNamespace(keeper=None)
+    for template, values, refused in [
+        (with_keeper, {"Endpoints": "both"}, False),
+        (with_keeper, {"Endpoints": "call"}, False),
+        (with_keeper, {"Endpoints": "token"}, True),
+        (without, {}, True),  # an earlier release
+    ]:
+        keeper_module.require_none(Keeper({"calls": []}), template, values)
+        asked = Keeper({"calls": [open_call]})
+        if refused:
+            with pytest.raises(CommandError, match="1 call is open, and this change deletes the keeper"):
+                keeper_module.require_none(asked, template, values)
+        else:
+            keeper_module.require_none(asked, template, values)
+            assert not asked.asked

@@ -267,7 +267,9 @@ def check_service(operator, state, simulator, stand_in, in_lambda):
     assert len(resources) > 20 and all(operator.resources().values())
     for resource in resources:
         assert resource.get("PhysicalResourceId") and resource["ResourceStatus"] == "CREATE_COMPLETE", resource
-    assert set(state.outputs) == {"TokenUrl", "FunctionName", "SecretArn", "DashboardUrl", "LogGroup"}
+    assert set(state.outputs) == {
+        *("TokenUrl", "CallUrl", "FunctionName", "KeeperName", "SecretArn", "DashboardUrl", "LogGroup")
+    }
     assert re.fullmatch(r"https://\w+\.execute-api\.eu-west-1\.amazonaws\.com/token", state.outputs["TokenUrl"])
     assert operator.mints() == 1
     host = state.outputs["TokenUrl"].split("/")[2].split(".")[0] + ".execute-api.localhost"

@@ -73,7 +73,14 @@ class Releases(Operator):
 
     def program(self, number):
         """The hash of a version's program. The zip files of SAM and of update-code differ for the same one."""
-        found = self.client("lambda").get_function(FunctionName=self.function, Qualifier=str(number))
+        return self.program_of(self.function, number)
+
+    def keeper(self):
+        """The hash of the keeper's program, which has no versions."""
+        return self.program_of(self.outputs()["KeeperName"], "$LATEST")
+
+    def program_of(self, function, number):
+        found = self.client("lambda").get_function(FunctionName=function, Qualifier=str(number))
         with urllib.request.urlopen(found["Code"]["Location"]) as answer:
             return hashlib.sha256(bootstrap_of(answer.read())).hexdigest()
 
@@ -355,19 +362,26 @@ def test_each_release_goes_live(releases, another_build):
 def test_updated_code_is_neither_lost_nor_released_by_surprise(releases, another_build, built):
     releases.deploy(TokenTtlSeconds="1000")
     _, first, variables = releases.live()
+    keeper = releases.keeper()
     releases.deploy(TokenTtlSeconds="2000")
     releases.make("rollback")
+    assert releases.keeper() == keeper, "a rollback leaves the keeper alone"
     another_build("fix")
     said = releases.make("update-code")
     assert re.search(r"Version 3 with revision [0-9a-f]{12} is live; before, it was 1\.", said)
     number, fixed, now = releases.live()
     assert (number, now) == (3, variables) and fixed != first, "the settings of the version that was live, not the newest ones"
+    assert "The keeper runs the build." in said and (fixed_keeper := releases.keeper()) != keeper
     assert releases.replaced(3) == "1"
     assert "Version 3 already has this build." in releases.make("update-code", fails=True)
     # A parameter keeps the fix.
     releases.set(LogLevel="DEBUG")
     number, now, changed = releases.live()
     assert (now, changed) == (fixed, variables | {"LOG_LEVEL": "DEBUG"})
+    assert releases.keeper() == fixed_keeper
+    name = releases.outputs()["KeeperName"]
+    settings = releases.client("lambda").get_function_configuration(FunctionName=name)
+    assert settings["Environment"]["Variables"]["LOG_LEVEL"] == "DEBUG", "the parameter is the keeper's, too"
 
     # Code that was updated and rolled back is in $LATEST, and CloudFormation does not know it.
     another_build("wrong fix")
@@ -382,6 +396,7 @@ def test_updated_code_is_neither_lost_nor_released_by_surprise(releases, another
     another_build("fix")
     releases.deploy(TokenTtlSeconds="1500")
     assert releases.live()[1:] == (fixed, variables | {"TOKEN_TTL_SECONDS": "1500"})
+    assert releases.keeper() == fixed_keeper, "the build's, not that of the wrong fixes"
 
 
 def test_a_gradual_release_starts_from_updated_code_and_from_a_version_of_the_console(releases, another_build):

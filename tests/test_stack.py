@@ -24,6 +24,7 @@ import boto3
 import pytest
 from conftest import NO_AWS_ACCOUNT, ROOT, TOOLCHAIN, free_port, post
 from evaluated import Evaluated
+from offers import OFFERS
 from samtranslator.yaml_helper import yaml_parse
 from test_requirements import BASE
 
@@ -187,8 +188,9 @@ def test_the_nested_stacks_are_created(with_nested_stacks, simulator, architectu
     assert [resource["ResourceType"] for resource in made] == ["AWS::CloudWatch::Dashboard"], "no pipeline by default"
     assert all(resource["PhysicalResourceId"] for resource in made)
     body = operator.client("cloudwatch").get_dashboard(DashboardName="token-mint-eu-west-1")["DashboardBody"]
-    assert operator.outputs()["FunctionName"] in body and len(json.loads(body)["widgets"]) == 8
-    assert len(json.loads(body)["widgets"][0]["properties"]["alarms"]) == 13
+    assert operator.outputs()["FunctionName"] in body and len(json.loads(body)["widgets"]) == 11
+    assert operator.outputs()["KeeperName"] in body
+    assert len(json.loads(body)["widgets"][0]["properties"]["alarms"]) == 14
 
 
 def hashed(key, identity):
@@ -526,7 +528,7 @@ def forwarder():
                 self.end_headers()
                 self.wfile.write(text.encode())
 
-            do_POST = do_OPTIONS = do_GET
+            do_POST = do_OPTIONS = do_DELETE = do_GET
 
             def log_message(self, *_):
                 pass
@@ -557,22 +559,24 @@ def test_doctor_and_status_agree_with_the_commands(with_nested_stacks, simulator
         return {name: text for state, name, text in lines if state == "WRONG"}, {name: text for _, name, text in lines}
 
     # ministack's own faults, which doctor finds: its CORS, time to live and secret's ARN differ from the template's.
-    of_ministack = {"preflight", "token route", "quota table", "role"}
+    of_ministack = {"preflight", "token route", "call preflight", "call route", "quota table", "role", "keeper role"}
     # It has one user, the account's root. The key was not set yet.
     wrong, _ = doctor()
     assert set(wrong) == of_ministack | {"identity", "OpenAI key"}
     resources = operator.client("cloudformation").describe_stack_resources(StackName="token-mint")["StackResources"]
     ids = {resource["LogicalResourceId"]: resource["PhysicalResourceId"] for resource in resources}
-    cors = {"AllowOrigins": ["https://app.example.com"], "AllowMethods": ["POST"], "AllowHeaders": ["content-type"]}
+    cors = Evaluated(AllowedOrigins="https://app.example.com").resources["Api"]["Properties"]["CorsConfiguration"]
     operator.client("apigatewayv2").update_api(ApiId=ids["Api"], CorsConfiguration=cors)
     ttl = {"AttributeName": "expires", "Enabled": True}
     operator.client("dynamodb").update_time_to_live(TableName=ids["QuotaTable"], TimeToLiveSpecification=ttl)
     arn = operator.client("secretsmanager").describe_secret(SecretId=ids["Secret"])["ARN"]
     statement = {"Effect": "Allow", "Action": "secretsmanager:GetSecretValue", "Resource": arn}
     policy = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
-    operator.client("iam").put_role_policy(RoleName=ids["MintRole"], PolicyName="read-the-key", PolicyDocument=policy)
+    for role in ("MintRole", "KeeperRole"):
+        operator.client("iam").put_role_policy(RoleName=ids[role], PolicyName="read-the-key", PolicyDocument=policy)
     wrong, _ = doctor()
-    assert set(wrong) == {"identity", "OpenAI key"} and wrong["OpenAI key"].endswith("Run `make key`.")
+    assert set(wrong) == {"identity", "OpenAI key"}, wrong
+    assert wrong["OpenAI key"].endswith("Run `make key`.")
     assert "key      not set: " in operator.make("status")
 
     operator.make("key", stdin=f"{KEY}\n")
@@ -596,7 +600,7 @@ def test_doctor_and_status_agree_with_the_commands(with_nested_stacks, simulator
     functions.update_alias(FunctionName=name, Name="live", FunctionVersion=published)
     wrong, lines = doctor()
     # Without its variables, the function does not start.
-    assert set(wrong) - {"token route", "foreign origin"} == {"identity", "environment", "drift"}
+    assert set(wrong) - {"token route", "call route", "foreign origin"} == {"identity", "environment", "drift"}
     assert "with the same code as version 1, which the last deployment published" in lines["live version"]
     assert "TOKEN_TTL_SECONDS is '' instead of '3600'" in wrong["environment"]
     assert "MintFunction (AWS::Lambda::Function) was changed outside CloudFormation" in wrong["drift"]
@@ -606,6 +610,101 @@ def test_doctor_and_status_agree_with_the_commands(with_nested_stacks, simulator
     said = operator.make("status")
     assert re.search(r"^live     version 1, revision [0-9a-f]{12}, published 20.* UTC$", said, re.MULTILINE), said
     assert re.search(r"^minting  on$", said, re.MULTILINE) and re.search(r"^key      set$", said, re.MULTILINE)
-    assert re.search(r"^alarms   none of 13 is on$", said, re.MULTILINE)
+    assert re.search(r"^alarms   none of 14 is on$", said, re.MULTILINE)
+    assert re.search(r"^calls    0 of 25 open; 0 of 1,500 minutes since midnight UTC$", said, re.MULTILINE)
     assert re.search(r"^today    1 of 5,000 tokens since midnight UTC$", said, re.MULTILINE)
-    assert re.search(rf"^URL      {operator.outputs()['TokenUrl']}$", said, re.MULTILINE)
+    urls = f"{operator.outputs()['TokenUrl']}, {operator.outputs()['CallUrl']}"
+    assert re.search(rf"^URL      {re.escape(urls)}$", said, re.MULTILINE)
+
+
+def test_calls_are_listed_and_ended_by_the_keeper_and_by_the_commands(stand_in, simulator, architecture):
+    """The deployed function registers a call in the deployed table, and the deployed keeper ends it at the simulated OpenAI."""
+    operator = Operator(stand_in, simulator, architecture)
+    operator.deploy(CallsAtOnce="5", MaxCallSeconds="600", KeyTtlSeconds="0")
+    operator.make("key", stdin=f"{KEY}\n")
+    outputs = operator.outputs()
+    assert outputs["CallUrl"] == outputs["TokenUrl"].replace("/token", "/call")
+    host = outputs["CallUrl"].split("/")[2].split(".")[0] + ".execute-api.localhost"
+    origin = {"Host": host, "Origin": "https://app.example.com"}
+
+    def call():
+        """Makes a call, and returns its handle, or the code of the refusal."""
+        headers = origin | {"Content-Type": "application/sdp"}
+        status, headers, text = post(f"{stand_in}/call", OFFERS["open"].encode(), headers)
+        if status != 201:
+            return json.loads(text)["code"]
+        assert text.startswith("v=0") and abs(int(headers["Call-Expires-At"]) - time.time() - 600) < 30
+        return headers["Location"].removeprefix("/call/")
+
+    def keeper(event):
+        answered = operator.client("lambda").invoke(FunctionName=outputs["KeeperName"], Payload=json.dumps(event))
+        assert "FunctionError" not in answered
+        return json.load(answered["Payload"])
+
+    def at_openai():
+        """The calls that are open there, and why the others ended."""
+        found = json.loads(post(f"{simulator}/simulator/calls", None, method="GET")[2])
+        return len(found["open"]), [call["reason"] for call in found["ended"]]
+
+    def listed():
+        return re.findall(r"^([\w-]{27})  ([0-9a-f]{64})  default  open", operator.make("calls"), re.MULTILINE)
+
+    assert "No call is open. Up to 25 may be at once." in operator.make("calls")
+    first, second = call(), call()
+    assert {handle for handle, _ in listed()} == {first, second} and at_openai() == (2, [])
+    [caller] = {caller for _, caller in listed()}
+    assert re.search(r"^calls    2 of 25 open; 20 of 1,500 minutes since midnight UTC$", operator.make("status"), re.MULTILINE)
+
+    # A round ends no call before its time. Its caller ends one, and the operator the other.
+    assert keeper({"source": "aws.events"}) == {"ended": 0, "failed": []}
+    status, _, text = post(f"{stand_in}/call/{first}", None, origin, "DELETE")
+    assert (status, json.loads(text)["success"]) == (200, True)
+    assert [handle for handle, _ in listed()] == [second]
+    assert operator.make("hang-up", f"CALL={second}").splitlines()[-1] == "Ended 1 call."
+    assert at_openai() == (0, ["hung-up", "hung-up"]) and listed() == []
+    assert "This call is not open" in operator.make("hang-up", f"CALL={second}")
+    assert "No call of this caller is open." in operator.make("hang-up", f"CALLER={caller}")
+
+    # A call that OpenAI does not end is named, and stays.
+    third = call()
+    fault = b'{"fault": "unauthorized", "at": "hang-ups", "times": 99}'
+    assert post(f"{simulator}/simulator/faults", fault)[0] == 204
+    said = operator.make("hang-up", "ALL=yes", fails=True)
+    assert "1 call was not ended:" in said and f"  {third}: OpenAI did not end it" in said
+    said = operator.make("pause", fails=True)
+    assert "Paused: no token is issued and no call begins until make resume." in said
+    assert f"  {third}: " in said and "The pause is on, but open calls may go on. Run `make hang-up ALL=yes`." in said
+    post(f"{simulator}/simulator/faults", None, method="DELETE")
+    assert "Ended 1 call." in operator.make("pause") and at_openai()[0] == 0
+    operator.make("resume")
+
+    # A blocked caller has no calls, and makes no others.
+    assert call() and len(listed()) == 1
+    said = operator.make("block", f"CALLER={caller}")
+    assert f"Blocked {caller}." in said and said.splitlines()[-1] == "Ended 1 call."
+    assert call() == "caller_blocked" and listed() == []
+    operator.make("unblock", f"CALLER={caller}")
+
+    # The keeper ends a call at its end, and gives back nothing of it.
+    operator.make("set", "PARAMETERS=MaxCallSeconds=10")
+    table = operator.client("cloudformation").describe_stack_resource(StackName="token-mint", LogicalResourceId="QuotaTable")
+    name = table["StackResourceDetail"]["PhysicalResourceId"]
+    operator.client("dynamodb").delete_item(TableName=name, Key={"id": {"S": f"calls/{caller}"}})
+    status, headers, _ = post(f"{stand_in}/call", OFFERS["open"].encode(), origin | {"Content-Type": "application/sdp"})
+    ends = int(headers["Call-Expires-At"])
+    assert status == 201 and keeper({}) == {"ended": 1, "failed": []}
+    assert ends <= time.time() <= ends + 5 and at_openai()[0] == 0
+
+    # Without calls, there is no keeper, so none may be open then.
+    operator.make("set", "PARAMETERS=MaxCallSeconds=600")
+    open_call = call()
+    said = operator.make("set", "PARAMETERS=Endpoints=token", fails=True)
+    assert "1 call is open, and this change deletes the keeper, which ends them." in said and "Nothing was changed." in said
+    assert [handle for handle, _ in listed()] == [open_call]
+    operator.make("hang-up", "ALL=yes")
+    operator.make("set", "PARAMETERS=Endpoints=token")
+    assert not {"CallUrl", "KeeperName"} & set(operator.outputs())
+    assert len(operator.resources()["functions"]) == 1
+    assert "This stack has no keeper, so it has no calls" in operator.make("calls")
+    assert "Nothing was changed." in operator.make("hang-up", "ALL=yes", fails=True)
+    assert "Paused: no token is issued until make resume." in operator.make("pause")

@@ -191,11 +191,14 @@ def call_route(deployed):
     offer = reached(deployed, "POST", headers, REFUSED_BODY, url=url)
     end = reached(deployed, "DELETE", headers, url=f"{url}/doctor")
     hidden = [name for name in OF_CALLS if name not in offer.lists("Access-Control-Expose-Headers")]
-    behind_proxy = deployed.parameter("ProxyAddressHeader") and end.code == "proxy_required"
+    # The function refuses these before it looks for the call. Other checks report a missing key.
+    refused_earlier = end.code == "key_unavailable" or (
+        deployed.parameter("ProxyAddressHeader") and end.code == "proxy_required"
+    )
     if offer.status != 400 or not offer.code:
         fault = f"a request that the function refuses with 400 is answered {offer}"
         yield wrong(fault, f"{SYMPTOMS}; `make logs` shows the function's")
-    elif (end.status, end.code) != (404, "call_not_found") and not behind_proxy:
+    elif (end.status, end.code) != (404, "call_not_found") and not refused_earlier:
         fault = f"the end of a call that does not exist is answered {end}, not 404 call_not_found"
         yield wrong(fault, f"{SYMPTOMS}; `make logs` shows the function's")
     elif page and (not offer.allows(page) or hidden):

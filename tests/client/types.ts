@@ -18,7 +18,7 @@ const opened: OpenedCall = await mint.open('v=0', { dcid: 4, signal: AbortSignal
 const lasted: { seconds: number } = await opened.hangUp();
 
 const call: Call = await mint.call({
-  door: 'token',
+  endpoint: 'token',
   locked: false,
   microphone: new MediaStream(),
   audio: new Audio(),
@@ -51,8 +51,8 @@ const state: CallState = useCall(mint);
 if (state.state === 'refused' && state.error) explain(state.error);
 state.start({ profile: 'default', onEvent: event => event.type });
 
-// @ts-expect-error: there are two doors
-await mint.call({ door: 'window' });
+// @ts-expect-error: there are two endpoints
+await mint.call({ endpoint: 'window' });
 // @ts-expect-error: the signal is the hook's own
 state.start({ signal: AbortSignal.abort() });
 // @ts-expect-error: a token has no SDP

@@ -34,16 +34,16 @@ function show(sentence, calling) {
 
 form.onsubmit = async event => {
   event.preventDefault();
-  const { profile, door } = Object.fromEntries(new FormData(form));
+  const { profile, endpoint } = Object.fromEntries(new FormData(form));
   const abort = new AbortController();
   hangUp.onclick = () => abort.abort();
   alert.textContent = said.textContent = '';
   show('Calling…', true);
   try {
-    // With the door `token`, each call gets a token of its own: a token expires, and opens one session only.
+    // With the endpoint `token`, each call gets a token of its own: a token expires, and opens one session only.
     await mint.call({
       profile,
-      door,
+      endpoint,
       locked: 'locked' in form.profile.selectedOptions[0].dataset,
       signal: abort.signal,
       warnBefore: 60,

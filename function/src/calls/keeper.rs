@@ -21,6 +21,13 @@ use crate::{aws::dynamodb::TableError, record::Round};
 /// How far ahead a round looks. Rounds begin every minute, and the next one may be late by half a minute.
 pub const AHEAD: Duration = Duration::from_secs(90);
 
+/// The time between two rounds, in seconds.
+const PERIOD: u64 = 60;
+
+/// How much later a round ends a call that the next round ends at its second, in seconds. If the next round does not come, the
+/// call is ended in time all the same.
+const IN_RESERVE: u64 = 3;
+
 /// The longest time between two looks at the registry while calls are about to end: a call may have been ended by its caller
 /// or made meanwhile.
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
@@ -31,8 +38,9 @@ const TRY_AGAIN: Duration = Duration::from_secs(2);
 /// The number of calls that are hung up side by side. Each has a connection of its own.
 const SIDE_BY_SIDE: usize = 50;
 
-/// The longest time for the end of one call.
+/// The longest time for the end of one call. In a round, others may be due meanwhile, and the next attempt comes soon.
 const EACH: Duration = Duration::from_secs(12);
+const EACH_IN_ROUND: Duration = Duration::from_secs(4);
 
 /// A call that was hung up later than this after its end counts as late, and one that is there after the other as outlived.
 const LATE: u64 = 5;
@@ -213,12 +221,13 @@ impl Keeper {
                 .flatten()
                 .filter(|(_, record)| record.state != State::Ended && record.ends <= last.as_secs())
                 .cloned()
-                .partition(|(_, record)| record.ends <= at.as_secs());
-            let outcome = self.end(due, deadline, round).await;
+                .partition(|(_, record)| due_at(record, began) <= at.as_secs());
+            let outcome = self.end(due, EACH_IN_ROUND, deadline, round).await;
             ended = ended.saturating_add(outcome.ended.len());
             let failed = self.settle(outcome, round).await?;
             round.outlived = Some(outlived(&failed, &minutes, now().as_secs()));
-            let Some(pause) = pause(&later, !failed.is_empty(), last) else { break failed };
+            let next = later.iter().map(|(_, record)| due_at(record, began)).min();
+            let Some(pause) = pause(next, !failed.is_empty(), last) else { break failed };
             if Instant::now()
                 .checked_add(pause)
                 .is_none_or(|next| next.checked_add(EACH).is_none_or(|end| end > deadline))
@@ -268,11 +277,11 @@ impl Keeper {
     }
 
     /// Hangs up calls side by side.
-    async fn end(&self, calls: Vec<(Handle, Record)>, deadline: Instant, round: &mut Round) -> Outcome {
+    async fn end(&self, calls: Vec<(Handle, Record)>, each: Duration, deadline: Instant, round: &mut Round) -> Outcome {
         let mut outcome = Outcome::default();
-        let each = Instant::now().checked_add(EACH).map_or(deadline, |each| each.min(deadline));
         let mut ending = stream::iter(calls.into_iter().map(|(handle, record)| async move {
-            let over = self.receiver.hang_up(&record, each).await;
+            let limit = Instant::now().checked_add(each).map_or(deadline, |limit| limit.min(deadline));
+            let over = self.receiver.hang_up(&record, limit).await;
             (handle, record, over, now().as_secs())
         }))
         .buffer_unordered(SIDE_BY_SIDE);
@@ -297,13 +306,16 @@ impl Keeper {
     /// Gives back what the ended calls did not use. Returns those that are not ended.
     async fn settle(&self, outcome: Outcome, round: &mut Round) -> Result<Vec<(Handle, HangUpError)>, TableError> {
         let Outcome { ended, failed } = outcome;
-        for (_, record, over, used) in &ended {
+        if ended.is_empty() {
+            return Ok(failed);
+        }
+        let calls = ended.iter().map(|(handle, record, _, used)| (handle.clone(), record.clone(), *used)).collect();
+        let others = self.calls.end(calls).await?;
+        // Those that another round, or their caller, has ended meanwhile are counted there.
+        for (_, record, over, used) in ended.iter().filter(|(handle, ..)| !others.contains(handle)) {
             if record.id.is_some() {
                 round.count(*over == Over::HungUp, *used);
             }
-        }
-        if !ended.is_empty() {
-            self.calls.end(ended.into_iter().map(|(handle, record, _, used)| (handle, record, used)).collect()).await?;
         }
         Ok(failed)
     }
@@ -337,7 +349,8 @@ impl Keeper {
             })
             .collect();
         // One that OpenAI has answered meanwhile is no longer as it was read, and is ended as the others.
-        let answered: Vec<_> = record::replace(&self.calls.store, &stopped).await?.into_iter().cloned().collect();
+        let answered: Vec<_> =
+            record::replace(&self.calls.store, &stopped).await?.changed.into_iter().cloned().collect();
         let mut ended = stopped.len().saturating_sub(answered.len());
         let mut due = named;
         for handle in answered {
@@ -345,7 +358,7 @@ impl Keeper {
                 self.calls.find(&handle).await?.filter(|record| record.id.is_some()).map(|record| (handle, record)),
             );
         }
-        let outcome = self.end(due, deadline, round).await;
+        let outcome = self.end(due, EACH, deadline, round).await;
         ended = ended.saturating_add(outcome.ended.len());
         round.is_by_operator = true;
         let failed = self.settle(outcome, round).await?;
@@ -397,14 +410,19 @@ fn used(record: &Record, over: Over, at: u64) -> u64 {
     }
 }
 
-/// The pause until the next look at the registry. `None`: nothing is left to do.
-fn pause(later: &[(Handle, Record)], has_failed: bool, last: Duration) -> Option<Duration> {
+/// When a round that began at `began` ends a call, in Unix seconds.
+fn due_at(record: &Record, began: Duration) -> u64 {
+    let is_of_the_next_round = record.ends > began.as_secs().saturating_add(PERIOD);
+    record.ends.saturating_add(if is_of_the_next_round { IN_RESERVE } else { 0 })
+}
+
+/// The pause until the next look at the registry. `next`: when the next call is due. `None`: nothing is left to do.
+fn pause(next: Option<u64>, has_failed: bool, last: Duration) -> Option<Duration> {
     let at = now();
-    if at >= last && later.is_empty() {
+    if at >= last && next.is_none() {
         return None;
     }
-    let next = later.iter().map(|(_, record)| Duration::from_secs(record.ends).saturating_sub(at)).min();
-    match (next, has_failed) {
+    match (next.map(|next| Duration::from_secs(next).saturating_sub(at)), has_failed) {
         (Some(next), false) => Some(next.min(LOOK_AGAIN)),
         (Some(next), true) => Some(next.min(TRY_AGAIN)),
         (None, true) => Some(TRY_AGAIN),
@@ -431,4 +449,28 @@ fn cause(error: &HangUpError) -> String {
         next = error.source();
     }
     causes.join(": ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_round_leaves_the_calls_of_the_next_one_to_it_for_three_seconds() {
+        let record = |ends| Record {
+            caller: String::new(),
+            profile: String::new(),
+            state: State::Open,
+            began: 0,
+            ends,
+            id: None,
+            made: None,
+            used: None,
+        };
+        let began = Duration::from_millis(1_000_400);
+        for (ends, due) in [(900, 900), (1_060, 1_060), (1_061, 1_064), (1_090, 1_093)] {
+            assert_eq!(due_at(&record(ends), began), due, "{ends}");
+        }
+        const { assert!(IN_RESERVE < LATE) };
+    }
 }

@@ -14,16 +14,18 @@ pub mod sdp;
 mod store;
 
 use std::{
+    collections::BTreeMap,
     num::NonZeroU32,
     sync::Arc,
     time::{Duration, SystemTime},
 };
 
+use futures_util::{StreamExt, TryStreamExt, stream};
 use ring::hmac;
 use secrecy::{ExposeSecret, SecretString};
 
 use self::{
-    account::{Account, SlotOutcome},
+    account::{Account, Booked, SlotOutcome},
     store::Store,
 };
 pub use self::{
@@ -98,6 +100,9 @@ pub enum BookingError {
     #[error("the calls cannot be counted")]
     Unavailable(#[from] TableError),
 }
+
+/// The number of callers to whose accounts is given back side by side.
+const SIDE_BY_SIDE: usize = 16;
 
 /// The account of all callers in [`Calls::account`].
 const EVERYONE: Option<&str> = None;
@@ -190,7 +195,7 @@ impl Calls {
 
     async fn replace(&self, booking: &mut Booking, new: Record) -> Result<bool, TableError> {
         let change = [(booking.handle.clone(), booking.record.clone(), new)];
-        let is_changed = record::replace(&self.store, &change).await?.is_empty();
+        let is_changed = record::replace(&self.store, &change).await?.changed.is_empty();
         if let ([(_, _, new)], true) = (change, is_changed) {
             booking.record = new;
         }
@@ -213,25 +218,28 @@ impl Calls {
         record::find(&self.store, handle).await
     }
 
+    async fn give_back_to(&self, caller: Option<&str>, calls: &[(Booked<'_>, u64)]) -> Result<(), TableError> {
+        self.account(caller).give_back(&self.store, calls).await
+    }
+
     /// Registers the end of calls that are over, and gives back the seconds that they did not use. Each comes with the seconds
     /// that it used. Returns those that another has ended meanwhile.
     ///
     /// # Errors
     /// If the table cannot be used. What is left can be done again.
-    pub async fn end(&self, calls: Vec<(Handle, Record, u64)>) -> Result<usize, TableError> {
-        let of = |calls: &[(Handle, Record, u64)], caller: Option<&str>| {
-            let of_caller = calls.iter().filter(|(_, record, _)| caller.is_none_or(|caller| record.caller == caller));
-            // The handles outlive the bookings.
-            of_caller.map(|(handle, record, used)| (handle.clone(), record.clone(), *used)).collect::<Vec<_>>()
-        };
-        let mut callers: Vec<_> = calls.iter().map(|(_, record, _)| record.caller.as_str()).collect();
-        callers.sort_unstable();
-        callers.dedup();
-        for caller in callers.into_iter().map(Some).chain([EVERYONE]) {
-            let calls = of(&calls, caller);
-            let booked: Vec<_> = calls.iter().map(|(handle, record, used)| (record.booked(handle), *used)).collect();
-            self.account(caller).give_back(&self.store, &booked).await?;
+    pub async fn end(&self, calls: Vec<(Handle, Record, u64)>) -> Result<Vec<Handle>, TableError> {
+        let mut of_callers = BTreeMap::<_, Vec<_>>::new();
+        for (handle, record, used) in &calls {
+            of_callers.entry(record.caller.as_str()).or_default().push((record.booked(handle), *used));
         }
+        let of_everyone: Vec<_> = of_callers.values().flatten().cloned().collect();
+        let mut giving_back = Vec::new();
+        for (caller, calls) in &of_callers {
+            giving_back.push(self.give_back_to(Some(caller), calls));
+        }
+        // One after the other, those of a thousand calls would keep the keeper from the calls that end next.
+        stream::iter(giving_back).buffer_unordered(SIDE_BY_SIDE).try_collect::<()>().await?;
+        self.give_back_to(EVERYONE, &of_everyone).await?;
         let ended: Vec<_> = calls
             .into_iter()
             .map(|(handle, record, used)| {
@@ -239,7 +247,8 @@ impl Calls {
                 (handle, record, ended)
             })
             .collect();
-        record::replace(&self.store, &ended).await.map(|others| others.len())
+        let record::Others { changed, equal } = record::replace(&self.store, &ended).await?;
+        Ok(changed.into_iter().chain(equal).cloned().collect())
     }
 }
 

@@ -108,37 +108,55 @@ pub(super) async fn forget(store: &Store, handle: &Handle, record: &Record) -> R
     store.change(&change).await.map(|_| ())
 }
 
-/// Replaces records, each if it is still as it was read. Returns those that are not.
+/// The records that an update did not replace.
+#[derive(Debug, Default)]
+pub(super) struct Others<'a> {
+    /// Those that are no longer as they were read.
+    pub changed: Vec<&'a Handle>,
+    /// Those that had their new texts already: another process has written the same, or this one, if the answer was lost.
+    pub equal: Vec<&'a Handle>,
+}
+
+/// Replaces records, each if it is still as it was read. Returns the others.
 ///
 /// # Errors
 /// If the table cannot be used. Some of the records may be replaced.
 pub(super) async fn replace<'a>(
     store: &Store,
     records: &'a [(Handle, Record, Record)],
-) -> Result<Vec<&'a Handle>, TableError> {
-    let mut changed = Vec::new();
+) -> Result<Others<'a>, TableError> {
+    let mut others = Others::default();
     let mut items: Vec<_> = records.iter().map(|(handle, ..)| handle.item()).collect();
     items.sort();
     items.dedup();
     for item in items {
         let of_item: Vec<_> = records.iter().filter(|(handle, ..)| handle.item() == item).collect();
         for batch in of_item.chunks(BATCH) {
-            if make(store, batch).await? {
+            if make(store, batch).await? == Replaced::Now {
                 continue;
             }
             // One of them is another; each is tried alone.
             for one in batch {
-                if !make(store, std::slice::from_ref(one)).await? {
-                    changed.push(&one.0);
+                match make(store, std::slice::from_ref(one)).await? {
+                    Replaced::Now => {}
+                    Replaced::Before => others.equal.push(&one.0),
+                    Replaced::Not => others.changed.push(&one.0),
                 }
             }
         }
     }
-    Ok(changed)
+    Ok(others)
 }
 
-/// Replaces records of one item, all or none. Returns whether they have their new texts.
-async fn make(store: &Store, records: &[&(Handle, Record, Record)]) -> Result<bool, TableError> {
+#[derive(PartialEq)]
+enum Replaced {
+    Now,
+    Before,
+    Not,
+}
+
+/// Replaces records of one item, all or none.
+async fn make(store: &Store, records: &[&(Handle, Record, Record)]) -> Result<Replaced, TableError> {
     let name = |handle: &Handle| handle.to_string();
     let change = Change {
         item: records.first().map(|(handle, ..)| handle.item()).unwrap_or_default(),
@@ -148,10 +166,11 @@ async fn make(store: &Store, records: &[&(Handle, Record, Record)]) -> Result<bo
         ..Change::default()
     };
     match store.change(&change).await? {
-        Changed::Made => Ok(true),
-        // An update whose answer was lost.
+        Changed::Made => Ok(Replaced::Now),
         Changed::Refused(item) => {
-            Ok(records.iter().all(|(handle, _, new)| item.text(&name(handle)) == Some(new.text().as_str())))
+            let is_new =
+                |(handle, _, new): &&(Handle, Record, Record)| item.text(&name(handle)) == Some(new.text().as_str());
+            Ok(if records.iter().all(is_new) { Replaced::Before } else { Replaced::Not })
         }
     }
 }

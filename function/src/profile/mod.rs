@@ -30,7 +30,7 @@ pub struct Profiles {
 
 /// The purpose of a session, on which the request to OpenAI depends.
 #[derive(Clone, Copy, PartialEq)]
-enum Door {
+enum Purpose {
     Token,
     Call,
 }
@@ -161,7 +161,7 @@ impl Profiles {
         if let Some(Voice(voice)) = voice {
             set(&mut default.session, "VOICE", VOICE_POINTER, voice.into())?;
         }
-        let default = default.session(Door::Token, DEFAULT, default.session.clone());
+        let default = default.session(Purpose::Token, DEFAULT, default.session.clone());
         Ok(Self { by_name, default })
     }
 
@@ -183,7 +183,7 @@ impl Profiles {
         }
         let mut document = profile.session.clone();
         profile.apply(&asked, &mut document)?;
-        Ok(profile.session(Door::Token, name, document))
+        Ok(profile.session(Purpose::Token, name, document))
     }
 
     fn default_session(&self) -> Result<Session, InvalidRequest> {
@@ -218,7 +218,7 @@ impl Profiles {
         } else {
             profile.apply(asked, &mut document)?;
         }
-        Ok(profile.session(Door::Call, name, document))
+        Ok(profile.session(Purpose::Call, name, document))
     }
 
     fn named(&self, name: Option<&Value>) -> Result<(&str, &Profile), InvalidRequest> {
@@ -270,7 +270,7 @@ impl Profile {
     }
 
     /// The session for a document in which the caller's fields are set.
-    fn session(&self, door: Door, name: &str, mut document: Value) -> Session {
+    fn session(&self, purpose: Purpose, name: &str, mut document: Value) -> Session {
         if let Some(session) = document.as_object_mut() {
             if let Some(kind) = self.kind.session_type() {
                 session.insert("type".to_owned(), kind.into());
@@ -282,12 +282,12 @@ impl Profile {
         }
         let text = |pointer| document.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
         let (model, voice) = (text(self.kind.model_pointer()), text(VOICE_POINTER));
-        let request = match door {
-            Door::Token => {
+        let request = match purpose {
+            Purpose::Token => {
                 let expires_after = json!({"anchor": "created_at", "seconds": self.token_ttl_seconds});
                 json!({"expires_after": expires_after, "session": document})
             }
-            Door::Call => document,
+            Purpose::Call => document,
         };
         let (profile, request) = (name.to_owned(), request.to_string());
         let token_ttl = Duration::from_secs(self.token_ttl_seconds.unwrap_or_default());

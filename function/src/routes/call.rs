@@ -193,7 +193,10 @@ impl CallRoute {
         add(&mut summary.quota_time, began.elapsed());
         let refusal = match confirmed {
             Ok(true) => return Ok((call, booking)),
-            Ok(false) => Refusal::EndedByOperator,
+            Ok(false) => {
+                booking.record.state = State::Stopped;
+                Refusal::EndedByOperator
+            }
             Err(error) => Refusal::Booking(error.into()),
         };
         self.drop_call(booking, &call.id, admitted, deadline).await;
@@ -261,7 +264,7 @@ impl CallRoute {
                 debug!(gone = over == Over::Gone, "the call is over");
                 let used = record.lasted(clock::unix_seconds().saturating_add(1));
                 let others = self.calls.end(vec![(handle.clone(), record, used)]).await.map_err(unavailable)?;
-                if others == 0 {
+                if others.is_empty() {
                     summary.used_seconds = Some(used);
                 }
                 used

@@ -82,7 +82,7 @@ async fn every_kind_of_event_gets_a_call() {
         assert_eq!(reply.status, 201, "{name}: {}", reply.body);
         assert_eq!(header(&reply, "content-type"), "application/sdp");
         assert_eq!(header(&reply, "cache-control"), "no-store");
-        assert_eq!(header(&reply, "ratelimit-policy").contains("100"), true, "{:?}", reply.headers);
+        assert!(header(&reply, "ratelimit-policy").contains("100"), "{:?}", reply.headers);
         assert!(reply.headers.contains_key("ratelimit"), "{:?}", reply.headers);
         assert!((began + 600..=now() + 600).contains(&expires_at(&reply)), "{name}");
         let handle = handle(&reply);

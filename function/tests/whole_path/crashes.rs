@@ -198,7 +198,7 @@ async fn a_function_that_is_killed_while_it_ends_a_call_holds_nothing_after_the_
         let used = line.account(&caller).await.seconds;
         // A second may have passed on a busy machine.
         let in_the_end = |expected: u64| if expected == 1 { used } else { expected };
-        assert!(used >= 1 && used <= SECONDS);
+        assert!((1..=SECONDS).contains(&used));
         let crash = Crash { used: crash.used.map(in_the_end), ..*crash };
         check_freed(line, &crash, &caller, expires_at(&reply)).await;
     }))

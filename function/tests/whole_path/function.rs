@@ -154,15 +154,6 @@ impl Function {
         self.signal("-KILL").await;
     }
 
-    /// The CPU time of the process so far.
-    pub fn cpu(&self) -> Duration {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.process.id().unwrap())).unwrap();
-        // The fields after the name of the program, from the third on (proc(5)): user and system time are 14 and 15.
-        let fields: Vec<_> = stat.rsplit(") ").next().unwrap().split(' ').collect();
-        let ticks: u64 = fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap();
-        Duration::from_millis(ticks * 10)
-    }
-
     async fn signal(&self, signal: &str) {
         let kill = format!("kill {signal} {}", self.process.id().unwrap());
         assert!(Command::new("sh").args(["-c", &kill]).status().await.unwrap().success());

@@ -33,6 +33,7 @@ pub struct Gate {
     http: reqwest::Client,
     held: Arc<Mutex<Option<Step>>>,
     fails_from: Arc<Mutex<Option<usize>>>,
+    /// The number of requests that changed something since a step was set.
     changes: Arc<Mutex<usize>>,
     delay: Arc<Mutex<Duration>>,
     holding: watch::Sender<bool>,
@@ -71,11 +72,6 @@ impl Gate {
         *self.fails_from.lock().unwrap() = Some(number);
     }
 
-    /// Passes everything on again.
-    pub fn heal(&self) {
-        *self.fails_from.lock().unwrap() = None;
-    }
-
     /// Delays each request that changes something.
     pub fn delay(&self, delay: Duration) {
         *self.delay.lock().unwrap() = delay;
@@ -87,17 +83,12 @@ impl Gate {
         tokio::time::timeout(Duration::from_secs(25), held).await.expect("a request is held").unwrap();
     }
 
-    /// The number of requests that changed something since the last call of `hold`.
-    pub fn changes(&self) -> usize {
-        *self.changes.lock().unwrap()
-    }
-
     /// Never returns for the step that is held.
     async fn wait_at(&self, step: Step) {
         let held = *self.held.lock().unwrap();
         if held == Some(step) {
             self.holding.send_replace(true);
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
     }
 }

@@ -27,6 +27,7 @@ mod keeper_process;
 mod keys;
 mod line;
 mod logs;
+mod many_calls;
 mod other_servers;
 mod profiles;
 mod proxy;

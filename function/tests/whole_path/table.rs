@@ -144,6 +144,14 @@ impl DynamoDb {
         self.call("PutItem", json!({"TableName": table, "Item": item})).await;
     }
 
+    /// Puts items, 25 at a time.
+    pub async fn put_all(&self, table: &str, items: &[Value]) {
+        for items in items.chunks(25) {
+            let puts: Vec<_> = items.iter().map(|item| json!({"PutRequest": {"Item": item}})).collect();
+            self.call("BatchWriteItem", json!({"RequestItems": {table: puts}})).await;
+        }
+    }
+
     async fn call(&self, operation: &str, body: Value) -> Value {
         let request = self
             .http

@@ -23,7 +23,7 @@ export function Call({ url }) {
 
   function start(event) {
     event.preventDefault();
-    const { profile, door } = Object.fromEntries(new FormData(event.currentTarget));
+    const { profile, endpoint } = Object.fromEntries(new FormData(event.currentTarget));
     setSaid('');
     // The profile's own tool: the model calls it when the exercise is over.
     const runTools = answerTools({
@@ -32,10 +32,10 @@ export function Call({ url }) {
         finish();
       },
     });
-    // With the door `token`, each call gets a token of its own: a token expires, and opens one session only.
+    // With the endpoint `token`, each call gets a token of its own: a token expires, and opens one session only.
     call.start({
       profile,
-      door,
+      endpoint,
       locked: LOCKED[profile],
       warnBefore: 60,
       onEvent(event, call) {
@@ -57,8 +57,8 @@ export function Call({ url }) {
           </select>
         </label>
         <label>
-          Door
-          <select name="door">
+          Endpoint
+          <select name="endpoint">
             <option value="call">POST /call</option>
             <option value="token">POST /token</option>
           </select>

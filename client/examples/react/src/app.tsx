@@ -30,11 +30,11 @@ export function App() {
       },
     });
     const profile = PROFILES.find(({ name }) => name === form.get('profile'));
-    // With the door `token`, each call gets a token of its own: a token expires, and opens one session only.
+    // With the endpoint `token`, each call gets a token of its own: a token expires, and opens one session only.
     call.start({
       profile: profile?.name,
       locked: profile?.locked,
-      door: form.get('door') === 'token' ? 'token' : 'call',
+      endpoint: form.get('endpoint') === 'token' ? 'token' : 'call',
       warnBefore: 60,
       onEvent(event, call) {
         if (event.type === 'response.output_audio_transcript.done') setSaid(event.transcript);
@@ -64,8 +64,8 @@ export function App() {
           </select>
         </label>
         <label>
-          Door
-          <select name="door">
+          Endpoint
+          <select name="endpoint">
             <option value="call">POST /call</option>
             <option value="token">POST /token</option>
           </select>
