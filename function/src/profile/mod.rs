@@ -3,10 +3,10 @@
 mod rule;
 mod session;
 
-use std::{collections::BTreeMap, fmt, time::Duration};
+use std::{collections::BTreeMap, fmt, sync::OnceLock, time::Duration};
 
 use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value, json, value::RawValue};
 
 pub use self::session::{CallMode, CallRules, Kind, Session, Voice};
 use self::{rule::CallerField, session::VOICE_POINTER};
@@ -23,7 +23,7 @@ const SESSION_FIELDS: [&str; 2] = ["sessionConfig", "session"];
 /// Every profile, ready to serve.
 #[derive(Debug)]
 pub struct Profiles {
-    by_name: BTreeMap<String, Profile>,
+    by_name: BTreeMap<String, Unread>,
     /// The token's session of most requests, serialised once.
     default: Session,
 }
@@ -33,6 +33,32 @@ pub struct Profiles {
 enum Purpose {
     Token,
     Call,
+}
+
+/// A profile that is read when it is first needed.
+#[derive(Debug)]
+struct Unread {
+    text: Box<RawValue>,
+    /// In seconds.
+    token_ttl: u64,
+    profile: OnceLock<Profile>,
+}
+
+impl Unread {
+    fn read(&self) -> Result<Profile, serde_json::Error> {
+        let mut profile: Profile = serde_json::from_str(self.text.get())?;
+        let ttl = self.token_ttl;
+        profile.token_ttl_seconds = Some(profile.token_ttl_seconds.map_or(ttl, |own| own.min(ttl)));
+        Ok(profile)
+    }
+
+    /// `None` only for a text that would not pass the check of the build.
+    fn profile(&self) -> Option<&Profile> {
+        if self.profile.get().is_none() {
+            let _ = self.profile.set(self.read().ok()?);
+        }
+        self.profile.get()
+    }
 }
 
 /// A profile as `profiles.json` has it.
@@ -136,10 +162,10 @@ impl Profiles {
     /// # Errors
     /// If the default session has no place for `model` or `voice`, or the file would not pass the check of the build.
     pub fn load(model: Option<&str>, voice: Option<Voice>, token_ttl: Duration) -> Result<Self, ProfilesError> {
-        Self::parse(PROFILES, model, voice, token_ttl)
+        Self::read(PROFILES, model, voice, token_ttl)
     }
 
-    /// Reads profiles from a text, otherwise like [`Profiles::load`].
+    /// Reads profiles from a text, otherwise like [`Profiles::load`], and each of them at once.
     ///
     /// # Errors
     /// As for [`Profiles::load`].
@@ -149,20 +175,29 @@ impl Profiles {
         voice: Option<Voice>,
         token_ttl: Duration,
     ) -> Result<Self, ProfilesError> {
-        let mut by_name: BTreeMap<String, Profile> = serde_json::from_str(text)?;
-        for profile in by_name.values_mut() {
-            let ttl = token_ttl.as_secs();
-            profile.token_ttl_seconds = Some(profile.token_ttl_seconds.map_or(ttl, |own| own.min(ttl)));
+        let profiles = Self::read(text, model, voice, token_ttl)?;
+        for unread in profiles.by_name.values() {
+            unread.read()?;
         }
-        let default = by_name.get_mut(DEFAULT).ok_or(ProfilesError::NoDefault)?;
+        Ok(profiles)
+    }
+
+    /// Reads the default profile, and the others when a request names them: each takes a fortieth of a cold start's CPU.
+    fn read(text: &str, model: Option<&str>, voice: Option<Voice>, token_ttl: Duration) -> Result<Self, ProfilesError> {
+        let texts: BTreeMap<String, Box<RawValue>> = serde_json::from_str(text)?;
+        let unread = |text| Unread { text, token_ttl: token_ttl.as_secs(), profile: OnceLock::new() };
+        let by_name: BTreeMap<_, _> = texts.into_iter().map(|(name, text)| (name, unread(text))).collect();
+        let unread = by_name.get(DEFAULT).ok_or(ProfilesError::NoDefault)?;
+        let mut default = unread.read()?;
         if let Some(model) = model {
             set(&mut default.session, "MODEL", default.kind.model_pointer(), model.into())?;
         }
         if let Some(Voice(voice)) = voice {
             set(&mut default.session, "VOICE", VOICE_POINTER, voice.into())?;
         }
-        let default = default.session(Purpose::Token, DEFAULT, default.session.clone());
-        Ok(Self { by_name, default })
+        let session = default.session(Purpose::Token, DEFAULT, default.session.clone());
+        let _ = unread.profile.set(default);
+        Ok(Self { by_name, default: session })
     }
 
     /// The session of the token that the body of a request chooses. An empty body chooses the default one.
@@ -203,7 +238,8 @@ impl Profiles {
     pub fn call_session(&self, asked: &Map<String, Value>, are_texts: bool) -> Result<Session, InvalidRequest> {
         let (name, profile) = self.named(asked.get(PROFILE_FIELD))?;
         if profile.call.is_none() {
-            let with_calls = self.by_name.iter().filter(|(_, profile)| profile.call.is_some());
+            let has_calls = |unread: &Unread| unread.profile().is_some_and(|profile| profile.call.is_some());
+            let with_calls = self.by_name.iter().filter(|(_, unread)| has_calls(unread));
             let allowed = with_calls.map(|(name, _)| name.clone()).collect();
             return Err(InvalidRequest::NoCalls { profile: name.to_owned(), allowed });
         }
@@ -224,6 +260,7 @@ impl Profiles {
     fn named(&self, name: Option<&Value>) -> Result<(&str, &Profile), InvalidRequest> {
         let name = name.map_or(Some(DEFAULT), Value::as_str);
         let found = name.and_then(|name| self.by_name.get_key_value(name));
+        let found = found.and_then(|(name, unread)| Some((name, unread.profile()?)));
         let (name, profile) =
             found.ok_or_else(|| InvalidRequest::UnknownProfile { allowed: self.by_name.keys().cloned().collect() })?;
         Ok((name, profile))
