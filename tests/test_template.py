@@ -619,17 +619,17 @@ def test_the_functions_have_exactly_the_permissions_they_need():
         assert "Policies" not in RESOURCES[function]["Properties"]
 
 
-DOORS = {"token": {"POST /token"}, "call": {"POST /call", "DELETE /call/{handle}"}}
-DOORS["both"] = DOORS["token"] | DOORS["call"]
+ROUTES_BY_ENDPOINT = {"token": {"POST /token"}, "call": {"POST /call", "DELETE /call/{handle}"}}
+ROUTES_BY_ENDPOINT["both"] = ROUTES_BY_ENDPOINT["token"] | ROUTES_BY_ENDPOINT["call"]
 
 
-@pytest.mark.parametrize("endpoints", DOORS)
+@pytest.mark.parametrize("endpoints", ROUTES_BY_ENDPOINT)
 def test_only_the_routes_of_the_endpoints_are_reachable_and_they_are_throttled(endpoints):
     found = Evaluated(Endpoints=endpoints, AllowedOrigins="https://app.example.com")
     of_type = {kind: [one["Properties"] for one in found.resources.values() if one["Type"] == kind] for kind in
                ("AWS::ApiGatewayV2::Route", "AWS::Lambda::Permission")}  # fmt: skip
     routes = {route["RouteKey"] for route in of_type["AWS::ApiGatewayV2::Route"]}
-    assert routes == DOORS[endpoints]
+    assert routes == ROUTES_BY_ENDPOINT[endpoints]
     # API Gateway names a route's parameter in braces, or by its value; a star matches both.
     sources = {re.sub(r"\{\w+\}", "*", route.replace(" ", "")) for route in routes}
     api = [one for one in of_type["AWS::Lambda::Permission"] if one["Principal"] == "apigateway.amazonaws.com"]
@@ -638,7 +638,7 @@ def test_only_the_routes_of_the_endpoints_are_reachable_and_they_are_throttled(e
     settings = found.resources["Stage"]["Properties"]["DefaultRouteSettings"]
     assert settings == {"ThrottlingRateLimit": "50", "ThrottlingBurstLimit": "100"}
     assert set(found.outputs) & {"TokenUrl", "CallUrl"} == {
-        output for output, door in [("TokenUrl", "POST /token"), ("CallUrl", "POST /call")] if door in routes
+        output for output, route in [("TokenUrl", "POST /token"), ("CallUrl", "POST /call")] if route in routes
     }
     cors = found.resources["Api"]["Properties"]["CorsConfiguration"]
     assert cors["AllowOrigins"] == ["https://app.example.com"] and "AllowCredentials" not in cors
@@ -650,7 +650,7 @@ def test_only_the_routes_of_the_endpoints_are_reachable_and_they_are_throttled(e
 
 def test_the_keeper_exists_only_with_calls_and_no_route_leads_to_it():
     of_keeper = {"KeeperFunction", "KeeperRole", "KeeperLogs", "KeeperSchedule", "ScheduleMayInvoke", "CallOutlivedAlarm"}
-    for endpoints in DOORS:
+    for endpoints in ROUTES_BY_ENDPOINT:
         found = Evaluated(Endpoints=endpoints)
         assert of_keeper & set(found.resources) == (set() if endpoints == "token" else of_keeper)
         assert ("KeeperName" in found.outputs) is (endpoints != "token")

@@ -75,7 +75,14 @@ impl CallRoute {
         let mut admitted = admission.admit(&request.applicant(), &asked, deadline, summary).await?;
         let form = form.map_err(AdmissionError::InvalidRequest)?;
         let made = self.place(&form, &admitted, deadline, summary).await;
-        let made_nothing = !matches!(made, Ok(_) | Err(Refusal::CallUncertain { .. }));
+        // An answer that cannot be used belongs to a call that OpenAI has opened, or may have.
+        let made_nothing = !matches!(
+            made,
+            Ok(_)
+                | Err(Refusal::CallUncertain { .. }
+                    | Refusal::EndedByOperator
+                    | Refusal::OpenAi(OpenAiError::InvalidAnswer(_)))
+        );
         admission.settle(&mut admitted.taken, made_nothing, summary).await;
         let (call, booking) = made?;
         if let Err(error) = admission.recheck(&admitted, deadline).await {

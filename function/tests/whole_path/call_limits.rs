@@ -1,6 +1,7 @@
 //! The limits of calls are exact for concurrent instances.
 
 use futures_util::future::join_all;
+use openai_simulator::{CallFault, Fault};
 
 use crate::{
     call_events::{call_event, handle, hang_up_from, offers, retry_after},
@@ -29,7 +30,7 @@ type Case = (&'static [(&'static str, &'static str)], fn() -> Vec<String>, usize
 
 #[tokio::test]
 async fn each_limit_is_exact_for_64_calls_at_once_through_eight_processes() {
-    const CASES: [Case; 6] = [
+    const CASES: [Case; 5] = [
         (&[("CALLS_AT_ONCE", "1")], one_caller, 1, (429, "calls_at_once")),
         (&[("CALLS_AT_ONCE", "3")], one_caller, 3, (429, "calls_at_once")),
         (&[("CALLS_AT_ONCE", "0"), ("CALL_MINUTES_PER_DAY", "50")], one_caller, 5, (429, "minutes_exceeded")),
@@ -40,16 +41,9 @@ async fn each_limit_is_exact_for_64_calls_at_once_through_eight_processes() {
             11,
             (503, "daily_minutes_reached"),
         ),
-        (
-            &[("CALLS_AT_ONCE", "0"), ("CALL_MINUTES_PER_DAY", "0"), ("CALLS_AT_ONCE_FOR_ALL", "9")],
-            one_caller,
-            9,
-            (503, "busy_lines"),
-        ),
     ];
-    let Some(first) = Line::open().await else { return };
-    for (number, (environment, callers, expected, (status, code))) in CASES.into_iter().enumerate() {
-        let line = first.beside(format!("limit-{number}")).await;
+    for (environment, callers, expected, (status, code)) in CASES {
+        let Some(line) = Line::open().await else { return };
         let replies = ask_at_once(&line, environment, &callers()).await;
         let (made, refused): (Vec<_>, Vec<_>) = replies.iter().partition(|reply| reply.status == 201);
         assert_eq!(made.len(), expected, "{code}");
@@ -90,6 +84,30 @@ async fn a_slot_and_minutes_are_free_after_the_caller_has_ended_the_call() {
     }
     assert_eq!(line.records().await.len(), 3);
     assert_eq!(line.states().await, ["ended"; 3]);
+}
+
+#[tokio::test]
+async fn only_a_call_that_openai_certainly_did_not_open_is_given_back_to_the_day() {
+    let Some(line) = Line::open().await else { return };
+    let function = line.function(&[("QUOTA_PER_DAY", "1"), ("CALLS_AT_ONCE", "0")]).await;
+    let server_error = |status| CallFault::from(Fault::ServerError { status, retry_after: None });
+    for (number, (fault, counts)) in [
+        (server_error(500), false),
+        (Fault::RateLimit { retry_after: None }.into(), false),
+        (server_error(504), true),
+        (CallFault::NotSdp, true),
+        (CallFault::ExtraLine, true),
+        (CallFault::NoLocation, true),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let (case, address) = (format!("{fault:?}"), format!("203.0.113.{number}"));
+        line.openai.fail_calls(fault, 1);
+        assert_ne!(function.invoke(&call_event(&address)).await.status, 201, "{case}");
+        let again = function.invoke(&call_event(&address)).await;
+        assert_eq!(again.status, if counts { 429 } else { 201 }, "{case}: {}", again.body);
+    }
 }
 
 #[tokio::test]

@@ -33,10 +33,11 @@ pub struct Gate {
     http: reqwest::Client,
     held: Arc<Mutex<Option<Step>>>,
     fails_from: Arc<Mutex<Option<usize>>>,
-    /// The number of requests that changed something since a step was set.
-    changes: Arc<Mutex<usize>>,
+    /// The requests that changed something since a step was set. One that is sent again has the same number.
+    changes: Arc<Mutex<Vec<Bytes>>>,
     delay: Arc<Mutex<Duration>>,
     holding: watch::Sender<bool>,
+    released: watch::Sender<()>,
 }
 
 impl Gate {
@@ -54,21 +55,28 @@ impl Gate {
             changes: Arc::default(),
             delay: Arc::default(),
             holding: watch::Sender::new(false),
+            released: watch::Sender::new(()),
         };
         let routes = Router::new().fallback(pass).with_state(gate.clone());
         tokio::spawn(async move { axum::serve(listener, routes).await });
         gate
     }
 
-    /// Holds the request with that number from now on.
+    /// Holds the request with that number, counted from now on.
     pub fn hold(&self, step: Step) {
-        *self.changes.lock().unwrap() = 0;
+        self.changes.lock().unwrap().clear();
+        self.holding.send_replace(false);
         *self.held.lock().unwrap() = Some(step);
+    }
+
+    /// Lets the held request go on.
+    pub fn release(&self) {
+        self.released.send_replace(());
     }
 
     /// Refuses the change with that number and all later ones, as a stand-in that is down.
     pub fn fail_from(&self, number: usize) {
-        *self.changes.lock().unwrap() = 0;
+        self.changes.lock().unwrap().clear();
         *self.fails_from.lock().unwrap() = Some(number);
     }
 
@@ -83,12 +91,13 @@ impl Gate {
         tokio::time::timeout(Duration::from_secs(25), held).await.expect("a request is held").unwrap();
     }
 
-    /// Never returns for the step that is held.
+    /// Waits for the release if this step is to be held. Later requests pass.
     async fn wait_at(&self, step: Step) {
-        let held = *self.held.lock().unwrap();
-        if held == Some(step) {
+        let mut released = self.released.subscribe();
+        let held = self.held.lock().unwrap().take_if(|held| *held == step);
+        if held.is_some() {
             self.holding.send_replace(true);
-            std::future::pending::<()>().await;
+            released.changed().await.unwrap();
         }
     }
 }
@@ -103,8 +112,11 @@ async fn pass(State(gate): State<Gate>, method: Method, uri: Uri, mut headers: H
     }
     let number = {
         let mut changes = gate.changes.lock().unwrap();
-        *changes += usize::from(!reads);
-        *changes
+        let known = changes.iter().position(|known| *known == body);
+        if known.is_none() && !reads {
+            changes.push(body.clone());
+        }
+        known.unwrap_or(changes.len().saturating_sub(1)) + 1
     };
     if !reads {
         let delay = *gate.delay.lock().unwrap();

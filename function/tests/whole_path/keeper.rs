@@ -10,7 +10,7 @@ use tokio::time::sleep;
 use crate::{
     call_events::{call_event, expires_at, handle, hang_up_from, hang_ups, offers},
     function::{ADDRESS, API_KEY, Function, records},
-    gate::Gate,
+    gate::{Gate, Step},
     keeper_process::{Keeper, ended},
     line::{Account, Line, now},
     refusals::assert_refused,
@@ -156,15 +156,15 @@ async fn a_call_that_ended_by_itself_counts_with_all_of_its_seconds() {
 
 #[tokio::test]
 async fn a_hang_up_that_fails_is_tried_again_in_the_same_round() {
-    let Some(line) = Line::open().await else { return };
     let faults = [
         Fault::Unauthorized,
         Fault::RateLimit { retry_after: None },
         Fault::ServerError { status: 500, retry_after: None },
         Fault::Hang,
     ];
-    join_all(faults.into_iter().enumerate().map(async |(number, fault)| {
-        let (name, line) = (format!("{fault:?}"), line.beside(format!("fault-{number}")).await);
+    join_all(faults.into_iter().map(async |fault| {
+        let Some(line) = Line::open().await else { return };
+        let name = format!("{fault:?}");
         line.mark_ended().await;
         let function = line.function(&[SHORT]).await;
         let (_, ends) = call(&function, ADDRESS).await;
@@ -219,33 +219,47 @@ async fn a_later_round_ends_the_calls_that_an_older_one_could_not_end() {
     assert!(!keeper.process.stop().await.contains(API_KEY));
 }
 
+/// The record of a call, with its fields in the order in which the function writes them.
+fn record(ends: u64, id: &str) -> String {
+    let (caller, began) = ("0a".repeat(32), ends - 60);
+    format!(r#"{{"caller":"{caller}","profile":"default","state":"open","began":{began},"ends":{ends}{id}}}"#)
+}
+
 #[tokio::test]
 async fn a_keeper_that_has_never_run_finds_the_calls_of_the_last_hour() {
     let Some(line) = Line::open().await else { return };
-    // One of 70 minutes ago, one of an hour ago that OpenAI does not know, one of 3 minutes ago that OpenAI does not know.
-    let ids = [Some("rtc_a"), Some("rtc_b"), None];
-    let mut names = Vec::new();
-    for (number, (ends, id)) in [now() - 4_200, now() - 200, now() - 300].into_iter().zip(ids).enumerate() {
-        // The fields are in the order in which the function writes them.
-        let id = id.map(|id| format!(r#","id":"{id}""#)).unwrap_or_default();
-        let (caller, began) = ("0a".repeat(32), ends - 60);
-        let record =
-            format!(r#"{{"caller":"{caller}","profile":"default","state":"open","began":{began},"ends":{ends}{id}}}"#);
-        names.push(register(&line, number, ends, &record).await);
-    }
+    // OpenAI does not know the first one, but no session is longer than an hour. The second one was never answered.
+    let (old, unanswered) = (now() - 4_200, now() - 300);
+    register(&line, 1, old, &record(old, r#","id":"rtc_a""#)).await;
+    register(&line, 2, unanswered, &record(unanswered, "")).await;
+    let keeper = line.keeper().await;
+    assert_eq!(keeper.round().await, (2, vec![]));
+    assert_eq!(line.states().await, ["ended", "ended"]);
+    assert!(cursor(&line).await >= now() / 60 - 3, "all former minutes are done");
+    let log = keeper.process.stop().await;
+    assert_eq!((sum(&log, "CallsOutlived"), sum(&log, "CallsGone")), (0.0, 1.0));
+}
+
+#[tokio::test]
+async fn a_call_that_is_there_long_after_its_end_is_reported_and_looked_for_until_it_is_over() {
+    let Some(line) = Line::open().await else { return };
+    let ends = now() - 150;
+    line.mark_ended_before(ends / 60).await;
+    let name = register(&line, 1, ends, &record(ends, r#","id":"rtc_a""#)).await;
     let keeper = line.keeper().await;
     let answer = keeper.process.invoke_raw(Duration::from_secs(20), &json!({})).await.unwrap();
     let answer: Value = serde_json::from_slice(&answer).unwrap();
-    assert_eq!(answer["ended"], 2, "no session is longer than an hour, and one without a name is over: {answer}");
-    let failed = answer["failed"].as_array().unwrap();
-    assert_eq!((failed.len(), &failed[0]["call"]), (1, &json!(names[1])));
-    assert!(failed[0]["cause"].as_str().unwrap().contains("the key or the base URL has changed"), "{answer}");
-    let log = keeper.process.stop().await;
-    assert_eq!((sum(&log, "CallsOutlived"), sum(&log, "CallsGone")), (1.0, 1.0));
-    let items = line.database.items().await;
+    assert_eq!((&answer["ended"], &answer["failed"][0]["call"]), (&json!(0), &json!(name)), "{answer}");
+    assert!(answer["failed"][0]["cause"].as_str().unwrap().contains("the key or the base URL has changed"), "{answer}");
+    assert_eq!(cursor(&line).await, ends / 60 - 1, "the minute of the call is not done");
+    assert_eq!(sum(&keeper.process.stop().await, "CallsOutlived"), 1.0);
+}
+
+/// The minute up to which all calls are ended.
+async fn cursor(line: &Line) -> u64 {
+    let items = line.database.items_of(&line.table).await;
     let cursor = items.iter().find(|item| item["id"]["S"] == "calls/keeper").unwrap();
-    let done: u64 = cursor["done"]["S"].as_str().unwrap().parse().unwrap();
-    assert!(done < (now() - 200) / 60 && done > (now() - 4_200) / 60, "it stops before the call that is left: {done}");
+    cursor["done"]["S"].as_str().unwrap().parse().unwrap()
 }
 
 #[tokio::test]
@@ -269,14 +283,13 @@ async fn an_operator_ends_one_call_those_of_a_caller_or_all() {
     assert_eq!(keeper.command(&json!({"command": "hang-up", "call": unknown})).await.unwrap()["ended"], 0);
     assert_eq!(line.openai.calls(), 4);
 
-    let caller = json!({"command": "hang-up", "caller": first, "closedSeconds": 2});
+    let caller = json!({"command": "hang-up", "caller": first, "closedSeconds": 3600});
     assert_eq!(keeper.command(&caller).await.unwrap(), json!({"ended": 2, "failed": []}));
     assert_eq!((line.openai.calls(), line.account(first).await.slots), (2, 0));
     assert_refused(&function.invoke(&call_event("203.0.113.1")).await, 403, "caller_blocked");
     assert_eq!(line.account(first).await.slots, 0);
     calls.push(call(&function, "203.0.113.2").await.0);
-    sleep(Duration::from_secs(3)).await;
-    calls.push(call(&function, "203.0.113.1").await.0);
+    calls.push(call(&function, "203.0.113.4").await.0);
 
     line.openai.fail_hang_ups(Fault::Unauthorized, 1);
     let answer = keeper.command(&json!({"command": "hang-up", "all": true})).await.unwrap();
@@ -333,27 +346,37 @@ async fn a_command_that_cannot_be_read_is_an_error_of_the_function() {
 async fn a_call_that_is_being_made_is_ended_with_all_others() {
     let Some(line) = Line::open().await else { return };
     line.mark_ended().await;
-    let (function, keeper) = tokio::join!(line.function(&[SHORT]), line.keeper());
-    for (address, faults) in [("203.0.113.1", 0), ("203.0.113.2", 2)] {
-        line.openai.fail_calls(Fault::Delay { ms: 3_500 }, 1);
-        // The function itself cannot end the second call.
-        line.openai.fail_hang_ups(Fault::Unauthorized, faults.min(1));
+    let openai = Gate::before(&line.openai.base_url()).await;
+    let (function, keeper) = tokio::join!(
+        line.function_at(&line.database.url, &openai.url, &[]),
+        line.keeper_at(&line.database.url, &openai.url)
+    );
+    for (address, faults) in [("203.0.113.1", 0), ("203.0.113.2", 1)] {
+        openai.hold(Step::After(1));
         let event = call_event(address);
         let stop = async {
-            sleep(Duration::from_millis(700)).await;
-            assert_eq!(line.states().await.iter().filter(|state| *state == "booked").count(), 1);
-            keeper.command(&json!({"command": "hang-up", "all": true})).await.unwrap()
+            openai.wait_until_held().await;
+            assert_eq!(
+                (line.openai.calls(), line.states().await.iter().filter(|state| *state == "booked").count()),
+                (1, 1)
+            );
+            let answer = keeper.command(&json!({"command": "hang-up", "all": true})).await.unwrap();
+            // The function itself cannot end the second call.
+            line.openai.fail_hang_ups(Fault::Unauthorized, faults);
+            openai.release();
+            answer
         };
         let (reply, answer) = tokio::join!(function.invoke(&event), stop);
         assert_refused(&reply, 503, "ended_by_operator");
         assert_eq!(answer, json!({"ended": 1, "failed": []}));
-        assert_eq!(line.openai.calls(), usize::from(faults > 0));
+        assert_eq!(line.openai.calls(), faults);
     }
-    assert_eq!(keeper.round().await.1, Vec::<String>::new());
+    assert_eq!(line.states().await, ["ended", "open"]);
+    keeper.command(&json!({"command": "hang-up", "all": true})).await.unwrap();
     assert_eq!(
         (line.openai.calls(), line.account("everyone").await.slots),
         (0, 0),
-        "the keeper ends the one that is left"
+        "the keeper can end the one that is left"
     );
     assert!(line.openai.ended_calls().iter().all(|call| call.reason == EndReason::HungUp));
     assert_eq!(line.states().await, ["ended", "ended"]);

@@ -1,6 +1,6 @@
 //! Functions and keepers that share a table and an OpenAI.
 
-use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use openai_simulator::Simulator;
 use serde_json::{Value, json};
@@ -9,28 +9,24 @@ use crate::{
     function::{API_KEY, Function},
     keeper_process::Keeper,
     secrets::SecretsManager,
-    table::{self, DynamoDb, TABLE},
+    table::{self, DynamoDb},
 };
 
 /// Functions and keepers that share a table and an OpenAI, without quotas of tokens.
 pub struct Line {
     pub openai: Simulator,
-    pub database: Arc<DynamoDb>,
+    pub database: DynamoDb,
     pub table: String,
 }
 
 impl Line {
-    /// `None` if the stand-in of the table is not installed.
+    /// With a table and an OpenAI of its own. `None` if the stand-in of the table is not installed.
     pub async fn open() -> Option<Self> {
-        let database = Arc::new(DynamoDb::start().await?);
-        Some(Self { openai: Simulator::start().await.unwrap(), database, table: TABLE.to_owned() })
-    }
-
-    /// Another one, with a table of its own in the same database and an OpenAI of its own.
-    pub async fn beside(&self, table: impl Into<String>) -> Self {
-        let (openai, table) = (Simulator::start().await.unwrap(), table.into());
-        self.database.create(&table).await;
-        Self { openai, database: Arc::clone(&self.database), table }
+        static TABLES: AtomicUsize = AtomicUsize::new(0);
+        let database = DynamoDb::shared().await?;
+        let table = format!("calls-{}", TABLES.fetch_add(1, Ordering::Relaxed));
+        database.create(&table).await;
+        Some(Self { openai: Simulator::start().await.unwrap(), database, table })
     }
 
     fn environment<'a>(&'a self, database: &'a str, openai: &'a str) -> Vec<(&'a str, &'a str)> {
@@ -81,7 +77,12 @@ impl Line {
     /// Remembers for the keeper that all calls of former minutes are ended, as one that ran a minute ago does. Otherwise its
     /// first round looks 75 minutes back.
     pub async fn mark_ended(&self) {
-        let done = format!("{:010}", now() / 60 - 3);
+        self.mark_ended_before(now() / 60 - 2).await;
+    }
+
+    /// The same for the calls before that minute.
+    pub async fn mark_ended_before(&self, minute: u64) {
+        let done = format!("{:010}", minute - 1);
         self.database.put(&self.table, json!({"id": {"S": "calls/keeper"}, "done": {"S": done}})).await;
     }
 

@@ -17,6 +17,8 @@ use crate::{
 const CALLS: usize = 1_000;
 /// The seconds over which their ends are spread.
 const SPREAD: u64 = 10;
+/// The callers, each with some calls that end in the same second.
+const CALLERS: usize = 250;
 /// The length of each call, in seconds.
 const SECONDS: u64 = 600;
 
@@ -63,20 +65,22 @@ async fn a_thousand_calls_that_end_in_the_same_minute_end_within_five_seconds_of
         format!("seconds {}-{month:02}-{}", &time[12..16], &time[5..7])
     };
     let mut everyone = HashMap::from([("id".to_owned(), json!({"S": "calls/everyone"}))]);
-    let (mut accounts, mut registers) = (Vec::new(), HashMap::<String, HashMap<String, Value>>::new());
+    let (mut accounts, mut registers) = (HashMap::new(), HashMap::<String, HashMap<String, Value>>::new());
     let mut ends_of = HashMap::new();
     for (number, id) in ids.iter().enumerate() {
         let ends = first + number as u64 % SPREAD;
-        let (began, caller) = (ends - SECONDS, format!("{number:064x}"));
+        let (began, caller) = (ends - SECONDS, format!("{:064x}", number % CALLERS));
         let shard = number % 4;
         // The first byte determines the shard.
         let handle = format!("{}{number:021}{}", ["D", "A", "B", "C"][shard], minute_in_handle(ends));
         let slot = json!({"S": format!("{:010} {SECONDS} {handle}", ends + 60)});
         everyone.insert(format!("slot {number}"), slot.clone());
         everyone.insert(day(began), json!({"N": (CALLS as u64 * SECONDS).to_string()}));
-        let account =
-            json!({"id": {"S": format!("calls/{caller}")}, "slot 0": slot, day(began): {"N": SECONDS.to_string()}});
-        accounts.push(account);
+        let account = accounts.entry(caller.clone()).or_insert_with(HashMap::new);
+        account.insert("id".to_owned(), json!({"S": format!("calls/{caller}")}));
+        account.insert(format!("slot {}", number / CALLERS), slot);
+        let seconds = (CALLS / CALLERS) as u64 * SECONDS;
+        account.insert(day(began), json!({"N": seconds.to_string()}));
         let (base_url, proof) = (&made["base_url"], &made["proof"]);
         let record = format!(
             r#"{{"caller":"{caller}","profile":"default","state":"open","began":{began},"ends":{ends},"id":"{id}","made":{{"base_url":{base_url},"proof":{proof}}}}}"#
@@ -84,6 +88,7 @@ async fn a_thousand_calls_that_end_in_the_same_minute_end_within_five_seconds_of
         registers.entry(format!("ending/{}/{shard}", ends / 60)).or_default().insert(handle, json!({"S": record}));
         ends_of.insert(id.clone(), ends);
     }
+    let accounts: Vec<_> = accounts.into_values().map(|account| json!(account)).collect();
     line.database.put_all(&line.table, &accounts).await;
     line.database.put(&line.table, json!(everyone)).await;
     for (id, mut register) in registers {

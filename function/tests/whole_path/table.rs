@@ -3,12 +3,13 @@
 
 use std::{
     env,
+    ffi::OsStr,
     io::{Write, stderr},
     net::{Ipv4Addr, TcpListener as StdListener},
     path::{Path, PathBuf},
     process::Stdio,
     sync::{
-        Arc, Mutex,
+        Arc, Mutex, OnceLock,
         atomic::{AtomicUsize, Ordering},
     },
     thread,
@@ -62,19 +63,70 @@ fn ministack() -> Option<PathBuf> {
     None
 }
 
+/// The URL of a ministack on a free port, and the command that starts it, as an argument of `wrapper`.
+fn command(program: &Path, wrapper: &[&str]) -> (String, std::process::Command) {
+    let port = StdListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
+    let url = format!("http://127.0.0.1:{port}");
+    let data = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("ministack-{port}"));
+    std::fs::create_dir_all(&data).unwrap();
+    let mut words = wrapper.iter().map(OsStr::new).chain([program.as_os_str()]);
+    let mut command = std::process::Command::new(words.next().unwrap());
+    command
+        .args(words)
+        .env("BIND_HOST", "127.0.0.1")
+        .env("GATEWAY_PORT", port.to_string())
+        .env("IOT_MTLS_ENABLED", "0")
+        .env("AWS_ENDPOINT_URL", &url)
+        .env("TMPDIR", data)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    (url, command)
+}
+
+/// Waits until a ministack accepts connections.
+async fn wait_for(url: &str) {
+    let address = url.strip_prefix("http://").unwrap();
+    tokio::time::timeout(Duration::from_secs(30), async {
+        while TcpStream::connect(address).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await
+    .expect("ministack is up in 30 s");
+}
+
+fn http() -> reqwest::Client {
+    connection::builder(&tls::client_config(None).unwrap()).build().unwrap()
+}
+
 /// ministack in a process of its own, with the table in it.
 pub struct DynamoDb {
     pub url: String,
     http: reqwest::Client,
-    _process: Child,
+    _process: Option<Child>,
 }
 
 impl DynamoDb {
     /// `None` if ministack is not installed; the reason is printed.
     pub async fn start() -> Option<Self> {
-        let database = Self::launch(ministack()?).await;
+        let database = Self::launch(&ministack()?).await;
         database.create(TABLE).await;
         Some(database)
+    }
+
+    /// A database that the tests of this process share, which costs them less than one each. Its tables are empty at first.
+    pub async fn shared() -> Option<Self> {
+        static URL: OnceLock<String> = OnceLock::new();
+        let program = ministack()?;
+        let url = URL.get_or_init(|| {
+            let (url, mut command) = command(&program, &["sh", "-c", "\"$0\" & cat; kill $!"]);
+            // It ends with this process, whose end of the pipe closes then.
+            std::mem::forget(command.stdin(Stdio::piped()).spawn().unwrap());
+            url
+        });
+        let url = url.clone();
+        wait_for(&url).await;
+        Some(Self { url, http: http(), _process: None })
     }
 
     /// Creates one more table.
@@ -88,32 +140,11 @@ impl DynamoDb {
         self.call("CreateTable", table).await;
     }
 
-    async fn launch(program: PathBuf) -> Self {
-        let port = StdListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
-        let url = format!("http://127.0.0.1:{port}");
-        let data = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("ministack-{port}"));
-        std::fs::create_dir_all(&data).unwrap();
-        let process = Command::new(program)
-            .env("BIND_HOST", "127.0.0.1")
-            .env("GATEWAY_PORT", port.to_string())
-            .env("IOT_MTLS_ENABLED", "0")
-            .env("AWS_ENDPOINT_URL", &url)
-            .env("TMPDIR", data)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .kill_on_drop(true)
-            .spawn()
-            .unwrap();
-        tokio::time::timeout(Duration::from_secs(30), async {
-            while TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.is_err() {
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-        })
-        .await
-        .expect("ministack is up in 30 s");
-        let http = connection::builder(&tls::client_config(None).unwrap()).build().unwrap();
-        Self { url, http, _process: process }
+    async fn launch(program: &Path) -> Self {
+        let (url, command) = command(program, &[]);
+        let process = Command::from(command).stdin(Stdio::null()).kill_on_drop(true).spawn().unwrap();
+        wait_for(&url).await;
+        Self { url, http: http(), _process: Some(process) }
     }
 
     /// All items, sorted by their key.

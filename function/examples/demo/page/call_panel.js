@@ -26,7 +26,7 @@ export class CallPanel {
   #session;
   #tokenPanel;
   #call;
-  #door;
+  #endpoint;
   #stopwatch;
   #stopWait = () => {};
   #limit = new LimitPanel();
@@ -69,12 +69,12 @@ export class CallPanel {
 
   /** The choices have changed: how a call would be placed, how long it may last, and whether it has a data channel. */
   showChoices() {
-    const { door } = this.#session;
-    if (door !== this.#door) {
-      this.#door = door;
+    const { endpoint } = this.#session;
+    if (endpoint !== this.#endpoint) {
+      this.#endpoint = endpoint;
       this.#resetWait();
       showNotice(elements.failure);
-      this.#showState(door === 'call' || this.#tokenPanel.token ? 'ready' : 'idle');
+      this.#showState(endpoint === 'call' || this.#tokenPanel.token ? 'ready' : 'idle');
     }
     const { profile, rules } = this.#choice;
     const texts = panelTexts(rules);
@@ -89,19 +89,19 @@ export class CallPanel {
   /** The selected profile, and the rules of its calls if the server places the call. */
   get #choice() {
     const profile = this.#session.isLoaded ? this.#session.profile : undefined;
-    return { profile, rules: this.#door === 'call' ? profile.call : undefined };
+    return { profile, rules: this.#endpoint === 'call' ? profile.call : undefined };
   }
 
   /** A new token replaces the current one, so no call can start until the answer is here. */
   tokenRequested() {
-    if (this.#door !== 'token') return;
+    if (this.#endpoint !== 'token') return;
     elements.connect.disabled = true;
     showNotice(elements.failure);
   }
 
   /** A call needs a token, unless the server places it. */
   showToken() {
-    elements.connect.disabled = this.#door === 'token' && !this.#tokenPanel.token;
+    elements.connect.disabled = this.#endpoint === 'token' && !this.#tokenPanel.token;
   }
 
   tokenMinted() {
@@ -112,7 +112,7 @@ export class CallPanel {
   tokenExpired() {
     this.showToken();
     if (this.#call) this.#call.expire();
-    else if (this.#door === 'token') this.#showState('expired');
+    else if (this.#endpoint === 'token') this.#showState('expired');
   }
 
   #start() {
@@ -196,7 +196,7 @@ export class CallPanel {
     this.#limit.showNext(rules?.max_seconds);
     const isReady = rules ? reason.code === 'cancelled' : this.#tokenPanel.token;
     this.#showState(seconds === undefined ? (isReady ? 'ready' : 'failed') : 'ended');
-    const message = callEndMessage(reason, seconds, this.#door);
+    const message = callEndMessage(reason, seconds, this.#endpoint);
     showNotice(elements.failure, message, CALM_ENDS.includes(reason.code));
     if (reason.refusal?.retryAfter) this.#wait(reason.refusal);
     ended?.then(refusal => {
@@ -237,7 +237,7 @@ export class CallPanel {
       elements.mute.textContent = 'Mute';
     }
     // Translations and transcriptions have no responses to request, and a locked call has no data channel to request them.
-    const { profile } = this.#door === 'call' ? this.#session : this.#tokenPanel;
+    const { profile } = this.#endpoint === 'call' ? this.#session : this.#tokenPanel;
     const hasResponses = talking && this.#call.hasChannel && profile.kind === 'realtime';
     for (const control of [elements['start-response'], elements.message, elements.send]) {
       control.disabled = !hasResponses;

@@ -293,10 +293,10 @@ export const CALM_ENDS = ['cancelled', 'hung_up', 'server_ended', 'time_over'];
  * The message for the end of a call that was placed with a `token` or by the server with a `call`. `seconds` is its length,
  * or `undefined` if it was never connected.
  */
-export function callEndMessage({ code, details, refusal }, seconds, door = 'token') {
+export function callEndMessage({ code, details, refusal }, seconds, endpoint = 'token') {
   if (refusal) return refusalMessage(refusal);
   const [title, cause, withToken, withoutToken = withToken] = CALL_ENDS[code] ?? CALL_ENDS.unexpected;
-  const action = door === 'call' ? withoutToken : withToken;
+  const action = endpoint === 'call' ? withoutToken : withToken;
   const length = seconds === undefined ? '' : `The call lasted ${formatDuration(seconds)}.`;
   return { title, cause: [cause, length].filter(Boolean).join(' '), action, details };
 }
@@ -337,12 +337,12 @@ export function limitMessage(state, at, seconds) {
 }
 
 /** The sentence about the choice between a token and a call through the server. */
-export function doorMessage({ call }, door) {
+export function endpointMessage({ call }, endpoint) {
   if (!call) return 'This profile has no calls through the server.';
   if (call.mode === 'locked') {
     return 'This profile is locked. Only the server places its calls, and they have no data channel: the browser cannot change the session.';
   }
-  return door === 'call'
+  return endpoint === 'call'
     ? 'The browser gets no token: the server places the call and ends it.'
     : 'The browser calls OpenAI with a token, and only the browser ends the call.';
 }

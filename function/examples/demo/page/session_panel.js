@@ -1,19 +1,19 @@
 /** The choice of the session: a profile, the fields that it lets a caller set, and how the call is placed. */
 
 import { elements } from './elements.js';
-import { doorMessage } from './messages.js';
+import { endpointMessage } from './messages.js';
 import { ProfileForm } from './profile_form.js';
 import { callPath } from './server_call.js';
 
 export class SessionPanel {
   #form;
-  #doors = [...elements.doors.querySelectorAll('input')];
+  #endpoints = [...elements.endpoints.querySelectorAll('input')];
   #listener;
 
   /** Calls `listener`: `changed()` after each change of the choices. */
   constructor(listener) {
     this.#listener = listener;
-    for (const door of this.#doors) door.addEventListener('change', () => this.#show());
+    for (const endpoint of this.#endpoints) endpoint.addEventListener('change', () => this.#show());
   }
 
   /** Loads the profiles. Returns `false` if the demo does not answer. */
@@ -45,10 +45,10 @@ export class SessionPanel {
   }
 
   /** How the call is placed: with a `token`, or by the server with a `call`. A profile may allow only one of them. */
-  get door() {
+  get endpoint() {
     if (!this.#form) return 'token';
     const { token, call } = this.profile;
-    if (token && call) return this.#doors.find(door => door.checked).value;
+    if (token && call) return this.#endpoints.find(endpoint => endpoint.checked).value;
     return call ? 'call' : 'token';
   }
 
@@ -58,11 +58,11 @@ export class SessionPanel {
   }
 
   #show() {
-    const { door, profile, request } = this;
+    const { endpoint, profile, request } = this;
     const body = Object.keys(request).length ? ` ${JSON.stringify(request)}` : '';
-    elements.request.textContent = door === 'token' ? `POST /token${body}` : `POST ${callPath(request)}`;
-    elements.doors.hidden = !(profile.token && profile.call);
-    elements['door-note'].textContent = doorMessage(profile, door);
+    elements.request.textContent = endpoint === 'token' ? `POST /token${body}` : `POST ${callPath(request)}`;
+    elements.endpoints.hidden = !(profile.token && profile.call);
+    elements['endpoint-note'].textContent = endpointMessage(profile, endpoint);
     this.#listener.changed();
   }
 }

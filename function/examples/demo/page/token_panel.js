@@ -26,7 +26,7 @@ export class TokenPanel {
     this.#listener = listener;
     elements['session-form'].addEventListener('submit', event => {
       event.preventDefault();
-      if (session.door === 'token' && elements['get-token'].ariaDisabled !== 'true') return this.#request();
+      if (session.endpoint === 'token' && elements['get-token'].ariaDisabled !== 'true') return this.#request();
     });
     elements.copy.addEventListener('click', () => copyText(elements.copy, 'Copy', this.#token.value));
   }
@@ -63,7 +63,7 @@ export class TokenPanel {
 
   /** The choices have changed. Only a call with a token needs this part of the page. */
   showChoices() {
-    const isNeeded = this.#session.door === 'token';
+    const isNeeded = this.#session.endpoint === 'token';
     elements['get-token'].hidden = !isNeeded;
     elements.minted.hidden = !isNeeded || this.#mintedFor === undefined;
     this.#showOutdated();
@@ -79,7 +79,7 @@ export class TokenPanel {
     this.#setWaiting(true);
     showNotice(elements.refusal);
     if (!this.#session.isLoaded) await this.#load();
-    if (!this.#session.isLoaded || this.#session.door !== 'token') return this.#setWaiting(false);
+    if (!this.#session.isLoaded || this.#session.endpoint !== 'token') return this.#setWaiting(false);
     const fault = await findMicrophoneFault();
     if (fault) {
       this.#setWaiting(false);
