@@ -309,7 +309,7 @@ def test_a_call_that_its_caller_leaves_while_it_is_placed_is_placed_to_the_end(d
     program, port = demo()
     address = f"http://127.0.0.1:{port}"
     page = visit(address)
-    fault(address, "delay", at="calls", ms=1000)
+    fault(address, "delay", at="calls", ms=3000)
     choose(page)
     click_connect(page)
     expect(page.get_by_role("status")).to_have_text("Asking the server for a call…")
