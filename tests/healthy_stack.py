@@ -319,9 +319,9 @@ class HealthyStack:
             functions.update_function_configuration(FunctionName=FUNCTION, **settings)
         return functions.publish_version(FunctionName=FUNCTION, Description=description)["Version"]
 
-    def go_live(self, description="", **settings):
+    def go_live(self, description="", of_keeper=True, **settings):
         """Publishes a version with other settings, as a deployment does, which also gives the keeper its variables."""
-        if "Environment" in settings:
+        if "Environment" in settings and of_keeper:
             given = settings["Environment"]["Variables"]
             variables = {name: given.get(name, value) for name, value in self.keeper_variables.items()}
             self.client("lambda").update_function_configuration(FunctionName=KEEPER, Environment={"Variables": variables})

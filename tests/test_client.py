@@ -215,7 +215,6 @@ print({ refusal: error instanceof Refusal && error instanceof Error, name, code,
   requestId, cause: error.cause?.name });"""
 
 FORM = {"success": False, "code": "openai_busy", "error": "Error", "details": "D", "message": "M", "requestId": "id"}
-IN_A_MINUTE = email.utils.formatdate(time.time() + 60, usegmt=True)
 
 REFUSED_ANSWERS = {
     "the function": ((503, {"Retry-After": "42"}, FORM), ("openai_busy", "M", "D", 42, "id")),
@@ -258,7 +257,8 @@ def test_a_refusal_has_a_code_and_a_wait(run, service, kind, offer):
 
 
 def test_a_wait_can_be_a_date(run, service):
-    url, _ = service((429, {"Retry-After": IN_A_MINUTE}, {"message": "Too Many Requests"}))
+    in_a_minute = email.utils.formatdate(time.time() + 60, usegmt=True)
+    url, _ = service((429, {"Retry-After": in_a_minute}, {"message": "Too Many Requests"}))
     assert 0 < run(REFUSED, {"url": url})["retryAfter"] <= 60
 
 

@@ -313,7 +313,7 @@ def a_parameter_that_is_not_live(healthy, monkeypatch):
 @fault("environment", "OPENAI_API_KEY is set, and may hold a key, RUST_LOG is not in the template", "run `make deploy`")
 def variables_that_were_set_by_hand(healthy, monkeypatch):
     extra = healthy.variables | {"OPENAI_API_KEY": KEY, "RUST_LOG": "x"}
-    healthy.go_live(Environment={"Variables": extra})
+    healthy.go_live(Environment={"Variables": extra}, of_keeper=False)
 
 
 @fault(
