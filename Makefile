@@ -168,9 +168,10 @@ toolchain: needs-curl ## install rustup on a machine without cargo, such as a bu
 invoke: needs-rust,python,docker $(TOOLS) ## run the function in Docker on an event, with a simulated OpenAI (EVENT=file)
 	@PARAMETERS="$(PARAMETERS)" operate/sam-local invoke MintFunction --event $(EVENT) $(FLAGS)
 
-# SAM cannot check sign-ins, and fails at an authorizer that is conditional.
+# SAM cannot check sign-ins, and fails at an authorizer that is conditional. A container is started by its first request, so that
+# the keeper, which no route leads to, has none: the function ends its calls itself there.
 local-api: needs-rust,python,docker $(TOOLS) ## run the API in Docker, with a simulated OpenAI (PORT=8080)
-	@PARAMETERS="$(PARAMETERS)" operate/sam-local start-api --port $(PORT) --warm-containers EAGER --disable-authorizer $(FLAGS)
+	@PARAMETERS="$(PARAMETERS)" operate/sam-local start-api --port $(PORT) --warm-containers LAZY --disable-authorizer $(FLAGS)
 
 build: needs-rust,python environment $(TOOLS) ## build the function and the templates for a deployment
 	@# SAM cannot pass --locked on, so an outdated lock file is reported here.
