@@ -8,7 +8,7 @@ from conftest import ROOT
 
 RESULTS = json.loads((ROOT / "bench/results.json").read_text())
 PICTURE = (ROOT / "bench/results.svg").read_text()
-OURS = ["mint", "mint with quotas"]
+OURS = ["mint", "mint with quotas", "call"]
 PEERS = ["lambda_http hello", "Python, requests.post", "Python, kept session", "Node, fetch"]
 # Measured only where Go is installed.
 OPTIONAL = {"Go, net/http"}

@@ -32,6 +32,9 @@ const IN_RESERVE: u64 = 3;
 /// or made meanwhile.
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
 
+/// The pause between two looks at a registry in memory.
+const LOOK_IN_MEMORY: Duration = Duration::from_millis(250);
+
 /// The pause before another attempt to end a call.
 const TRY_AGAIN: Duration = Duration::from_secs(2);
 
@@ -195,12 +198,14 @@ impl Keeper {
     /// Ends the calls in this process as long as it runs, for a registry in memory.
     pub async fn keep(self) {
         loop {
-            let deadline = Instant::now().checked_add(EACH);
-            let mut round = Round::default();
-            if let Some(deadline) = deadline {
-                let _ = self.round(Duration::ZERO, deadline, &mut round).await;
+            sleep(LOOK_IN_MEMORY).await;
+            // A process that mints tokens only has nothing to look at.
+            if self.calls.store.is_unused() {
+                continue;
             }
-            sleep(Duration::from_millis(250)).await;
+            if let Some(deadline) = Instant::now().checked_add(EACH) {
+                let _ = self.round(Duration::ZERO, deadline, &mut Round::default()).await;
+            }
         }
     }
 

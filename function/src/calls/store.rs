@@ -80,6 +80,14 @@ impl Store {
         Self::Memory(Mutex::default())
     }
 
+    /// Whether no item was ever made. Only known in memory.
+    pub fn is_unused(&self) -> bool {
+        match self {
+            Self::Table(_) => false,
+            Self::Memory(items) => items.lock().unwrap_or_else(PoisonError::into_inner).is_empty(),
+        }
+    }
+
     /// Opens the connection ahead of the first request.
     pub async fn warm(&self) {
         if let Self::Table(table) = self {
