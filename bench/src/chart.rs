@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fmt::Write};
 
-use crate::report::Row;
+use crate::{candidate::CALL, report::Row};
 
 const LABELS: f64 = 190.0;
 const BARS: f64 = 470.0;
@@ -29,7 +29,7 @@ pub fn draw(rows: &BTreeMap<&'static str, Row>, order: &[&'static str], footer: 
         let most = values.iter().map(|(_, value)| *value).fold(least * 10.0, f64::max);
         for (name, value) in values {
             let width = (value.max(least) / least).ln() / (most / least).ln() * BARS;
-            let ours = if name.starts_with("mint") { "ours" } else { "other" };
+            let ours = if name.starts_with("mint") || name == CALL { "ours" } else { "other" };
             let text = y + 16.0;
             let _ = writeln!(body, r#"<text x="{:.0}" y="{text:.0}" text-anchor="end">{name}</text>"#, LABELS - 8.0);
             let _ = writeln!(
