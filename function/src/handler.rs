@@ -90,11 +90,7 @@ impl Handler {
         let secret = Arc::new(SecretStore::new(config.key_source, aws.as_ref(), config.key_ttl));
         let openai = Arc::new(OpenAi::new(&config.base_url, tls.clone())?.with_token_prefix(config.token_prefix));
         let proxy = config.proxy_address_header.map(|address_header| Proxy { address_header });
-        let receiver = Receiver {
-            openai: Arc::clone(&openai),
-            secret: Arc::clone(&secret),
-            base_url: config.base_url.as_str().trim_end_matches('/').to_owned(),
-        };
+        let receiver = Receiver::new(Arc::clone(&openai), Arc::clone(&secret), &config.base_url);
         let call =
             calls.map(|calls| CallRoute { openai: Arc::clone(&openai), secret: Arc::clone(&secret), calls, receiver });
         let token =

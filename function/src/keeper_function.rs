@@ -34,11 +34,7 @@ pub async fn serve(config: Config) -> Result<(), Error> {
     let aws = sdk::config(&tls).await?;
     let table = Arc::new(Table::new(name, &aws, tls.clone())?);
     let secret = Arc::new(SecretStore::new(config.key_source, Some(&aws), config.key_ttl));
-    let receiver = Receiver {
-        openai: Arc::new(OpenAi::new(&config.base_url, tls)?),
-        secret,
-        base_url: config.base_url.as_str().trim_end_matches('/').to_owned(),
-    };
+    let receiver = Receiver::new(Arc::new(OpenAi::new(&config.base_url, tls)?), secret, &config.base_url);
     let keeper = Arc::new(Keeper { calls: Arc::new(Calls::new(Some(table), config.call_limits)), receiver });
     let recorder = Arc::new(Recorder::new(config.function_name));
     runtime::serve(move |invocation| handle(Arc::clone(&keeper), Arc::clone(&recorder), invocation)).await

@@ -6,6 +6,7 @@
 
 use std::{
     collections::BTreeMap,
+    error::Error,
     io::{self, Write},
     sync::atomic::{AtomicBool, Ordering},
     time::Duration,
@@ -164,6 +165,12 @@ impl Recorder {
             call_minutes_used: summary.used_seconds.map(minutes),
         }
     }
+}
+
+/// An error with every error that caused it.
+pub fn causes(error: &dyn Error) -> String {
+    let causes = std::iter::successors(Some(error), |error| (*error).source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
 fn write_line(record: &impl Serialize) {

@@ -87,7 +87,7 @@ pub(crate) enum Asked<'a> {
     },
 }
 
-/// A caller who is known, and the secret.
+/// An identified caller, and the secret.
 #[derive(Debug)]
 pub(crate) struct Known {
     /// The caller's safety identifier.

@@ -1,6 +1,6 @@
 //! The table of refusals: the status, the code and the sentences for each cause.
 
-use std::{error::Error, time::Duration};
+use std::time::Duration;
 
 use http::{StatusCode, header};
 use serde::Serialize;
@@ -332,7 +332,6 @@ impl Refusal {
 
     /// The refusal for the record: the code, the cause, and OpenAI's status and code if OpenAI refused.
     pub fn refused(&self) -> record::Refused<'_> {
-        let causes = std::iter::successors(Some(self as &dyn Error), |error| (*error).source());
         let openai = match self {
             Self::OpenAi(error)
             | Self::RejectedOffer(error)
@@ -343,7 +342,7 @@ impl Refusal {
         let (status, code) = (openai.and_then(OpenAiError::status), openai.and_then(OpenAiError::code));
         record::Refused {
             code: self.row().code,
-            cause: causes.map(ToString::to_string).collect::<Vec<_>>().join(": "),
+            cause: record::causes(self),
             openai_status: status.map(|status| status.as_u16()),
             openai_code: code.and_then(|code| code.code.as_deref()),
             openai_param: code.and_then(|code| code.param.as_deref()),

@@ -18,7 +18,7 @@ use crate::{
 /// How long a slot stays taken after the end of its call, unless it is given back, in seconds. The hang-up is certain by then.
 const GRACE: u64 = 60;
 
-/// The time for which an item is kept after its last call, in seconds: it then counts for no day any more.
+/// The time for which an item is kept after its last call, in seconds. By then, its counts concern past days only.
 const KEPT: u64 = 2 * DAY;
 const DAY: u64 = 86_400;
 

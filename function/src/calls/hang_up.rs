@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use secrecy::SecretString;
 use tokio::time::{Instant, timeout_at};
+use url::Url;
 
 use super::record::Record;
 use crate::{
@@ -47,6 +48,10 @@ pub(crate) enum HangUpError {
 }
 
 impl Receiver {
+    pub fn new(openai: Arc<OpenAi>, secret: Arc<SecretStore>, base_url: &Url) -> Self {
+        Self { openai, secret, base_url: base_url.as_str().trim_end_matches('/').to_owned() }
+    }
+
     /// Ends a call. One without OpenAI's name has never been answered, so that no browser could connect to it: there is
     /// nothing to end.
     ///

@@ -3,7 +3,7 @@
 //! Nothing is removed before the call is known to be over. A keeper that dies loses nothing: the next round finds the same
 //! calls.
 
-use std::{collections::BTreeMap, error::Error as _, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use futures_util::{StreamExt, stream};
 use serde::{Deserialize, Serialize};
@@ -13,10 +13,14 @@ use tracing::{debug, warn};
 use super::{
     Calls, Handle, Record, State,
     hang_up::{HangUpError, Over, Receiver},
-    now, record,
+    record,
     store::{Change, Changed},
 };
-use crate::{aws::dynamodb::TableError, record::Round};
+use crate::{
+    aws::dynamodb::TableError,
+    net::clock::since_epoch,
+    record::{Round, causes},
+};
 
 /// How far ahead a round looks. Rounds begin every minute, and the next one may be late by half a minute.
 pub const AHEAD: Duration = Duration::from_secs(90);
@@ -52,7 +56,7 @@ const OUTLIVED: u64 = 120;
 /// How many minutes back a keeper looks that does not know which calls were ended: the longest call, and some more.
 const LOOK_BACK: u64 = 75;
 
-/// The most minutes that a round looks back after an outage of the keeper. Older calls count for no day any more.
+/// The most minutes that a round looks back after an outage of the keeper. Older calls concern past days only.
 const LONGEST_LOOK_BACK: u64 = 2 * 24 * 60;
 
 /// A minute is no longer looked at when all of its calls are ended, and it ended this many minutes ago: a call is registered
@@ -178,11 +182,6 @@ fn is_identifier(caller: &str) -> bool {
 }
 
 impl Keeper {
-    /// Opens the connections ahead of the first command.
-    pub async fn warm(&self) {
-        let (_, ()) = tokio::join!(self.receiver.secret.current(), self.calls.warm());
-    }
-
     /// Carries a command out, until `deadline` at the latest. `round` becomes what a round counts.
     ///
     /// # Errors
@@ -211,7 +210,7 @@ impl Keeper {
 
     /// Ends the calls whose end is past or comes within `ahead`, each at its second.
     async fn round(&self, ahead: Duration, deadline: Instant, round: &mut Round) -> Result<Report, TableError> {
-        let began = now();
+        let began = since_epoch();
         let last = began.saturating_add(ahead);
         let first = self.first_minute(began.as_secs() / 60).await?;
         let mut ended = 0_usize;
@@ -220,7 +219,7 @@ impl Keeper {
             for minute in first..=(last.as_secs() / 60) {
                 minutes.insert(minute, record::of_minute(&self.calls.store, minute).await?);
             }
-            let at = now();
+            let at = since_epoch();
             let (due, later): (Vec<_>, Vec<_>) = minutes
                 .values()
                 .flatten()
@@ -230,7 +229,7 @@ impl Keeper {
             let outcome = self.end(due, EACH_IN_ROUND, deadline, round).await;
             ended = ended.saturating_add(outcome.ended.len());
             let failed = self.settle(outcome, round).await?;
-            round.outlived = Some(outlived(&failed, &minutes, now().as_secs()));
+            round.outlived = Some(outlived(&failed, &minutes, since_epoch().as_secs()));
             let next = later.iter().map(|(_, record)| due_at(record, began)).min();
             let Some(pause) = pause(next, !failed.is_empty(), last) else { break failed };
             if Instant::now()
@@ -243,7 +242,7 @@ impl Keeper {
             sleep(pause).await;
         };
         self.advance(first, began.as_secs() / 60).await?;
-        round.open = Some(self.calls.account(None).open(&self.calls.store, now().as_secs()).await?);
+        round.open = Some(self.calls.account(None).open(&self.calls.store, since_epoch().as_secs()).await?);
         Ok(Report::Ended { ended, failed: described(&failed) })
     }
 
@@ -273,7 +272,7 @@ impl Keeper {
             set: vec![(DONE.to_owned(), format!("{done:010}"))],
             // Another round may have come further.
             conditions: vec![super::store::Condition::AbsentOrBefore(DONE.to_owned(), format!("{done:010}"))],
-            keep_until: now().as_secs().saturating_add(CURSOR_KEPT),
+            keep_until: since_epoch().as_secs().saturating_add(CURSOR_KEPT),
             ..Change::default()
         };
         match self.calls.store.change(&change).await? {
@@ -287,7 +286,7 @@ impl Keeper {
         let mut ending = stream::iter(calls.into_iter().map(|(handle, record)| async move {
             let limit = Instant::now().checked_add(each).map_or(deadline, |limit| limit.min(deadline));
             let over = self.receiver.hang_up(&record, limit).await;
-            (handle, record, over, now().as_secs())
+            (handle, record, over, since_epoch().as_secs())
         }))
         .buffer_unordered(SIDE_BY_SIDE);
         while let Some((handle, record, over, at)) = ending.next().await {
@@ -300,7 +299,7 @@ impl Keeper {
                     outcome.ended.push((handle, record, over, used));
                 }
                 Err(error) => {
-                    warn!(call = %handle, cause = cause(&error), "a call could not be ended; it is tried again");
+                    warn!(call = %handle, cause = causes(&error), "a call could not be ended; it is tried again");
                     outcome.failed.push((handle, error));
                 }
             }
@@ -329,7 +328,7 @@ impl Keeper {
         if let Which::Caller { caller, closed } = which
             && *closed > 0
         {
-            let until = now().as_secs().saturating_add(*closed);
+            let until = since_epoch().as_secs().saturating_add(*closed);
             self.calls.account(Some(caller)).close(&self.calls.store, until).await?;
         }
         let calls = match which {
@@ -391,7 +390,7 @@ impl Keeper {
 
     /// All calls that may be open.
     async fn all(&self) -> Result<Vec<(Handle, Record)>, TableError> {
-        let minute = now().as_secs() / 60;
+        let minute = since_epoch().as_secs() / 60;
         let first = self.first_minute(minute).await?;
         // The longest call that can be configured.
         let last = minute.saturating_add(openai_realtime::CALL_SECONDS.end() / 60).saturating_add(1);
@@ -423,7 +422,7 @@ fn due_at(record: &Record, began: Duration) -> u64 {
 
 /// The pause until the next look at the registry. `next`: when the next call is due. `None`: nothing is left to do.
 fn pause(next: Option<u64>, has_failed: bool, last: Duration) -> Option<Duration> {
-    let at = now();
+    let at = since_epoch();
     if at >= last && next.is_none() {
         return None;
     }
@@ -443,17 +442,7 @@ fn outlived(failed: &[(Handle, HangUpError)], minutes: &BTreeMap<u64, Vec<(Handl
 }
 
 fn described(failed: &[(Handle, HangUpError)]) -> Vec<Failed> {
-    failed.iter().map(|(handle, error)| Failed { call: handle.to_string(), cause: cause(error) }).collect()
-}
-
-fn cause(error: &HangUpError) -> String {
-    let mut causes = vec![error.to_string()];
-    let mut next = error.source();
-    while let Some(error) = next {
-        causes.push(error.to_string());
-        next = error.source();
-    }
-    causes.join(": ")
+    failed.iter().map(|(handle, error)| Failed { call: handle.to_string(), cause: causes(error) }).collect()
 }
 
 #[cfg(test)]

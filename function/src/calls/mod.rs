@@ -13,12 +13,7 @@ mod record;
 pub mod sdp;
 mod store;
 
-use std::{
-    collections::BTreeMap,
-    num::NonZeroU32,
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::{collections::BTreeMap, num::NonZeroU32, sync::Arc, time::Duration};
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 use ring::hmac;
@@ -132,7 +127,7 @@ impl Calls {
         }
     }
 
-    /// Books a call of at most `most` from now, for a caller, who is a hash.
+    /// Books a call of at most `most` from now. `caller` is the caller's safety identifier.
     ///
     /// # Errors
     /// If a limit does not allow it, or the table cannot be used. Nothing stays booked then, unless the table cannot be used:
@@ -254,11 +249,6 @@ impl Calls {
 
 /// A day in seconds.
 const DAY: u64 = 86_400;
-
-/// The time of this moment in Unix seconds, with fractions.
-fn now() -> Duration {
-    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
-}
 
 impl Made {
     /// The origin of a call that this key made at this base URL.

@@ -54,8 +54,8 @@ pub struct Record {
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct Made {
     pub base_url: String,
-    /// A keyed hash of the URL under the API key, which shows whether a key made the call. Whoever can write to the table but
-    /// does not know the key cannot make the keeper send the key to another server.
+    /// A keyed hash of the URL under the API key, which shows whether a key made the call. A writer of the table without
+    /// the key cannot make the keeper send the key to another server.
     pub proof: String,
 }
 

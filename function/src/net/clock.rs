@@ -33,10 +33,14 @@ impl Moment {
     }
 }
 
+/// The time since the Unix epoch, by the wall clock.
+pub fn since_epoch() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+}
+
 /// Milliseconds since the Unix epoch, by the wall clock.
 pub fn unix_millis() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    u64::try_from(since_epoch().as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Seconds since the Unix epoch, by the wall clock.

@@ -19,7 +19,7 @@ use crate::{
     openai::{Attempts, CallError, CallRequest, MadeCall, OpenAi, OpenAiError},
     profile::CallRules,
     record::RequestSummary,
-    routes::other_secret,
+    routes::{finish_refresh, other_secret},
     secret::SecretStore,
 };
 
@@ -57,8 +57,7 @@ impl CallRoute {
         summary: &mut RequestSummary,
     ) -> Result<Answer, Refusal> {
         let answered = self.call(admission, request, deadline, summary).await;
-        self.secret.wait_for_refresh(deadline).await;
-        summary.secret_fault = self.secret.faults();
+        finish_refresh(&self.secret, deadline, summary).await;
         answered
     }
 

@@ -12,7 +12,7 @@ use crate::{
     api::{answer::Answer, rate_limit, refusal::Refusal, request::HttpRequest},
     openai::{Attempts, MintRequest, OpenAi, OpenAiError, Token},
     record::RequestSummary,
-    routes::other_secret,
+    routes::{finish_refresh, other_secret},
     secret::SecretStore,
 };
 
@@ -36,9 +36,7 @@ impl TokenRoute {
         summary: &mut RequestSummary,
     ) -> Result<Answer, Refusal> {
         let answered = self.mint(admission, request, deadline, summary).await;
-        // Also after a refusal: a read that is frozen halfway is lost.
-        self.secret.wait_for_refresh(deadline).await;
-        summary.secret_fault = self.secret.faults();
+        finish_refresh(&self.secret, deadline, summary).await;
         answered
     }
 
