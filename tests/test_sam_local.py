@@ -1,9 +1,12 @@
 """`make invoke` and `make local-api` run the function as it is deployed, in Docker, without an AWS account or a key."""
 
+import contextlib
 import json
 import os
 import shutil
 import subprocess
+import threading
+import time
 
 import pytest
 from conftest import ROOT, TOOLCHAIN, free_port, post, skip
@@ -70,7 +73,24 @@ def test_make_local_api_answers_as_the_deployed_api(image, start):
     status, _, text = post(url, None, preflight, "OPTIONS")
     assert (status, text) == (200, "")
 
-    program.stop()
+    # A signal that arrives while SAM accepts a request ends it too, and with it the containers.
+    stopped = threading.Event()
+
+    def request_until_stopped():
+        while not stopped.is_set():
+            with contextlib.suppress(OSError):
+                post(url, None, preflight, "OPTIONS")
+
+    busy = [threading.Thread(target=request_until_stopped) for _ in range(4)]
+    for thread in busy:
+        thread.start()
+    time.sleep(0.5)
+    try:
+        program.stop()
+    finally:
+        stopped.set()
+        for thread in busy:
+            thread.join()
     assert run("docker", "ps", "--quiet", "--filter", f"ancestor={image}").stdout == "", "a container is still running"
 
 
