@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 use tokio::time::{Instant, timeout_at};
 use url::Url;
 
@@ -10,13 +10,13 @@ use super::record::Record;
 use crate::{
     net::clock,
     openai::{HungUp, OpenAi, OpenAiError},
-    secret::{Rejection, SecretError, SecretStore},
+    secret::{Rejection, Secret, SecretError, SecretStore},
 };
 
 /// OpenAI ends every session after 60 minutes. A minute later, nothing of it is left.
 const LONGEST_SESSION: u64 = 3_660;
 
-/// Ends calls with the key that made them.
+/// Ends calls with the key that made them, or with the current one if that key was revoked.
 #[derive(Clone, Debug)]
 pub(crate) struct Receiver {
     pub openai: Arc<OpenAi>,
@@ -62,24 +62,27 @@ impl Receiver {
         let current = timeout_at(deadline, self.secret.current()).await.map_err(|_| HangUpError::NoKeyInTime)?;
         let mut current = current.map_err(HangUpError::NoKey)?;
         // The key may have changed since this process has read it.
-        if record.made.as_ref().is_some_and(|made| !made.is_by(&current.api_key)) {
-            let newest = timeout_at(deadline, self.secret.other_than(&current, Rejection::Invalid)).await;
-            if let Ok(Ok(Some(newest))) = newest {
-                current = newest;
+        if record.made.as_ref().is_some_and(|made| !made.is_by(&current.api_key))
+            && let Some(newest) = self.other_than(&current, Rejection::Invalid, deadline).await
+        {
+            current = newest;
+        }
+        let Origin { base_url, key, mut is_proven } = self.origin(record, &current, deadline).await;
+        let mut answer = self.openai.hang_up(&base_url, &key, id, deadline).await;
+        // The key may have been revoked. Another key of its project can end the call too, and the URL is known to be OpenAI's.
+        if let Err(OpenAiError::RejectedKey(refused)) = &answer {
+            let is_current = key.expose_secret() == current.api_key.expose_secret();
+            let other = if is_current {
+                self.other_than(&current, Rejection::by(Some(refused.status)), deadline).await
+            } else {
+                Some(current)
+            };
+            if let Some(other) = other {
+                is_proven = false;
+                answer = self.openai.hang_up(&base_url, &other.api_key, id, deadline).await;
             }
         }
-        let made_by = |key: &SecretString| record.made.as_ref().filter(|made| made.is_by(key));
-        let former;
-        let (base_url, key, is_proven) = if let Some(made) = made_by(&current.api_key) {
-            (made.base_url.as_str(), &current.api_key, true)
-        } else {
-            former = timeout_at(deadline, self.secret.former_key()).await.ok().flatten();
-            match former.as_ref().and_then(|key| Some((made_by(key)?, key))) {
-                Some((made, key)) => (made.base_url.as_str(), key, true),
-                None => (self.base_url.as_str(), &current.api_key, false),
-            }
-        };
-        match self.openai.hang_up(base_url, key, id, deadline).await {
+        match answer {
             Ok(HungUp::Ended) => Ok(Over::HungUp),
             Ok(HungUp::Unknown) if is_proven => Ok(Over::Gone),
             Ok(HungUp::Unknown) | Err(_) if clock::unix_seconds() > record.began.saturating_add(LONGEST_SESSION) => {
@@ -89,4 +92,35 @@ impl Receiver {
             Err(error) => Err(HangUpError::Failed(error)),
         }
     }
+
+    /// The server that has the call, and the key that made it. Only a key that proves the server's URL is sent there.
+    async fn origin(&self, record: &Record, current: &Secret, deadline: Instant) -> Origin {
+        let proven = |key: &SecretString| {
+            let made = record.made.as_ref().filter(|made| made.is_by(key))?;
+            Some(Origin { base_url: made.base_url.clone(), key: key.clone(), is_proven: true })
+        };
+        let known = proven(&current.api_key).or_else(|| current.previous_api_key.as_ref().and_then(proven));
+        if let Some(origin) = known {
+            return origin;
+        }
+        // A secret that was changed by hand does not name the key before.
+        let former = timeout_at(deadline, self.secret.former_key()).await.ok().flatten();
+        former.as_ref().and_then(proven).unwrap_or_else(|| Origin {
+            base_url: self.base_url.clone(),
+            key: current.api_key.clone(),
+            is_proven: false,
+        })
+    }
+
+    async fn other_than(&self, secret: &Arc<Secret>, rejection: Rejection, deadline: Instant) -> Option<Arc<Secret>> {
+        timeout_at(deadline, self.secret.other_than(secret, rejection)).await.ok()?.ok().flatten()
+    }
+}
+
+/// Where a call is ended, and with which key.
+struct Origin {
+    base_url: String,
+    key: SecretString,
+    /// Whether this key made the call there.
+    is_proven: bool,
 }

@@ -6,7 +6,6 @@ pub mod token;
 
 use std::sync::Arc;
 
-use http::StatusCode;
 use tokio::time::{Instant, timeout_at};
 use tracing::warn;
 
@@ -30,10 +29,6 @@ async fn other_secret(
     error: &OpenAiError,
     deadline: Instant,
 ) -> Option<Arc<Secret>> {
-    let rejection = match error.status() {
-        Some(StatusCode::FORBIDDEN) => Rejection::Forbidden,
-        _ => Rejection::Invalid,
-    };
-    let other = timeout_at(deadline, store.other_than(rejected, rejection)).await.ok()?;
+    let other = timeout_at(deadline, store.other_than(rejected, Rejection::by(error.status()))).await.ok()?;
     other.inspect_err(|error| warn!(%error, "OpenAI rejected the key, and no other can be read")).ok().flatten()
 }

@@ -17,12 +17,15 @@ const IDENTIFIER_KEY: &str = "SAFETY_IDENTIFIER_KEY";
 const BLOCKED: &str = "BLOCKED_CALLERS";
 const PROXY: &str = "PROXY_SECRET";
 const PREVIOUS_PROXY: &str = "PREVIOUS_PROXY_SECRET";
+const PREVIOUS_KEY: &str = "PREVIOUS_OPENAI_API_KEY";
 
 /// The contents of a usable secret.
 #[derive(Debug)]
 pub struct Secret {
     /// The OpenAI API key: visible ASCII, as a header requires.
     pub api_key: SecretString,
+    /// The API key before it, which ends the calls that it made, and is used for nothing else.
+    pub previous_api_key: Option<SecretString>,
     /// The key of the HMAC that makes safety identifiers.
     pub identifier_key: SecretSlice<u8>,
     /// The callers that the operator has blocked.
@@ -69,7 +72,8 @@ impl Secret {
 }
 
 /// Reads the text of the secret with that ARN: a JSON object with `OPENAI_API_KEY` and, optionally,
-/// `SAFETY_IDENTIFIER_KEY`, `BLOCKED_CALLERS`, `PROXY_SECRET` and `PREVIOUS_PROXY_SECRET`, or just the key.
+/// `SAFETY_IDENTIFIER_KEY`, `BLOCKED_CALLERS`, `PROXY_SECRET`, `PREVIOUS_PROXY_SECRET` and `PREVIOUS_OPENAI_API_KEY`, or just
+/// the key.
 ///
 /// A field that cannot be read does not make the others unusable: it keeps its value of the secret `before`, if there is
 /// one. So a mistake neither takes a good key away nor unblocks a caller.
@@ -121,12 +125,35 @@ fn from_fields(fields: &Map<String, Value>, arn: &str, before: Option<&Secret>) 
     let current = proxy(PROXY, "PROXY_SECRET is not text", before.map(|before| &before.proxy));
     let previous =
         proxy(PREVIOUS_PROXY, "PREVIOUS_PROXY_SECRET is not text", before.map(|before| &before.previous_proxy));
+    let before_previous_key = || before.and_then(|before| before.previous_api_key.clone());
+    let previous_api_key = match text(fields.get(PREVIOUS_KEY)).map(|text| text.map(key::parse)) {
+        Ok(None) => None,
+        Ok(Some(Ok(key))) => Some(key.into()),
+        Ok(Some(Err(_))) => {
+            faults.push("PREVIOUS_OPENAI_API_KEY is not a key");
+            before_previous_key()
+        }
+        Err(NotText) => {
+            faults.push("PREVIOUS_OPENAI_API_KEY is not text");
+            before_previous_key()
+        }
+    };
     let (api_key, read, kept_key) = match (api_key, before) {
         (Ok(key), _) => (key.into(), Moment::now(), None),
         (Err(fault), Some(before)) => (before.api_key.clone(), before.read, Some(fault)),
         (Err(fault), None) => return Err(fault),
     };
-    Ok(Secret { api_key, identifier_key, blocked, proxy: current, previous_proxy: previous, read, kept_key, faults })
+    Ok(Secret {
+        api_key,
+        previous_api_key,
+        identifier_key,
+        blocked,
+        proxy: current,
+        previous_proxy: previous,
+        read,
+        kept_key,
+        faults,
+    })
 }
 
 /// A field that is neither text nor null.
@@ -152,6 +179,7 @@ impl Secret {
     fn new(api_key: &str, identifier_key: SecretSlice<u8>) -> Self {
         Self {
             api_key: api_key.into(),
+            previous_api_key: None,
             identifier_key,
             blocked: BlockList::default(),
             proxy: None,

@@ -16,6 +16,7 @@ use aws_sdk_secretsmanager::{
     Client as SecretsManager,
     error::{ProvideErrorMetadata, SdkError},
 };
+use http::StatusCode;
 use secrecy::SecretString;
 use tokio::{
     sync::{Mutex, watch},
@@ -89,6 +90,16 @@ pub(crate) enum Rejection {
     Invalid,
     /// The key may not be used for this request, such as for the model of one profile.
     Forbidden,
+}
+
+impl Rejection {
+    /// The rejection that an answer with this status is.
+    pub fn by(status: Option<StatusCode>) -> Self {
+        match status {
+            Some(StatusCode::FORBIDDEN) => Self::Forbidden,
+            _ => Self::Invalid,
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -353,7 +364,7 @@ mod tests {
             orchestrator::{HttpRequest, HttpResponse},
             runtime_components::RuntimeComponents,
         },
-        http::StatusCode,
+        http::StatusCode as AwsStatus,
     };
     use aws_smithy_types::body::SdkBody;
     use secrecy::ExposeSecret;
@@ -402,7 +413,7 @@ mod tests {
                     Behaviour::Refuses(code) => (400, json!({"__type": code, "message": "No."})),
                     Behaviour::Hangs => std::future::pending().await,
                 };
-                Ok(HttpResponse::new(StatusCode::try_from(status).unwrap(), SdkBody::from(body.to_string())))
+                Ok(HttpResponse::new(AwsStatus::try_from(status).unwrap(), SdkBody::from(body.to_string())))
             })
         }
     }
