@@ -32,7 +32,7 @@ pub async fn serve(config: Config) -> Result<(), Error> {
     let name = config.table.ok_or("QUOTA_TABLE is not set: expected the table in which the calls are registered")?;
     let tls = tls::client_config(config.extra_ca_file.as_deref())?;
     let aws = sdk::config(&tls).await?;
-    let table = Arc::new(Table::new(name, &aws, tls.clone())?);
+    let table = Arc::new(Table::new(name, &aws, tls.clone())?.patient());
     let secret = Arc::new(SecretStore::new(config.key_source, Some(&aws), config.key_ttl));
     let receiver = Receiver::new(Arc::new(OpenAi::new(&config.base_url, tls)?), secret, &config.base_url);
     let keeper = Arc::new(Keeper { calls: Arc::new(Calls::new(Some(table), config.call_limits)), receiver });

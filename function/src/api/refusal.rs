@@ -81,6 +81,9 @@ impl Refusal {
             let details = "The operator of this service has blocked you";
             row(StatusCode::FORBIDDEN, "caller_blocked", "Caller blocked", details, TELL_THE_OPERATOR)
         };
+        let ended_by_operator = |details| {
+            row(StatusCode::SERVICE_UNAVAILABLE, "ended_by_operator", "Ended by the operator", details, TRY_AGAIN)
+        };
         let returned = |refused: &Refused| format!("OpenAI API returned {}", refused.status.as_u16());
         match self {
             Self::NoRequest(error) => row(
@@ -228,6 +231,9 @@ impl Refusal {
                     "Please try again tomorrow, or tell the operator of this service",
                 ),
                 BookingError::Closed => blocked(),
+                BookingError::AllClosed => {
+                    ended_by_operator("The operator of this service has ended all calls, and accepts no new ones yet")
+                }
                 BookingError::Unavailable(_) => row(
                     StatusCode::SERVICE_UNAVAILABLE,
                     "quota_unavailable",
@@ -253,13 +259,7 @@ impl Refusal {
                 "OpenAI API did not answer in time, and may have opened a call; it counts until its end",
                 "Please try again after the number of seconds in Retry-After",
             ),
-            Self::EndedByOperator => row(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "ended_by_operator",
-                "Ended by the operator",
-                "The operator of this service has ended the call",
-                TRY_AGAIN,
-            ),
+            Self::EndedByOperator => ended_by_operator("The operator of this service has ended the call"),
             Self::CallNotFound => row(
                 StatusCode::NOT_FOUND,
                 "call_not_found",
@@ -432,6 +432,7 @@ pub(crate) fn describe() -> serde_json::Value {
             | BookingError::MinutesExceeded { .. }
             | BookingError::DailyMinutes { .. }
             | BookingError::Closed
+            | BookingError::AllClosed
             | BookingError::Unavailable(_),
         ) => {}
         Refusal::Admission(error) => match error {
@@ -491,6 +492,7 @@ pub(crate) fn describe() -> serde_json::Value {
         BookingError::MinutesExceeded { retry_after },
         BookingError::DailyMinutes { retry_after },
         BookingError::Closed,
+        BookingError::AllClosed,
         BookingError::Unavailable(TableError::Timeout),
     ];
     let refusals = [

@@ -18,7 +18,7 @@ use serde::{
     Deserialize, Deserializer, Serialize, Serializer,
     de::{MapAccess, Visitor},
 };
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tracing::debug;
 use url::{Position, Url};
 
@@ -29,7 +29,7 @@ use super::{
 use crate::net::{
     clock,
     connection::{Connection, Lease},
-    retry::{Policy, Retries, Retryable},
+    retry::{Policy, Retries, Retryable, backoff},
 };
 
 const SERVICE: &str = "dynamodb";
@@ -54,11 +54,16 @@ const PARTITIONS: [(&str, &str); 6] = [
     ("us-isof-", "csp.hci.ic.gov"),
 ];
 
-/// The longest pause before a throttled update is tried again.
+/// The longest pause before the second try of a throttled update. It doubles with each further try.
 const LONGEST_PAUSE: Duration = Duration::from_millis(50);
 
 /// Two tries, also over a reused connection that turns out dead.
 const POLICY: Policy = Policy { max_tries: 2, worth_an_attempt: Duration::ZERO };
+
+/// The tries of a caller who can wait for a throttled table, and the time in which they begin. The pauses are 3 to 6.4 s in
+/// all.
+const PATIENT: Policy = Policy { max_tries: 8, worth_an_attempt: Duration::ZERO };
+const PATIENT_FOR: Duration = Duration::from_secs(8);
 
 /// Credentials are no longer used when they expire within this time.
 const EXPIRY_MARGIN: Duration = Duration::from_secs(300);
@@ -70,6 +75,9 @@ pub struct Table {
     region: String,
     endpoint: Url,
     connection: Connection,
+    policy: Policy,
+    /// The time after which no further try begins. `None`: only their number is limited.
+    tries_within: Option<Duration>,
     provider: SharedCredentialsProvider,
     /// The latest signer. In Lambda, credentials last as long as the process.
     signer: Mutex<Option<Arc<Signer>>>,
@@ -252,7 +260,15 @@ impl Table {
         let region = config.region().ok_or(TableSetupError::Region)?.to_string();
         let provider = config.credentials_provider().ok_or(TableSetupError::Credentials)?;
         let endpoint = endpoint(config, &region).parse()?;
-        Ok(Self { name, region, endpoint, connection: Connection::new(tls)?, provider, signer: Mutex::default() })
+        let connection = Connection::new(tls)?;
+        let signer = Mutex::default();
+        Ok(Self { name, region, endpoint, connection, policy: POLICY, tries_within: None, provider, signer })
+    }
+
+    /// The same table for a caller who can wait: with more tries after transient errors, and longer pauses before them.
+    #[must_use]
+    pub fn patient(self) -> Self {
+        Self { policy: PATIENT, tries_within: Some(PATIENT_FOR), ..self }
     }
 
     /// Opens the connection and finds the credentials ahead of the first update. A step that fails here is tried again with
@@ -262,7 +278,7 @@ impl Table {
         let _ = self.signer(&clock::iso_basic(SystemTime::now())).await;
     }
 
-    /// Makes an update, with a second try after a transient error. If the response to the first is lost, the update arrives
+    /// Makes an update, with further tries after transient errors. If the response to the first is lost, the update arrives
     /// twice: its condition must then fail.
     ///
     /// # Errors
@@ -300,7 +316,7 @@ impl Table {
         self.ask(GET, &request, parse_item).await.map_err(|error| error.cause)
     }
 
-    /// Sends a request, with a second try after a transient error.
+    /// Sends a request, with further tries after transient errors.
     async fn ask<T>(
         &self,
         target: &'static str,
@@ -311,7 +327,8 @@ impl Table {
         let failed = |cause, perhaps_made| UpdateError { cause, perhaps_made };
         let body = serde_json::to_vec(request).map_err(|_| failed(TableError::Malformed, false))?;
         let mut lease = self.connection.lease().map_err(|error| failed(error.into(), false))?;
-        let mut retries = Retries::new(POLICY, None);
+        let deadline = self.tries_within.and_then(|time| Instant::now().checked_add(time));
+        let mut retries = Retries::new(self.policy, deadline);
         loop {
             let limit = if lease.reused { PATIENCE } else { ATTEMPT };
             let exchange = timeout(limit, self.exchange(&lease, target, body.clone(), parse)).await;
@@ -466,12 +483,17 @@ impl Retryable for TableError {
         !matches!(self, Self::Refused(..))
     }
 
-    fn pause(&self, _: u32, _: bool) -> Option<Duration> {
-        Some(if let Self::Refused(..) = self { LONGEST_PAUSE.mul_f64(fastrand::f64()) } else { Duration::ZERO })
+    fn pause(&self, tries: u32, _: bool) -> Option<Duration> {
+        Some(match (tries, self) {
+            (1, Self::Refused(..)) => LONGEST_PAUSE.mul_f64(fastrand::f64()),
+            // A connection that has died is replaced at once, the first time.
+            (1, _) => Duration::ZERO,
+            _ => backoff(LONGEST_PAUSE, tries),
+        })
     }
 }
 
-/// The retries of an update that DynamoDB refused.
+/// The retries of a request's update that DynamoDB refused.
 #[cfg(test)]
 pub(crate) fn describe_retries() -> serde_json::Value {
     crate::net::retry::describe(POLICY, |_| (Duration::ZERO, LONGEST_PAUSE))

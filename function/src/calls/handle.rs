@@ -43,7 +43,7 @@ impl Handle {
     }
 
     /// The minute of the call's end, since the Unix epoch.
-    fn minute(&self) -> Option<u64> {
+    pub(super) fn minute(&self) -> Option<u64> {
         u64::from_str_radix(self.0.get(RANDOM..)?, 36).ok()
     }
 

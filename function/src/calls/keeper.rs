@@ -3,18 +3,22 @@
 //! Nothing is removed before the call is known to be over. A keeper that dies loses nothing: the next round finds the same
 //! calls.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use futures_util::{StreamExt, stream};
 use serde::{Deserialize, Serialize};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout_at};
 use tracing::{debug, warn};
 
 use super::{
-    Calls, Handle, Record, State,
+    Calls, Ending, Endings, Handle, Record, State,
     hang_up::{HangUpError, Over, Receiver},
-    record,
-    store::{Change, Changed},
+    record::{self, Register},
+    store::{Change, Changed, Condition},
 };
 use crate::{
     aws::dynamodb::TableError,
@@ -53,11 +57,27 @@ const EACH_IN_ROUND: Duration = Duration::from_secs(4);
 const LATE: u64 = 5;
 const OUTLIVED: u64 = 120;
 
-/// How many minutes back a keeper looks that does not know which calls were ended: the longest call, and some more.
+/// How many minutes back a call may have ended that OpenAI still has, since it ends every session after 60 minutes. Each look of
+/// a round goes back that far, unless the calls are known to be ended.
 const LOOK_BACK: u64 = 75;
 
-/// The most minutes that a round looks back after an outage of the keeper. Older calls concern past days only.
+/// The most minutes back of which a round gives back seconds after an outage of the keeper. Older calls concern past days only.
 const LONGEST_LOOK_BACK: u64 = 2 * 24 * 60;
+
+/// The number of such minutes that are read together, after which the round remembers how far it has come.
+const CHUNK: u64 = 60;
+
+/// The time that must be left for another chunk.
+const WORTH_A_CHUNK: Duration = Duration::from_secs(5);
+
+/// The longest time for the reads of one look.
+const LOOK: Duration = Duration::from_secs(15);
+
+/// The number of calls that are given back together.
+const SETTLED_TOGETHER: usize = 128;
+
+/// The time for giving back in each look, even if other calls are due meanwhile.
+const SETTLING: Duration = Duration::from_secs(2);
 
 /// A minute is no longer looked at when all of its calls are ended, and it ended this many minutes ago: a call is registered
 /// at least ten seconds before its end, within a request of at most 25 s.
@@ -95,15 +115,15 @@ pub enum Which {
     Call(Handle),
     /// All calls of a caller, who can make no other for `closed` seconds.
     Caller { caller: String, closed: u64 },
-    /// All calls.
-    All,
+    /// All calls. Nobody can make another for `closed` seconds.
+    All { closed: u64 },
 }
 
 /// An event that is no command.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "unknown command: expected {{\"command\": \"list\"}}, or {{\"command\": \"hang-up\"}} with \"call\": a call's name, \
-     \"caller\": 64 hexadecimal digits and perhaps \"closedSeconds\", or \"all\": true"
+     \"caller\": 64 hexadecimal digits, or \"all\": true; the last two perhaps with \"closedSeconds\""
 )]
 pub struct UnknownCommand;
 
@@ -137,10 +157,12 @@ pub enum Report {
 /// The calls that were ended together, and those that were not.
 #[derive(Debug, Default)]
 struct Outcome {
-    /// With what ended each, and the seconds that it used.
-    ended: Vec<(Handle, Record, Over, u64)>,
-    failed: Vec<(Handle, HangUpError)>,
+    ended: Unsettled,
+    failed: Vec<(Handle, Record, HangUpError)>,
 }
+
+/// Calls that are over, and of which this is not registered yet: each with its end and how it ended.
+type Unsettled = BTreeMap<Handle, (Ending, Over)>;
 
 impl Command {
     /// Reads an event.
@@ -171,7 +193,7 @@ impl Command {
             ("hang-up", None, Some(caller), None) if is_identifier(&caller) => {
                 Ok(Self::HangUp(Which::Caller { caller, closed }))
             }
-            ("hang-up", None, None, Some(true)) if fields.closed_seconds.is_none() => Ok(Self::HangUp(Which::All)),
+            ("hang-up", None, None, Some(true)) => Ok(Self::HangUp(Which::All { closed })),
             _ => Err(UnknownCommand),
         }
     }
@@ -189,7 +211,7 @@ impl Keeper {
     pub async fn run(&self, command: Command, deadline: Instant, round: &mut Round) -> Result<Report, TableError> {
         match command {
             Command::Round => self.round(AHEAD, deadline, round).await,
-            Command::List => self.list().await,
+            Command::List => self.list(deadline).await,
             Command::HangUp(which) => self.hang_up(&which, deadline, round).await,
         }
     }
@@ -208,42 +230,70 @@ impl Keeper {
         }
     }
 
-    /// Ends the calls whose end is past or comes within `ahead`, each at its second.
+    /// Ends the calls whose end is past or comes within `ahead`, each at its second. No error of the table keeps the other calls
+    /// from being ended.
     async fn round(&self, ahead: Duration, deadline: Instant, round: &mut Round) -> Result<Report, TableError> {
         let began = since_epoch();
         let last = began.saturating_add(ahead);
-        let first = self.first_minute(began.as_secs() / 60).await?;
-        let mut ended = 0_usize;
-        let failed = loop {
-            let mut minutes = BTreeMap::new();
-            for minute in first..=(last.as_secs() / 60) {
-                minutes.insert(minute, record::of_minute(&self.calls.store, minute).await?);
-            }
+        let minute = began.as_secs() / 60;
+        let cursor = self.first_minute(minute).await;
+        // Without the cursor, all calls that OpenAI may still have.
+        let oldest = minute.saturating_sub(LOOK_BACK);
+        let start = cursor.as_ref().map_or(oldest, |first| *first);
+        let oldest = start.max(oldest);
+        let mut first = oldest;
+        let (mut count, mut unsettled, mut settled) = (0_usize, Unsettled::new(), BTreeSet::new());
+        let (failed, unread) = loop {
             let at = since_epoch();
-            let (due, later): (Vec<_>, Vec<_>) = minutes
-                .values()
-                .flatten()
-                .filter(|(_, record)| record.state != State::Ended && record.ends <= last.as_secs())
-                .cloned()
-                .partition(|(_, record)| due_at(record, began) <= at.as_secs());
-            let outcome = self.end(due, EACH_IN_ROUND, deadline, round).await;
-            ended = ended.saturating_add(outcome.ended.len());
-            let failed = self.settle(outcome, round).await?;
-            round.outlived = Some(outlived(&failed, &minutes, since_epoch().as_secs()));
+            let mut register = self.look(first, last.as_secs() / 60, deadline).await;
+            let unread = register.error.take();
+            let calls = register.calls.iter().filter(|(handle, record)| {
+                record.is_to_end() && record.ends <= last.as_secs() && !unsettled.contains_key(handle)
+            });
+            let (due, later): (Vec<_>, Vec<_>) =
+                calls.cloned().partition(|(_, record)| due_at(record, began) <= at.as_secs());
+            let Outcome { ended, failed } = self.end(due, EACH_IN_ROUND, deadline, round).await;
+            count = count.saturating_add(number(&ended));
+            unsettled.extend(ended);
+            round.outlived = Some(outlived(&failed, since_epoch().as_secs()));
             let next = later.iter().map(|(_, record)| due_at(record, began)).min();
-            let Some(pause) = pause(next, !failed.is_empty(), last) else { break failed };
+            // What is left of this is done after the next look.
+            let until = soonest(next, deadline);
+            let _ = self.settle(&mut unsettled, &mut settled, until, round).await;
+            first = register
+                .ended_up_to(first, (at.as_secs() / 60).saturating_sub(SETTLED), &settled)
+                .map_or(first, |minute| minute.saturating_add(1));
+            let is_incomplete = !failed.is_empty() || !unsettled.is_empty() || unread.is_some();
+            let Some(pause) = pause(next, is_incomplete, last) else { break (failed, unread) };
             if Instant::now()
                 .checked_add(pause)
                 .is_none_or(|next| next.checked_add(EACH).is_none_or(|end| end > deadline))
             {
-                break failed;
+                break (failed, unread);
             }
             debug!(seconds = pause.as_secs_f64(), waiting = later.len(), "waiting for the end of calls");
             sleep(pause).await;
         };
-        self.advance(first, began.as_secs() / 60).await?;
-        round.open = Some(self.calls.account(None).open(&self.calls.store, since_epoch().as_secs()).await?);
-        Ok(Report::Ended { ended, failed: described(&failed) })
+        let mut fault = self.settle(&mut unsettled, &mut settled, deadline, round).await.or(unread);
+        match cursor {
+            Ok(_) => fault = fault.or(self.advance(start..oldest, first, deadline, round).await.err()),
+            Err(error) => fault = fault.or(Some(error)),
+        }
+        match self.calls.account(None).open(&self.calls.store, since_epoch().as_secs()).await {
+            Ok(open) => round.open = Some(open),
+            Err(error) => fault = fault.or(Some(error)),
+        }
+        let Some(error) = fault else { return Ok(Report::Ended { ended: count, failed: described(&failed) }) };
+        // Calls may have outlived their end of which nothing could be read: a round that does not know reports no number, and
+        // the alarm tells that.
+        round.outlived = round.outlived.filter(|outlived| *outlived > 0);
+        Err(error)
+    }
+
+    /// Reads the calls that end in these minutes.
+    async fn look(&self, first: u64, last: u64, deadline: Instant) -> Register {
+        let limit = Instant::now().checked_add(LOOK).map_or(deadline, |limit| limit.min(deadline));
+        record::of_minutes(&self.calls.store, first..=last, limit).await
     }
 
     /// The first minute that may have calls which are not ended.
@@ -254,24 +304,48 @@ impl Keeper {
         Ok(first.clamp(minute.saturating_sub(LONGEST_LOOK_BACK), minute))
     }
 
-    /// Remembers up to which minute all calls are ended.
-    async fn advance(&self, first: u64, minute: u64) -> Result<(), TableError> {
-        let mut done = first.saturating_sub(1);
-        while done.saturating_add(1).saturating_add(SETTLED) <= minute {
-            let calls = record::of_minute(&self.calls.store, done.saturating_add(1)).await?;
-            if calls.iter().any(|(_, record)| record.state != State::Ended) {
-                break;
+    /// Ends the calls of former minutes, which OpenAI no longer has, and remembers up to which minute all calls are ended. `first`:
+    /// the first minute after them with a call that is not ended.
+    async fn advance(
+        &self,
+        former: std::ops::Range<u64>,
+        first: u64,
+        deadline: Instant,
+        round: &mut Round,
+    ) -> Result<(), TableError> {
+        let mut next = former.start;
+        while next < former.end && deadline.saturating_duration_since(Instant::now()) > WORTH_A_CHUNK {
+            let last = next.saturating_add(CHUNK).min(former.end).saturating_sub(1);
+            let mut register = self.look(next, last, deadline).await;
+            let calls = register.calls.iter().filter(|(_, record)| record.is_to_end()).cloned();
+            let mut unsettled: Unsettled =
+                calls.map(|(handle, record)| ended(handle, record, Over::Gone, since_epoch().as_secs())).collect();
+            let mut settled = BTreeSet::new();
+            let fault = self.settle(&mut unsettled, &mut settled, deadline, round).await.or(register.error.take());
+            let done = register.ended_up_to(next, last, &settled);
+            if let Some(done) = done {
+                next = done.saturating_add(1);
+                self.remember(done).await?;
             }
-            done = done.saturating_add(1);
+            match (fault, done) {
+                (Some(error), _) => return Err(error),
+                // Another round is ending them.
+                (None, None) => return Ok(()),
+                (None, Some(_)) => {}
+            }
         }
-        if done < first {
-            return Ok(());
+        if next >= former.end && first > next {
+            self.remember(first.saturating_sub(1)).await?;
         }
+        Ok(())
+    }
+
+    async fn remember(&self, done: u64) -> Result<(), TableError> {
         let change = Change {
             item: CURSOR.to_owned(),
             set: vec![(DONE.to_owned(), format!("{done:010}"))],
             // Another round may have come further.
-            conditions: vec![super::store::Condition::AbsentOrBefore(DONE.to_owned(), format!("{done:010}"))],
+            conditions: vec![Condition::AbsentOrBefore(DONE.to_owned(), format!("{done:010}"))],
             keep_until: since_epoch().as_secs().saturating_add(CURSOR_KEPT),
             ..Change::default()
         };
@@ -291,59 +365,87 @@ impl Keeper {
         .buffer_unordered(SIDE_BY_SIDE);
         while let Some((handle, record, over, at)) = ending.next().await {
             match over {
+                // OpenAI may get to know it yet. It is hung up at its end.
+                Ok(Over::Gone) if record.hang_up_again && at < record.ends => {}
                 Ok(over) => {
                     if over == Over::HungUp && at > record.ends.saturating_add(LATE) {
                         round.late = round.late.saturating_add(1);
                     }
-                    let used = used(&record, over, at);
-                    outcome.ended.push((handle, record, over, used));
+                    if over == Over::HungUp && record.hang_up_again {
+                        warn!(
+                            call = %handle, caller = record.caller,
+                            "a call went on after its caller had ended it, because OpenAI did not know it then; it is hung up now"
+                        );
+                    }
+                    outcome.ended.extend([ended(handle, record, over, at)]);
                 }
                 Err(error) => {
                     warn!(call = %handle, cause = causes(&error), "a call could not be ended; it is tried again");
-                    outcome.failed.push((handle, error));
+                    outcome.failed.push((handle, record, error));
                 }
             }
         }
         outcome
     }
 
-    /// Gives back what the ended calls did not use. Returns those that are not ended.
-    async fn settle(&self, outcome: Outcome, round: &mut Round) -> Result<Vec<(Handle, HangUpError)>, TableError> {
-        let Outcome { ended, failed } = outcome;
-        if ended.is_empty() {
-            return Ok(failed);
-        }
-        let calls = ended.iter().map(|(handle, record, _, used)| (handle.clone(), record.clone(), *used)).collect();
-        let others = self.calls.end(calls).await?;
-        // Those that another round, or their caller, has ended meanwhile are counted there.
-        for (_, record, over, used) in ended.iter().filter(|(handle, ..)| !others.contains(handle)) {
-            if record.id.is_some() {
-                round.count(*over == Over::HungUp, *used);
+    /// Registers that calls are over, and gives back what they did not use, until about `until`. Those of which it is done move
+    /// from `unsettled` to `settled`.
+    async fn settle(
+        &self,
+        unsettled: &mut Unsettled,
+        settled: &mut BTreeSet<Handle>,
+        until: Instant,
+        round: &mut Round,
+    ) -> Option<TableError> {
+        let limit = Instant::now().checked_add(SETTLING).map_or(until, |least| least.max(until));
+        let mut calls: Vec<_> = unsettled.values().map(|(ending, _)| ending.clone()).collect();
+        // A caller's calls are given back together.
+        calls.sort_by(|one, other| one.record.caller.cmp(&other.record.caller));
+        let mut fault = None;
+        for chunk in calls.chunks(SETTLED_TOGETHER) {
+            let Ok(Endings { others, left, error }) = timeout_at(limit, self.calls.end_all(chunk.to_vec())).await
+            else {
+                return fault.or(Some(TableError::Timeout));
+            };
+            fault = fault.or(error);
+            for Ending { handle, .. } in chunk.iter().filter(|ending| !left.contains(&ending.handle)) {
+                let Some((ending, over)) = unsettled.remove(handle) else { continue };
+                // Those that another round, or their caller, has ended meanwhile are counted there.
+                if others.contains(handle) {
+                    continue;
+                }
+                count(&ending, over, round);
+                settled.insert(handle.clone());
             }
         }
-        Ok(failed)
+        fault
     }
 
     async fn hang_up(&self, which: &Which, deadline: Instant, round: &mut Round) -> Result<Report, TableError> {
-        if let Which::Caller { caller, closed } = which
-            && *closed > 0
-        {
-            let until = since_epoch().as_secs().saturating_add(*closed);
-            self.calls.account(Some(caller)).close(&self.calls.store, until).await?;
+        let (account, closed) = match which {
+            Which::Call(_) => (None, 0),
+            Which::Caller { caller, closed } => (Some(caller.as_str()), *closed),
+            Which::All { closed } => (None, *closed),
+        };
+        let mut fault = None;
+        if closed > 0 {
+            let until = since_epoch().as_secs().saturating_add(closed);
+            fault = self.calls.account(account).close(&self.calls.store, until).await.err();
         }
         let calls = match which {
             Which::Call(handle) => {
                 self.calls.find(handle).await?.map(|record| (handle.clone(), record)).into_iter().collect()
             }
-            Which::Caller { caller, .. } => {
-                let mut calls = self.all().await?;
-                calls.retain(|(_, record)| record.caller == *caller);
+            Which::Caller { .. } | Which::All { .. } => {
+                let register = self.all(deadline).await;
+                fault = fault.or(register.error);
+                let mut calls = register.calls;
+                calls.retain(|(_, record)| account.is_none_or(|caller| record.caller == caller));
                 calls
             }
-            Which::All => self.all().await?,
         };
-        let calls = calls.into_iter().filter(|(_, record)| record.state != State::Ended);
-        let (named, asking): (Vec<_>, Vec<_>) = calls.partition(|(_, record)| record.id.is_some());
+        let calls = calls.into_iter().filter(|(_, record)| record.is_to_end());
+        let (mut due, asking): (Vec<_>, Vec<_>) = calls.partition(|(_, record)| record.id.is_some());
         let stopped: Vec<_> = asking
             .into_iter()
             .filter(|(_, record)| record.state == State::Booked)
@@ -353,26 +455,36 @@ impl Keeper {
             })
             .collect();
         // One that OpenAI has answered meanwhile is no longer as it was read, and is ended as the others.
-        let answered: Vec<_> =
-            record::replace(&self.calls.store, &stopped).await?.changed.into_iter().cloned().collect();
-        let mut ended = stopped.len().saturating_sub(answered.len());
-        let mut due = named;
-        for handle in answered {
-            due.extend(
-                self.calls.find(&handle).await?.filter(|record| record.id.is_some()).map(|record| (handle, record)),
-            );
+        let record::Others { changed, unknown, error, .. } = record::replace(&self.calls.store, &stopped).await;
+        fault = fault.or(error);
+        let mut number_ended = stopped.len().saturating_sub(changed.len()).saturating_sub(unknown.len());
+        for handle in changed {
+            let found = self.calls.find(handle).await;
+            match found {
+                Ok(found) => {
+                    due.extend(found.filter(|record| record.id.is_some()).map(|record| (handle.clone(), record)));
+                }
+                Err(error) => fault = fault.or(Some(error)),
+            }
         }
-        let outcome = self.end(due, EACH, deadline, round).await;
-        ended = ended.saturating_add(outcome.ended.len());
+        let Outcome { ended, failed } = self.end(due, EACH, deadline, round).await;
+        number_ended = number_ended.saturating_add(number(&ended));
         round.is_by_operator = true;
-        let failed = self.settle(outcome, round).await?;
-        Ok(Report::Ended { ended, failed: described(&failed) })
+        let mut unsettled = ended;
+        fault = self.settle(&mut unsettled, &mut BTreeSet::new(), deadline, round).await.or(fault);
+        match fault {
+            None => Ok(Report::Ended { ended: number_ended, failed: described(&failed) }),
+            Some(error) => Err(error),
+        }
     }
 
-    async fn list(&self) -> Result<Report, TableError> {
-        let mut calls: Vec<_> = self
-            .all()
-            .await?
+    async fn list(&self, deadline: Instant) -> Result<Report, TableError> {
+        let register = self.all(deadline).await;
+        if let Some(error) = register.error {
+            return Err(error);
+        }
+        let mut calls: Vec<_> = register
+            .calls
             .into_iter()
             .filter(|(_, record)| record.state != State::Ended)
             .map(|(handle, Record { caller, profile, state, began, ends, .. })| Listed {
@@ -388,29 +500,48 @@ impl Keeper {
         Ok(Report::List { calls })
     }
 
-    /// All calls that may be open.
-    async fn all(&self) -> Result<Vec<(Handle, Record)>, TableError> {
+    /// All calls that may be open, as far as they could be read.
+    async fn all(&self, deadline: Instant) -> Register {
         let minute = since_epoch().as_secs() / 60;
-        let first = self.first_minute(minute).await?;
+        let oldest = minute.saturating_sub(LOOK_BACK);
+        let first = self.first_minute(minute).await.unwrap_or(oldest).max(oldest);
         // The longest call that can be configured.
         let last = minute.saturating_add(openai_realtime::CALL_SECONDS.end() / 60).saturating_add(1);
-        let minutes = stream::iter((first..=last).map(|minute| record::of_minute(&self.calls.store, minute)));
-        let minutes: Vec<_> = minutes.buffered(8).collect().await;
-        let mut calls = Vec::new();
-        for minute in minutes {
-            calls.extend(minute?);
-        }
-        Ok(calls)
+        record::of_minutes(&self.calls.store, first..=last, deadline).await
     }
+}
+
+/// A call that was hung up at that time, or of which OpenAI knew nothing.
+fn ended(handle: Handle, record: Record, over: Over, at: u64) -> (Handle, (Ending, Over)) {
+    let used = used(&record, over, at);
+    (handle.clone(), (Ending::new(handle, record, over, used, at), over))
 }
 
 /// The seconds that a call used. When a browser left is not known, so all seconds of such a call count. A call without
 /// OpenAI's name was never answered, and used none.
 fn used(record: &Record, over: Over, at: u64) -> u64 {
-    match (&record.id, over) {
-        (None, _) => 0,
-        (Some(_), Over::HungUp) => record.lasted(at),
-        (Some(_), Over::Gone) => record.lasted(record.ends),
+    match (&record.id, over, record.used) {
+        (None, _, _) => 0,
+        (Some(_), Over::Gone, Some(used)) => used,
+        (Some(_), Over::HungUp, _) => record.lasted(at),
+        (Some(_), Over::Gone, None) => record.lasted(record.ends),
+    }
+}
+
+/// Whether only the mark of an ended call was left: at its end, OpenAI did not know it.
+fn was_over(ending: &Ending, over: Over) -> bool {
+    ending.record.hang_up_again && over == Over::Gone
+}
+
+/// The number of calls that were ended now.
+fn number(ended: &Unsettled) -> usize {
+    ended.values().filter(|(ending, over)| !was_over(ending, *over)).count()
+}
+
+/// Counts a call with the seconds that were not counted when its caller ended it.
+fn count(ending: &Ending, over: Over, round: &mut Round) {
+    if ending.record.id.is_some() && !was_over(ending, over) {
+        round.count(over == Over::HungUp, ending.used.saturating_sub(ending.record.used.unwrap_or_default()));
     }
 }
 
@@ -420,13 +551,20 @@ fn due_at(record: &Record, began: Duration) -> u64 {
     record.ends.saturating_add(if is_of_the_next_round { IN_RESERVE } else { 0 })
 }
 
+/// The time until which a look may give back: the next call is due, or the next look.
+fn soonest(next: Option<u64>, deadline: Instant) -> Instant {
+    let Some(next) = next else { return deadline };
+    let left = Duration::from_secs(next).saturating_sub(since_epoch()).min(LOOK_AGAIN);
+    Instant::now().checked_add(left).map_or(deadline, |next| next.min(deadline))
+}
+
 /// The pause until the next look at the registry. `next`: when the next call is due. `None`: nothing is left to do.
-fn pause(next: Option<u64>, has_failed: bool, last: Duration) -> Option<Duration> {
+fn pause(next: Option<u64>, is_incomplete: bool, last: Duration) -> Option<Duration> {
     let at = since_epoch();
     if at >= last && next.is_none() {
         return None;
     }
-    match (next.map(|next| Duration::from_secs(next).saturating_sub(at)), has_failed) {
+    match (next.map(|next| Duration::from_secs(next).saturating_sub(at)), is_incomplete) {
         (Some(next), false) => Some(next.min(LOOK_AGAIN)),
         (Some(next), true) => Some(next.min(TRY_AGAIN)),
         (None, true) => Some(TRY_AGAIN),
@@ -435,14 +573,12 @@ fn pause(next: Option<u64>, has_failed: bool, last: Duration) -> Option<Duration
 }
 
 /// The number of calls that are there long after their end.
-fn outlived(failed: &[(Handle, HangUpError)], minutes: &BTreeMap<u64, Vec<(Handle, Record)>>, now: u64) -> usize {
-    let is_failed = |handle: &Handle| failed.iter().any(|(failed, _)| failed == handle);
-    let calls = minutes.values().flatten();
-    calls.filter(|(handle, record)| is_failed(handle) && now > record.ends.saturating_add(OUTLIVED)).count()
+fn outlived(failed: &[(Handle, Record, HangUpError)], now: u64) -> usize {
+    failed.iter().filter(|(_, record, _)| now > record.ends.saturating_add(OUTLIVED)).count()
 }
 
-fn described(failed: &[(Handle, HangUpError)]) -> Vec<Failed> {
-    failed.iter().map(|(handle, error)| Failed { call: handle.to_string(), cause: causes(error) }).collect()
+fn described(failed: &[(Handle, Record, HangUpError)]) -> Vec<Failed> {
+    failed.iter().map(|(handle, _, error)| Failed { call: handle.to_string(), cause: causes(error) }).collect()
 }
 
 #[cfg(test)]
@@ -460,6 +596,7 @@ mod tests {
             id: None,
             made: None,
             used: None,
+            hang_up_again: false,
         };
         let began = Duration::from_millis(1_000_400);
         for (ends, due) in [(900, 900), (1_060, 1_060), (1_061, 1_064), (1_090, 1_093)] {

@@ -13,14 +13,20 @@ mod record;
 pub mod sdp;
 mod store;
 
-use std::{collections::BTreeMap, num::NonZeroU32, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    num::NonZeroU32,
+    sync::Arc,
+    time::Duration,
+};
 
-use futures_util::{StreamExt, TryStreamExt, stream};
+use futures_util::{StreamExt, stream};
 use ring::hmac;
 use secrecy::{ExposeSecret, SecretString};
 
 use self::{
     account::{Account, Booked, SlotOutcome},
+    hang_up::Over,
     store::Store,
 };
 pub use self::{
@@ -91,6 +97,9 @@ pub enum BookingError {
     /// The operator has just blocked the caller.
     #[error("the caller's calls are stopped")]
     Closed,
+    /// The operator has just ended the calls of all callers.
+    #[error("the calls of all callers are stopped")]
+    AllClosed,
     /// The table could not be used, so it is unknown what is booked.
     #[error("the calls cannot be counted")]
     Unavailable(#[from] TableError),
@@ -144,6 +153,7 @@ impl Calls {
             id: None,
             made: None,
             used: None,
+            hang_up_again: false,
         };
         let handle = Handle::new(ends).ok_or(TableError::Contended)?;
         record::register(&self.store, &handle, &record).await?;
@@ -157,7 +167,7 @@ impl Calls {
                 SlotOutcome::Taken => return Ok(booking),
                 SlotOutcome::NoSlot { frees } => BookingError::BusyLines { retry_after: until(frees) },
                 SlotOutcome::NoSeconds => BookingError::DailyMinutes { retry_after: tomorrow },
-                SlotOutcome::Closed => BookingError::Closed,
+                SlotOutcome::Closed => BookingError::AllClosed,
             },
             SlotOutcome::NoSlot { frees } => BookingError::CallsAtOnce { retry_after: until(frees) },
             SlotOutcome::NoSeconds => BookingError::MinutesExceeded { retry_after: tomorrow },
@@ -190,7 +200,7 @@ impl Calls {
 
     async fn replace(&self, booking: &mut Booking, new: Record) -> Result<bool, TableError> {
         let change = [(booking.handle.clone(), booking.record.clone(), new)];
-        let is_changed = record::replace(&self.store, &change).await?.changed.is_empty();
+        let is_changed = record::replace(&self.store, &change).await.whole()?.changed.is_empty();
         if let ([(_, _, new)], true) = (change, is_changed) {
             booking.record = new;
         }
@@ -202,7 +212,8 @@ impl Calls {
     /// # Errors
     /// If the table cannot be used. The keeper then gives it back when the call would have ended.
     pub async fn give_back(&self, booking: Booking) -> Result<(), TableError> {
-        self.end(vec![(booking.handle, booking.record, 0)]).await.map(|_| ())
+        let Booking { handle, record } = booking;
+        self.end(Ending { handle, record, used: 0, hang_up_again: false }).await.map(|_| ())
     }
 
     /// The record of a call, if there is such a call.
@@ -217,33 +228,90 @@ impl Calls {
         self.account(caller).give_back(&self.store, calls).await
     }
 
-    /// Registers the end of calls that are over, and gives back the seconds that they did not use. Each comes with the seconds
-    /// that it used. Returns those that another has ended meanwhile.
+    /// Registers the end of a call that is over, and gives back the seconds that it did not use. Returns whether no other has
+    /// ended it meanwhile.
     ///
     /// # Errors
     /// If the table cannot be used. What is left can be done again.
-    pub async fn end(&self, calls: Vec<(Handle, Record, u64)>) -> Result<Vec<Handle>, TableError> {
+    pub async fn end(&self, ending: Ending) -> Result<bool, TableError> {
+        let Endings { others, error, .. } = self.end_all(vec![ending]).await;
+        error.map_or(Ok(others.is_empty()), Err)
+    }
+
+    /// The same for many calls. An error in one account or record does not keep the others from being ended.
+    async fn end_all(&self, calls: Vec<Ending>) -> Endings {
         let mut of_callers = BTreeMap::<_, Vec<_>>::new();
-        for (handle, record, used) in &calls {
+        for Ending { handle, record, used, .. } in &calls {
             of_callers.entry(record.caller.as_str()).or_default().push((record.booked(handle), *used));
         }
-        let of_everyone: Vec<_> = of_callers.values().flatten().cloned().collect();
         let mut giving_back = Vec::new();
         for (caller, calls) in &of_callers {
-            giving_back.push(self.give_back_to(Some(caller), calls));
+            giving_back.push(async move { (*caller, self.give_back_to(Some(caller), calls).await) });
         }
+        let mut endings = Endings::default();
         // One after the other, those of a thousand calls would keep the keeper from the calls that end next.
-        stream::iter(giving_back).buffer_unordered(SIDE_BY_SIDE).try_collect::<()>().await?;
-        self.give_back_to(EVERYONE, &of_everyone).await?;
-        let ended: Vec<_> = calls
+        let mut given_back = stream::iter(giving_back).buffer_unordered(SIDE_BY_SIDE);
+        let mut failed = BTreeSet::new();
+        while let Some((caller, outcome)) = given_back.next().await {
+            if let Err(error) = outcome {
+                failed.insert(caller.to_owned());
+                endings.error.get_or_insert(error);
+            }
+        }
+        drop(given_back);
+        of_callers.retain(|caller, _| !failed.contains(*caller));
+        let of_everyone: Vec<_> = of_callers.values().flatten().cloned().collect();
+        if let Err(error) = self.give_back_to(EVERYONE, &of_everyone).await {
+            endings.left = calls.into_iter().map(|ending| ending.handle).collect();
+            endings.error.get_or_insert(error);
+            return endings;
+        }
+        let (left, ended): (Vec<_>, Vec<_>) =
+            calls.into_iter().partition(|ending| failed.contains(&ending.record.caller));
+        let ended: Vec<_> = ended
             .into_iter()
-            .map(|(handle, record, used)| {
-                let ended = Record { state: State::Ended, used: Some(used), ..record.clone() };
+            .map(|Ending { handle, record, used, hang_up_again }| {
+                let ended = Record { state: State::Ended, used: Some(used), hang_up_again, ..record.clone() };
                 (handle, record, ended)
             })
             .collect();
-        let record::Others { changed, equal } = record::replace(&self.store, &ended).await?;
-        Ok(changed.into_iter().chain(equal).cloned().collect())
+        let record::Others { changed, equal, unknown, error } = record::replace(&self.store, &ended).await;
+        endings.others = changed.into_iter().chain(equal).cloned().collect();
+        endings.left = left.into_iter().map(|ending| ending.handle).chain(unknown.into_iter().cloned()).collect();
+        if let Some(error) = error {
+            endings.error.get_or_insert(error);
+        }
+        endings
+    }
+}
+
+/// A call that is over.
+#[derive(Clone, Debug)]
+pub struct Ending {
+    pub handle: Handle,
+    pub record: Record,
+    /// The seconds that it used.
+    pub used: u64,
+    /// See [`Record::hang_up_again`].
+    pub hang_up_again: bool,
+}
+
+/// The outcome for calls that are over.
+#[derive(Debug, Default)]
+struct Endings {
+    /// Those that another has ended meanwhile.
+    others: Vec<Handle>,
+    /// Those whose end is not registered.
+    left: Vec<Handle>,
+    /// The first error of the table.
+    error: Option<TableError>,
+}
+
+impl Ending {
+    /// A call that was hung up at that time, or of which OpenAI knew nothing.
+    pub fn new(handle: Handle, record: Record, over: Over, used: u64, at: u64) -> Self {
+        let hang_up_again = over == Over::Gone && record.id.is_some() && at < record.ends;
+        Self { handle, record, used, hang_up_again }
     }
 }
 

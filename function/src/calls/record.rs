@@ -1,6 +1,10 @@
 //! What is known about a call: one text in the item that registers the calls of a minute and a shard.
 
+use std::collections::{BTreeMap, BTreeSet};
+
+use futures_util::{StreamExt, stream};
 use serde::{Deserialize, Serialize};
+use tokio::time::{Instant, timeout_at};
 
 use super::{
     account::Booked,
@@ -11,6 +15,12 @@ use crate::aws::dynamodb::TableError;
 
 /// How long a record is kept after its call, in seconds: an end that is asked for again is answered as the first one.
 const KEPT: u64 = 86_400;
+
+/// The number of items that are read side by side, and that number after an outage. Each takes a connection of its own.
+const READS: usize = 4;
+const READS_OF_MANY: usize = 16;
+/// From this number on, items are many.
+const MANY: usize = 64;
 
 /// The state of a call.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
@@ -48,6 +58,10 @@ pub struct Record {
     /// The seconds that it lasted, once it has ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub used: Option<u64>,
+    /// Whether an ended call is hung up once more at its end. OpenAI did not know it when it was to be ended before that, and may
+    /// not have known it yet: a browser may have connected to it afterwards.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub hang_up_again: bool,
 }
 
 /// The origin of a call. Only keys of the same project, at the same server, can end it.
@@ -66,6 +80,11 @@ impl Record {
 
     fn text(&self) -> String {
         serde_json::to_string(self).unwrap_or_default()
+    }
+
+    /// Whether the call is still to be hung up.
+    pub(super) fn is_to_end(&self) -> bool {
+        self.state != State::Ended || self.hang_up_again
     }
 
     /// The time that the call has lasted at that moment, in seconds.
@@ -115,16 +134,26 @@ pub(super) struct Others<'a> {
     pub changed: Vec<&'a Handle>,
     /// Those that had their new texts already: another process has written the same, or this one, if the answer was lost.
     pub equal: Vec<&'a Handle>,
+    /// Those of which it is unknown, because the table could not be used.
+    pub unknown: Vec<&'a Handle>,
+    /// The first error of the table.
+    pub error: Option<TableError>,
 }
 
-/// Replaces records, each if it is still as it was read. Returns the others.
-///
-/// # Errors
-/// If the table cannot be used. Some of the records may be replaced.
-pub(super) async fn replace<'a>(
-    store: &Store,
-    records: &'a [(Handle, Record, Record)],
-) -> Result<Others<'a>, TableError> {
+impl Others<'_> {
+    /// # Errors
+    /// If the table could not be used for one of the records.
+    pub fn whole(self) -> Result<Self, TableError> {
+        match self.error {
+            Some(error) => Err(error),
+            None => Ok(self),
+        }
+    }
+}
+
+/// Replaces records, each if it is still as it was read. Returns the others. An error of one item does not keep those of
+/// other items from being replaced.
+pub(super) async fn replace<'a>(store: &Store, records: &'a [(Handle, Record, Record)]) -> Others<'a> {
     let mut others = Others::default();
     let mut items: Vec<_> = records.iter().map(|(handle, ..)| handle.item()).collect();
     items.sort();
@@ -132,20 +161,32 @@ pub(super) async fn replace<'a>(
     for item in items {
         let of_item: Vec<_> = records.iter().filter(|(handle, ..)| handle.item() == item).collect();
         for batch in of_item.chunks(BATCH) {
-            if make(store, batch).await? == Replaced::Now {
-                continue;
-            }
-            // One of them is another; each is tried alone.
-            for one in batch {
-                match make(store, std::slice::from_ref(one)).await? {
-                    Replaced::Now => {}
-                    Replaced::Before => others.equal.push(&one.0),
-                    Replaced::Not => others.changed.push(&one.0),
-                }
+            if let Err(error) = replace_batch(store, batch, &mut others).await {
+                others.unknown.extend(batch.iter().map(|(handle, ..)| handle));
+                others.error.get_or_insert(error);
             }
         }
     }
-    Ok(others)
+    others
+}
+
+async fn replace_batch<'a>(
+    store: &Store,
+    batch: &[&'a (Handle, Record, Record)],
+    others: &mut Others<'a>,
+) -> Result<(), TableError> {
+    if make(store, batch).await? == Replaced::Now {
+        return Ok(());
+    }
+    // One of them is another; each is tried alone.
+    for one in batch {
+        match make(store, std::slice::from_ref(one)).await? {
+            Replaced::Now => {}
+            Replaced::Before => others.equal.push(&one.0),
+            Replaced::Not => others.changed.push(&one.0),
+        }
+    }
+    Ok(())
 }
 
 #[derive(PartialEq)]
@@ -194,24 +235,64 @@ pub(super) async fn find(store: &Store, handle: &Handle) -> Result<Option<Record
     Ok(item.text(&handle.to_string()).and_then(|text| serde_json::from_str(text).ok()))
 }
 
-/// All calls that are registered to end in a minute.
-///
-/// # Errors
-/// If the table cannot be used.
-pub(super) async fn of_minute(store: &Store, minute: u64) -> Result<Vec<(Handle, Record)>, TableError> {
-    let mut records = Vec::new();
-    for shard in 0..SHARDS {
-        let item = store.read(&item_of(minute, shard)).await?;
-        records.extend(item.attributes().filter_map(|(name, text)| {
-            let handle = Handle::parse(name)?;
-            Some((handle, serde_json::from_str(text).ok()?))
-        }));
+/// The calls that are registered to end in some minutes, as far as they could be read.
+#[derive(Debug, Default)]
+pub(super) struct Register {
+    pub calls: Vec<(Handle, Record)>,
+    /// The minutes of which all calls were read.
+    pub whole: BTreeSet<u64>,
+    /// The first error of the table.
+    pub error: Option<TableError>,
+}
+
+impl Register {
+    /// The last of the minutes from `first` on without a call that is still to be hung up, each up to `last`. `ended`: calls that
+    /// were ended after the reading. `None`: the first minute has such a call, or was not read.
+    pub fn ended_up_to(&self, first: u64, last: u64, ended: &BTreeSet<Handle>) -> Option<u64> {
+        let is_left = |(handle, record): &&(Handle, Record)| record.is_to_end() && !ended.contains(handle);
+        let left: BTreeSet<_> = self.calls.iter().filter(is_left).filter_map(|(handle, _)| handle.minute()).collect();
+        (first..=last).take_while(|minute| self.whole.contains(minute) && !left.contains(minute)).last()
     }
-    Ok(records)
+}
+
+/// All calls that are registered to end in these minutes, until `deadline`.
+pub(super) async fn of_minutes(store: &Store, minutes: std::ops::RangeInclusive<u64>, deadline: Instant) -> Register {
+    let items: Vec<_> = minutes.flat_map(|minute| (0..SHARDS).map(move |shard| (minute, shard))).collect();
+    let side_by_side = if items.len() < MANY { READS } else { READS_OF_MANY };
+    let reading =
+        items.into_iter().map(|(minute, shard)| async move { (minute, store.read(&item_of(minute, shard)).await) });
+    let mut reading = stream::iter(reading).buffer_unordered(side_by_side);
+    let mut register = Register::default();
+    let mut shards = BTreeMap::<u64, u8>::new();
+    loop {
+        match timeout_at(deadline, reading.next()).await {
+            Ok(Some((minute, Ok(item)))) => {
+                let read = shards.entry(minute).or_default();
+                *read = read.saturating_add(1);
+                if *read == SHARDS {
+                    register.whole.insert(minute);
+                }
+                register.calls.extend(item.attributes().filter_map(|(name, text)| {
+                    let handle = Handle::parse(name)?;
+                    Some((handle, serde_json::from_str(text).ok()?))
+                }));
+            }
+            Ok(Some((_, Err(error)))) => {
+                register.error.get_or_insert(error);
+            }
+            Ok(None) => return register,
+            Err(_) => {
+                register.error.get_or_insert(TableError::Timeout);
+                return register;
+            }
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn record() -> Record {
@@ -224,13 +305,14 @@ mod tests {
             id: None,
             made: None,
             used: None,
+            hang_up_again: false,
         }
     }
 
     async fn end(store: &Store, handle: &Handle, old: Record) -> [usize; 2] {
         let new = Record { state: State::Ended, used: Some(1), ..old.clone() };
         let records = [(handle.clone(), old, new)];
-        let Others { changed, equal } = replace(store, &records).await.unwrap();
+        let Others { changed, equal, .. } = replace(store, &records).await.whole().unwrap();
         [changed.len(), equal.len()]
     }
 
@@ -252,7 +334,7 @@ mod tests {
         let item =
             Change { item: handle.item(), set: vec![(handle.to_string(), text.to_owned())], ..Change::default() };
         store.change(&item).await.unwrap();
-        let (_, read) = of_minute(&store, 2).await.unwrap().remove(0);
+        let (_, read) = of_minutes(&store, 2..=2, Instant::now() + Duration::from_secs(1)).await.calls.remove(0);
         assert_eq!(end(&store, &handle, read).await, [0, 0]);
         assert_eq!(find(&store, &handle).await.unwrap().unwrap().used, Some(1));
     }

@@ -233,6 +233,7 @@ impl CallServer<'_> {
             .map_err(|_| OpenAiError::InvalidAnswer("its base URL is malformed"))?;
         let mut lease = self.connection.lease()?;
         let mut retries = Retries::new(HANG_UP_POLICY, Some(deadline));
+        let mut timeouts: u32 = 0;
         loop {
             let limit = Instant::now().checked_add(HANG_UP).map_or(deadline, |limit| limit.min(deadline));
             let asked = timeout_at(limit, self.send_hang_up(&lease, &url, api_key)).await;
@@ -240,6 +241,12 @@ impl CallServer<'_> {
                 Ok(hung_up) => return Ok(hung_up),
                 Err(failure) => failure,
             };
+            if let OpenAiError::Timeout = failure {
+                timeouts = timeouts.saturating_add(1);
+                if timeouts >= HANG_UP_POLICY.max_tries {
+                    return Err(failure);
+                }
+            }
             lease = retries.after(failure, &lease, self.connection).await?;
         }
     }

@@ -11,7 +11,7 @@ use crate::{
     admission::{Admission, AdmissionError, Admitted, Asked, Known},
     api::{answer::Answer, call_form::CallForm, rate_limit, refusal::Refusal, request::HttpRequest},
     calls::{
-        Booking, Calls, Handle, Made, State,
+        Booking, Calls, Ending, Handle, Made, State,
         hang_up::{Over, Receiver},
         sdp,
     },
@@ -31,6 +31,9 @@ const RESERVE: Duration = Duration::from_secs(5);
 
 /// The time that must be left before that for the booking and OpenAI's answer.
 const WORTH_A_CALL: Duration = Duration::from_secs(1);
+
+/// The longest that a caller waits for the end of a call. The keeper ends it otherwise.
+const HANG_UP: Duration = Duration::from_secs(7);
 
 /// The longest that giving a booking back may delay an answer. The keeper does it otherwise.
 const GIVE_BACK: Duration = Duration::from_secs(2);
@@ -252,6 +255,19 @@ impl CallRoute {
         deadline: Instant,
         summary: &mut RequestSummary,
     ) -> Result<Answer, Refusal> {
+        let ended = self.end_call(admission, request, handle, deadline, summary).await;
+        finish_refresh(&self.secret, deadline, summary).await;
+        ended
+    }
+
+    async fn end_call(
+        &self,
+        admission: &Admission,
+        request: &HttpRequest,
+        handle: Option<&Handle>,
+        deadline: Instant,
+        summary: &mut RequestSummary,
+    ) -> Result<Answer, Refusal> {
         let Known { caller, .. } = admission.identify(&request.applicant(), deadline, summary).await?;
         let handle = handle.ok_or(Refusal::CallNotFound)?;
         let unavailable = |error| Refusal::Booking(crate::calls::BookingError::Unavailable(error));
@@ -265,12 +281,13 @@ impl CallRoute {
             (State::Booked | State::Uncertain | State::Stopped, _) => return Err(Refusal::CallNotFound),
             (State::Open, _) => {
                 let began = Instant::now();
-                let over = self.receiver.hang_up(&record, deadline).await.map_err(Refusal::HangUp)?;
+                let limit = began.checked_add(HANG_UP).map_or(deadline, |limit| limit.min(deadline));
+                let over = self.receiver.hang_up(&record, limit).await.map_err(Refusal::HangUp)?;
                 summary.openai_time = began.elapsed();
                 debug!(gone = over == Over::Gone, "the call is over");
-                let used = record.lasted(clock::unix_seconds().saturating_add(1));
-                let others = self.calls.end(vec![(handle.clone(), record, used)]).await.map_err(unavailable)?;
-                if others.is_empty() {
+                let at = clock::unix_seconds();
+                let used = record.lasted(at.saturating_add(1));
+                if self.calls.end(Ending::new(handle.clone(), record, over, used, at)).await.map_err(unavailable)? {
                     summary.used_seconds = Some(used);
                 }
                 used

@@ -17,14 +17,14 @@ use crate::{
     secrets::SecretsManager,
 };
 
-const SHORT: (&str, &str) = ("MAX_CALL_SECONDS", "10");
+pub const SHORT: (&str, &str) = ("MAX_CALL_SECONDS", "10");
 
 /// The sum of a metric in the records of keepers.
-fn sum(log: &str, metric: &str) -> f64 {
+pub fn sum(log: &str, metric: &str) -> f64 {
     records(log).iter().filter_map(|record| record[metric].as_f64()).sum()
 }
 
-async fn call(function: &Function, address: &str) -> (String, u64) {
+pub async fn call(function: &Function, address: &str) -> (String, u64) {
     let reply = function.invoke(&call_event(address)).await;
     (handle(&reply), expires_at(&reply))
 }
@@ -47,7 +47,7 @@ pub fn minute_in_handle(ends: u64) -> String {
 }
 
 /// The item that registers a call that nobody made through the function.
-async fn register(line: &Line, number: usize, ends: u64, record: &str) -> String {
+pub async fn register(line: &Line, number: usize, ends: u64, record: &str) -> String {
     let handle = format!("A{number:021}{}", minute_in_handle(ends));
     // The shard is the first byte's remainder by four.
     let item = json!({
@@ -220,7 +220,7 @@ async fn a_later_round_ends_the_calls_that_an_older_one_could_not_end() {
 }
 
 /// The record of a call, with its fields in the order in which the function writes them.
-fn record(ends: u64, id: &str) -> String {
+pub fn record(ends: u64, id: &str) -> String {
     let (caller, began) = ("0a".repeat(32), ends - 60);
     format!(r#"{{"caller":"{caller}","profile":"default","state":"open","began":{began},"ends":{ends}{id}}}"#)
 }
@@ -256,7 +256,7 @@ async fn a_call_that_is_there_long_after_its_end_is_reported_and_looked_for_unti
 }
 
 /// The minute up to which all calls are ended.
-async fn cursor(line: &Line) -> u64 {
+pub async fn cursor(line: &Line) -> u64 {
     let items = line.database.items_of(&line.table).await;
     let cursor = items.iter().find(|item| item["id"]["S"] == "calls/keeper").unwrap();
     cursor["done"]["S"].as_str().unwrap().parse().unwrap()
@@ -327,7 +327,8 @@ async fn a_command_that_cannot_be_read_is_an_error_of_the_function() {
         json!({"command": "hang-up", "caller": "0a"}),
         json!({"command": "hang-up", "caller": "0A".repeat(32)}),
         json!({"command": "hang-up", "caller": "0a".repeat(32), "closedSeconds": -1}),
-        json!({"command": "hang-up", "all": true, "closedSeconds": 5}),
+        json!({"command": "hang-up", "all": true, "closedSeconds": -5}),
+        json!({"command": "hang-up", "call": "A".repeat(27), "closedSeconds": 5}),
         json!({"command": "list", "all": true}),
         json!({"command": null}),
         json!({"command": 5}),

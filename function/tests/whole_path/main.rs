@@ -23,6 +23,7 @@ mod gate;
 mod given_back;
 mod invocations;
 mod keeper;
+mod keeper_faults;
 mod keeper_process;
 mod keys;
 mod line;

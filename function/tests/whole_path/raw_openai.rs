@@ -40,7 +40,7 @@ impl FullListener {
 }
 
 pub struct RawOpenAi {
-    base_url: String,
+    pub base_url: String,
     state: Arc<State>,
 }
 

@@ -63,7 +63,11 @@ impl SecretsManager {
 
     /// Puts a secret with this key. The one before stays as AWSPREVIOUS.
     pub fn rotate(&self, key: &str) {
-        let fields = json!({"OPENAI_API_KEY": key, "SAFETY_IDENTIFIER_KEY": "a random key"});
+        self.change(&json!({"OPENAI_API_KEY": key, "SAFETY_IDENTIFIER_KEY": "a random key"}));
+    }
+
+    /// Puts a secret with these fields. The one before stays as AWSPREVIOUS.
+    pub fn change(&self, fields: &Value) {
         let former = std::mem::replace(&mut *self.secret.lock().unwrap(), Secret::Text(fields.to_string()));
         *self.former.lock().unwrap() = Some(former);
     }
