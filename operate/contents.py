@@ -9,6 +9,7 @@ import math
 import re
 
 KEY_FIELD = "OPENAI_API_KEY"
+PREVIOUS_KEY_FIELD = "PREVIOUS_OPENAI_API_KEY"
 IDENTIFIER_KEY_FIELD = "SAFETY_IDENTIFIER_KEY"
 BLOCKED_FIELD = "BLOCKED_CALLERS"
 PROXY_FIELD = "PROXY_SECRET"
@@ -190,7 +191,15 @@ def faults(found):
     """The fields that the function cannot read. They do not make the others unusable."""
     not_text = [
         f"{name} is not text"
-        for name in (IDENTIFIER_KEY_FIELD, PROXY_FIELD, PREVIOUS_PROXY_FIELD)
+        for name in (IDENTIFIER_KEY_FIELD, PROXY_FIELD, PREVIOUS_PROXY_FIELD, PREVIOUS_KEY_FIELD)
         if text_of(found, name) is None
     ]
-    return [*not_text, *([] if blocked(found)[1] else [UNREADABLE_LIST])]
+    not_key = [] if is_key_or_empty(text_of(found, PREVIOUS_KEY_FIELD) or "") else [f"{PREVIOUS_KEY_FIELD} is not a key"]
+    return [*not_text, *not_key, *([] if blocked(found)[1] else [UNREADABLE_LIST])]
+
+
+def is_key_or_empty(text):
+    try:
+        return not text or bool(key_in(text))
+    except Unusable:
+        return False

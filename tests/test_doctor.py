@@ -407,6 +407,11 @@ def a_key_with_its_name(healthy, monkeypatch):
     healthy.set_secret(OPENAI_API_KEY=f"OPENAI_API_KEY={KEY}")
 
 
+@fault("OpenAI key", "PREVIOUS_OPENAI_API_KEY is not text, so it ends no calls", "Correct or remove it")
+def a_former_key_that_is_a_number(healthy, monkeypatch):
+    healthy.set_secret(PREVIOUS_OPENAI_API_KEY=5)
+
+
 @fault("identifier key", "there is none, so callers' identifiers are derived from the secret's ARN", "Store 64 random letters")
 def a_secret_that_is_just_the_key(healthy, monkeypatch):
     healthy.set_secret_text(KEY)

@@ -195,6 +195,32 @@ def test_a_key_stored_beside_a_block_is_kept(operator, machines):
         assert (fields["OPENAI_API_KEY"], fields["BLOCKED_CALLERS"]) == (key, [identifier])
 
 
+def test_the_key_before_is_kept_by_every_command(operator):
+    caller = "0a" * 32
+
+    def run(*words, **variables):
+        ran = operator.run(*words, **variables)
+        assert ran.returncode == 0, ran
+        assert "sk-" not in ran.stdout + ran.stderr, "no command prints a key"
+        return ran
+
+    keys = [f"{KEY}-{number}" for number in range(3)]
+    former = "old"
+    for new in keys:
+        # A key that is stored again takes the key before it from nobody.
+        for _ in range(2):
+            run("key", "--unchecked", stdin=new)
+            fields = operator.secret()
+            assert (fields["OPENAI_API_KEY"], fields["PREVIOUS_OPENAI_API_KEY"]) == (new, former)
+        former = new
+    for words in [("block",), ("unblock",), ("proxy-secret",)]:
+        run(*words, CALLER=caller)
+        assert operator.secret()["PREVIOUS_OPENAI_API_KEY"] == keys[1], words
+    operator.set_secret({"OPENAI_API_KEY": "not set yet, run make key", "SAFETY_IDENTIFIER_KEY": "random"})
+    run("key", "--unchecked", stdin=KEY)
+    assert "PREVIOUS_OPENAI_API_KEY" not in operator.secret(), "the placeholder of a new stack is not a key"
+
+
 class Secrets:
     """A Secrets Manager that changes the secret at chosen moments, as another command would."""
 

@@ -63,7 +63,8 @@ def test_doctor_finds_the_faults_of_the_function_and_no_others(sample):
         return any(result.state == WRONG for check in checks for result in check.results(Sample(sample["secret"])))
 
     faults = sample.get("faults", [])
-    assert wrong(checks.readable, checks.openai_key) is (sample["key"] is None)
+    former = any("PREVIOUS_OPENAI_API_KEY" in fault for fault in faults)
+    assert wrong(checks.readable, checks.openai_key) is (sample["key"] is None or former)
     if sample["key"]:
         assert wrong(checks.blocked_callers) is any("BLOCKED_CALLERS" in fault for fault in faults)
         assert wrong(checks.proxy_secret) is any("PROXY_SECRET" in fault for fault in faults)
@@ -127,7 +128,7 @@ def test_the_command_accepts_the_keys_that_the_function_accepts(monkeypatch, typ
     asked = types.SimpleNamespace(unchecked=True)
     if stored:
         key.key(of, asked)
-        assert json.loads(of.secrets.text) == {"OPENAI_API_KEY": stored}
+        assert json.loads(of.secrets.text) == {"OPENAI_API_KEY": stored, "PREVIOUS_OPENAI_API_KEY": "sk-old"}
     else:
         with pytest.raises(CommandError, match=r"Not a valid key: the key .*Nothing was changed\."):
             key.key(of, asked)
@@ -142,8 +143,20 @@ def test_a_new_key_destroys_no_block_list(monkeypatch, capsys, listed, stored):
     monkeypatch.setattr("sys.stdin", types.SimpleNamespace(isatty=lambda: False, readline=lambda: NEW))
     of = stack(json.dumps({"OPENAI_API_KEY": "sk-old", "BLOCKED_CALLERS": listed}))
     key.key(of, types.SimpleNamespace(unchecked=True))
-    assert json.loads(of.secrets.text) == {"OPENAI_API_KEY": NEW, "BLOCKED_CALLERS": stored}
+    former = {"PREVIOUS_OPENAI_API_KEY": "sk-old"}
+    assert json.loads(of.secrets.text) == {"OPENAI_API_KEY": NEW, "BLOCKED_CALLERS": stored} | former
     assert ("However, BLOCKED_CALLERS is not a list" in capsys.readouterr().out) is (not isinstance(stored, list))
+
+
+@pytest.mark.parametrize("parameters", [{}, {"MaxCallSeconds": "3600"}])
+def test_a_new_key_says_how_long_calls_need_the_one_before(monkeypatch, capsys, parameters):
+    monkeypatch.setattr("sys.stdin", types.SimpleNamespace(isatty=lambda: False, readline=lambda: NEW))
+    for text in ("not set yet, run make key", "sk-old"):
+        of = stack(json.dumps({"OPENAI_API_KEY": text}))
+        of.parameters |= parameters
+        key.key(of, types.SimpleNamespace(unchecked=True))
+        is_said = "it 3,600 s after that time: only keys of its project" in capsys.readouterr().out
+        assert is_said is (text == "sk-old" and bool(parameters)), text
 
 
 def test_an_identifier_without_a_key_of_its_own_survives_a_new_openai_key(monkeypatch):

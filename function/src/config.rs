@@ -36,7 +36,8 @@ macro_rules! variables {
 variables! {
     /// ARN or name of the secret in AWS Secrets Manager. It contains
     /// `{"OPENAI_API_KEY": "sk-…", "SAFETY_IDENTIFIER_KEY": "…", "BLOCKED_CALLERS": ["…"], "PROXY_SECRET": "…"}`, or just
-    /// the key as plain text.
+    /// the key as plain text. `make key` and `make proxy-secret` keep the values before theirs, in `PREVIOUS_OPENAI_API_KEY` and
+    /// `PREVIOUS_PROXY_SECRET`.
     OPENAI_SECRET_ARN;
     /// The key itself, for runs on your own machine. Read only if `OPENAI_SECRET_ARN` is unset.
     OPENAI_API_KEY;

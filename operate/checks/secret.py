@@ -62,6 +62,10 @@ def openai_key(deployed):
         return
     if deployed.parameter("OpenAIBaseUrl") == OPENAI and not key.startswith("sk-"):
         yield wrong("it does not begin with sk-, as OpenAI's keys do", "Run `make key`")
+        return
+    previous = [fault for fault in contents.faults(deployed.secret_fields) if contents.PREVIOUS_KEY_FIELD in fault]
+    if previous:
+        yield wrong(f"{previous[0]}, so it ends no calls", "Correct or remove it in the Secrets Manager console")
     else:
         yield ok("set")
 

@@ -302,21 +302,32 @@ mod tests {
         let (caller, other) = ("0a".repeat(32), "0b".repeat(32));
         let before = format!(
             r#"{{"OPENAI_API_KEY": "sk-a", "SAFETY_IDENTIFIER_KEY": "i", "BLOCKED_CALLERS": "{caller}",
-                "PROXY_SECRET": "new", "PREVIOUS_PROXY_SECRET": "old"}}"#
+                "PROXY_SECRET": "new", "PREVIOUS_PROXY_SECRET": "old", "PREVIOUS_OPENAI_API_KEY": "sk-0"}}"#
         );
         let read = |fields: &str| after(&before, &format!(r#"{{"OPENAI_API_KEY": "sk-b"{fields}}}"#)).unwrap();
         let wrong = read(&format!(
             r#", "SAFETY_IDENTIFIER_KEY": 5, "BLOCKED_CALLERS": ["{other}", 5], "PROXY_SECRET": [],
-                "PREVIOUS_PROXY_SECRET": {{}}"#
+                "PREVIOUS_PROXY_SECRET": {{}}, "PREVIOUS_OPENAI_API_KEY": 5"#
         ));
         assert_eq!(wrong.api_key.expose_secret(), "sk-b");
         assert_eq!(identifier_key(&wrong), identifier_key(&parsed(&before)));
         assert!(wrong.blocks(&caller) && wrong.blocks(&other));
         assert!(wrong.is_of_proxy(&"new".into()) && wrong.is_of_proxy(&"old".into()));
-        let fields = ["SAFETY_IDENTIFIER_KEY", "BLOCKED_CALLERS", "PROXY_SECRET", "PREVIOUS_PROXY_SECRET"];
+        let previous = |secret: &Secret| secret.previous_api_key.as_ref().map(|key| key.expose_secret().to_owned());
+        assert_eq!(previous(&wrong).as_deref(), Some("sk-0"));
+        let fields = [
+            "SAFETY_IDENTIFIER_KEY",
+            "BLOCKED_CALLERS",
+            "PROXY_SECRET",
+            "PREVIOUS_PROXY_SECRET",
+            "PREVIOUS_OPENAI_API_KEY",
+        ];
         assert_eq!(wrong.faults.iter().map(|fault| fault.split(' ').next().unwrap()).collect::<Vec<_>>(), fields);
         let removed = read("");
         assert!(!removed.blocks(&caller) && !removed.has_proxy() && removed.faults.is_empty());
+        assert_eq!(previous(&removed), None);
+        assert_eq!(previous(&read(r#", "PREVIOUS_OPENAI_API_KEY": "Bearer sk-2""#)).as_deref(), Some("sk-0"));
+        assert_eq!(previous(&read(r#", "PREVIOUS_OPENAI_API_KEY": " 'sk-2' ""#)).as_deref(), Some("sk-2"));
     }
 
     #[test]

@@ -603,7 +603,8 @@ mod tests {
     #[test]
     fn debug_output_contains_no_key() {
         let store = SecretStore::new(Source::Given("sk-hunter2".into()), None, Duration::ZERO);
-        let text = r#"{"OPENAI_API_KEY": "sk-hunter2", "SAFETY_IDENTIFIER_KEY": "hunter2"}"#;
+        let text = r#"{"OPENAI_API_KEY": "sk-hunter2", "SAFETY_IDENTIFIER_KEY": "hunter2",
+            "PREVIOUS_OPENAI_API_KEY": "sk-hunter2"}"#;
         let secret = contents::parse(&text.into(), "an ARN", None);
         let debug = format!("{store:?} {:?}", secret.unwrap());
         assert!(!debug.contains("hunter2"), "{debug}");
