@@ -23,9 +23,9 @@ PLATFORM_BYTES = 400
 ACCESS_BYTES = 248
 # The record of a round of the keeper without calls (test_cost.py measures one).
 ROUND_BYTES = 410
-# The requests of such a round to DynamoDB: it reads 4 items for each of the minutes that may have calls, 4 or 5 of them, and the
-# oldest minute again before it writes that this one is done; and once each the item that knows this, and that of all callers.
-ROUND_READS, ROUND_WRITES = 24, 1
+# The requests of such a round to DynamoDB: it reads 4 items for each of the minutes that may have calls, 4 or 5 of them, and once
+# each the item that knows which minutes are done, and that of all callers. It writes that the oldest minute is done.
+ROUND_READS, ROUND_WRITES = 20, 1
 # The updates and reads of a call, from its registration to its end, in addition to the quotas. An update of items with many
 # other calls costs more.
 CALL_WRITES, CALL_READS = 7, 3

@@ -70,8 +70,10 @@ const CHUNK: u64 = 60;
 /// The time that must be left for another chunk.
 const WORTH_A_CHUNK: Duration = Duration::from_secs(5);
 
-/// The longest time for the reads of one look.
-const LOOK: Duration = Duration::from_secs(15);
+/// The longest time for the reads of one look, so that an item that cannot be read does not delay the end of other calls, and
+/// for those of a chunk.
+const LOOK: Duration = Duration::from_secs(3);
+const LOOK_AT_CHUNK: Duration = Duration::from_secs(15);
 
 /// The number of calls that are given back together.
 const SETTLED_TOGETHER: usize = 128;
@@ -245,7 +247,7 @@ impl Keeper {
         let (mut count, mut unsettled, mut settled) = (0_usize, Unsettled::new(), BTreeSet::new());
         let (failed, unread) = loop {
             let at = since_epoch();
-            let mut register = self.look(first, last.as_secs() / 60, deadline).await;
+            let mut register = self.look(first, last.as_secs() / 60, LOOK, deadline).await;
             let unread = register.error.take();
             let calls = register.calls.iter().filter(|(handle, record)| {
                 record.is_to_end() && record.ends <= last.as_secs() && !unsettled.contains_key(handle)
@@ -291,8 +293,8 @@ impl Keeper {
     }
 
     /// Reads the calls that end in these minutes.
-    async fn look(&self, first: u64, last: u64, deadline: Instant) -> Register {
-        let limit = Instant::now().checked_add(LOOK).map_or(deadline, |limit| limit.min(deadline));
+    async fn look(&self, first: u64, last: u64, longest: Duration, deadline: Instant) -> Register {
+        let limit = Instant::now().checked_add(longest).map_or(deadline, |limit| limit.min(deadline));
         record::of_minutes(&self.calls.store, first..=last, limit).await
     }
 
@@ -316,7 +318,7 @@ impl Keeper {
         let mut next = former.start;
         while next < former.end && deadline.saturating_duration_since(Instant::now()) > WORTH_A_CHUNK {
             let last = next.saturating_add(CHUNK).min(former.end).saturating_sub(1);
-            let mut register = self.look(next, last, deadline).await;
+            let mut register = self.look(next, last, LOOK_AT_CHUNK, deadline).await;
             let calls = register.calls.iter().filter(|(_, record)| record.is_to_end()).cloned();
             let mut unsettled: Unsettled =
                 calls.map(|(handle, record)| ended(handle, record, Over::Gone, since_epoch().as_secs())).collect();

@@ -178,6 +178,35 @@ async fn calls_are_hung_up_while_the_table_gives_nothing_back() {
 }
 
 #[tokio::test]
+async fn calls_are_hung_up_while_others_cannot_be_read() {
+    let Some(line) = Line::open().await else { return };
+    line.mark_ended().await;
+    let table = FaultyTable::before(&line.database.url).await;
+    let function = line.function(&[("MAX_CALL_SECONDS", "14"), ("CALLS_AT_ONCE", "0")]).await;
+    // The item that registers a call is that of its last five letters' minute, and of the first letter's remainder by four.
+    let item =
+        |name: &str| format!("ending/{}/{}", u64::from_str_radix(&name[22..], 36).unwrap(), name.as_bytes()[0] % 4);
+    let mut items = Vec::new();
+    while items.iter().all(|known| *known == items[0]) || items.len() < 4 {
+        items.push(item(&call(&function, ADDRESS).await.0));
+    }
+    let unread = items.iter().filter(|known| **known == items[0]).count();
+    let keeper = line.keeper_at(&table.url, &line.openai.base_url()).await;
+    table.set(&items[0], THROTTLED, Hits::All);
+    round_within(&keeper, Duration::from_secs(36)).await.unwrap_err();
+    assert_eq!(line.openai.calls(), unread);
+    for call in line.openai.ended_calls() {
+        let lasted = call.ended_at - call.call.since;
+        assert!((13.0..=19.0).contains(&lasted), "{lasted} s");
+    }
+    table.heal();
+    assert_eq!(keeper.round().await, (unread as u64, vec![]));
+    assert_eq!((line.openai.calls(), line.account("everyone").await.slots), (0, 0));
+    let log = keeper.process.stop().await;
+    assert_eq!(records(&log)[0].get("CallsOutlived"), None, "it is unknown whether the others outlived their end");
+}
+
+#[tokio::test]
 async fn the_keeper_waits_for_a_throttled_table() {
     let Some(line) = Line::open().await else { return };
     line.mark_ended().await;
