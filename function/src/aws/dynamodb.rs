@@ -59,11 +59,11 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(50);
 
 /// Two tries, also over a reused connection that turns out dead.
 const POLICY: Policy = Policy { max_tries: 2, worth_an_attempt: Duration::ZERO };
+const TWO: Tries = Tries { policy: POLICY, within: None };
 
-/// The tries of a caller who can wait for a throttled table, and the time in which they begin. The pauses are 3 to 6.4 s in
-/// all.
-const PATIENT: Policy = Policy { max_tries: 8, worth_an_attempt: Duration::ZERO };
-const PATIENT_FOR: Duration = Duration::from_secs(8);
+/// The tries of a caller who can wait for a throttled table. The pauses are 3 to 6.4 s in all.
+const PATIENT: Tries =
+    Tries { policy: Policy { max_tries: 8, worth_an_attempt: Duration::ZERO }, within: Some(Duration::from_secs(8)) };
 
 /// Credentials are no longer used when they expire within this time.
 const EXPIRY_MARGIN: Duration = Duration::from_secs(300);
@@ -75,12 +75,18 @@ pub struct Table {
     region: String,
     endpoint: Url,
     connection: Connection,
-    policy: Policy,
-    /// The time after which no further try begins. `None`: only their number is limited.
-    tries_within: Option<Duration>,
+    tries: Tries,
     provider: SharedCredentialsProvider,
     /// The latest signer. In Lambda, credentials last as long as the process.
     signer: Mutex<Option<Arc<Signer>>>,
+}
+
+/// How often a request is sent.
+#[derive(Clone, Copy, Debug)]
+struct Tries {
+    policy: Policy,
+    /// The time after which no further try begins. `None`: only their number is limited.
+    within: Option<Duration>,
 }
 
 /// An update, in DynamoDB's own expressions, which refer to names and values by placeholders, `#name` and `:name`.
@@ -262,13 +268,13 @@ impl Table {
         let endpoint = endpoint(config, &region).parse()?;
         let connection = Connection::new(tls)?;
         let signer = Mutex::default();
-        Ok(Self { name, region, endpoint, connection, policy: POLICY, tries_within: None, provider, signer })
+        Ok(Self { name, region, endpoint, connection, tries: TWO, provider, signer })
     }
 
     /// The same table for a caller who can wait: with more tries after transient errors, and longer pauses before them.
     #[must_use]
     pub fn patient(self) -> Self {
-        Self { policy: PATIENT, tries_within: Some(PATIENT_FOR), ..self }
+        Self { tries: PATIENT, ..self }
     }
 
     /// Opens the connection and finds the credentials ahead of the first update. A step that fails here is tried again with
@@ -294,7 +300,7 @@ impl Table {
         }
 
         let request = Request { table_name: &self.name, update, return_values_on_condition_check_failure: "ALL_OLD" };
-        self.ask(UPDATE, &request, parse_response).await
+        self.ask(UPDATE, &request, parse_response, self.tries).await
     }
 
     /// Reads the item with the text `id` in the key attribute `key`, with every change that was answered before. There is no
@@ -303,6 +309,18 @@ impl Table {
     /// # Errors
     /// If the table cannot be used.
     pub async fn get(&self, key: &'static str, id: &str) -> Result<Item, TableError> {
+        self.get_in(key, id, self.tries).await
+    }
+
+    /// The same, with two tries at most.
+    ///
+    /// # Errors
+    /// If the table cannot be used.
+    pub async fn get_soon(&self, key: &'static str, id: &str) -> Result<Item, TableError> {
+        self.get_in(key, id, TWO).await
+    }
+
+    async fn get_in(&self, key: &'static str, id: &str, tries: Tries) -> Result<Item, TableError> {
         #[derive(Serialize)]
         #[serde(rename_all = "PascalCase")]
         struct Request<'a> {
@@ -313,7 +331,7 @@ impl Table {
 
         let key = Map(vec![(key, Value::S(id.to_owned()))]);
         let request = Request { table_name: &self.name, key, consistent_read: true };
-        self.ask(GET, &request, parse_item).await.map_err(|error| error.cause)
+        self.ask(GET, &request, parse_item, tries).await.map_err(|error| error.cause)
     }
 
     /// Sends a request, with further tries after transient errors.
@@ -322,13 +340,13 @@ impl Table {
         target: &'static str,
         request: &impl Serialize,
         parse: fn(StatusCode, &[u8]) -> Result<T, TableError>,
+        Tries { policy, within }: Tries,
     ) -> Result<T, UpdateError> {
         let mut perhaps_made = false;
         let failed = |cause, perhaps_made| UpdateError { cause, perhaps_made };
         let body = serde_json::to_vec(request).map_err(|_| failed(TableError::Malformed, false))?;
         let mut lease = self.connection.lease().map_err(|error| failed(error.into(), false))?;
-        let deadline = self.tries_within.and_then(|time| Instant::now().checked_add(time));
-        let mut retries = Retries::new(self.policy, deadline);
+        let mut retries = Retries::new(policy, within.and_then(|time| Instant::now().checked_add(time)));
         loop {
             let limit = if lease.reused { PATIENCE } else { ATTEMPT };
             let exchange = timeout(limit, self.exchange(&lease, target, body.clone(), parse)).await;

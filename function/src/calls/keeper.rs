@@ -5,13 +5,14 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    ops::{Range, RangeInclusive},
     sync::Arc,
     time::Duration,
 };
 
 use futures_util::{StreamExt, stream};
 use serde::{Deserialize, Serialize};
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tracing::{debug, warn};
 
 use super::{
@@ -70,10 +71,14 @@ const CHUNK: u64 = 60;
 /// The time that must be left for another chunk.
 const WORTH_A_CHUNK: Duration = Duration::from_secs(5);
 
-/// The longest time for the reads of one look, so that an item that cannot be read does not delay the end of other calls, and
-/// for those of a chunk.
+/// The longest wait for the next item in a look, so that an item that cannot be read does not delay the end of other calls, and
+/// the longest one where no call is waiting.
 const LOOK: Duration = Duration::from_secs(3);
-const LOOK_AT_CHUNK: Duration = Duration::from_secs(15);
+const PATIENT_LOOK: Duration = Duration::from_secs(15);
+
+/// The number of readings for a command of the operator, if the table fails, and the pause between two of them.
+const READINGS: u32 = 4;
+const READ_AGAIN: Duration = Duration::from_secs(1);
 
 /// The number of calls that are given back together.
 const SETTLED_TOGETHER: usize = 128;
@@ -238,7 +243,7 @@ impl Keeper {
         let began = since_epoch();
         let last = began.saturating_add(ahead);
         let minute = began.as_secs() / 60;
-        let cursor = self.first_minute(minute).await;
+        let cursor = timeout(LOOK, self.first_minute(minute)).await.unwrap_or(Err(TableError::Timeout));
         // Without the cursor, all calls that OpenAI may still have.
         let oldest = minute.saturating_sub(LOOK_BACK);
         let start = cursor.as_ref().map_or(oldest, |first| *first);
@@ -247,7 +252,7 @@ impl Keeper {
         let (mut count, mut unsettled, mut settled) = (0_usize, Unsettled::new(), BTreeSet::new());
         let (failed, unread) = loop {
             let at = since_epoch();
-            let mut register = self.look(first, last.as_secs() / 60, LOOK, deadline).await;
+            let mut register = self.look(first..=last.as_secs() / 60, LOOK, deadline).await;
             let unread = register.error.take();
             let calls = register.calls.iter().filter(|(handle, record)| {
                 record.is_to_end() && record.ends <= last.as_secs() && !unsettled.contains_key(handle)
@@ -278,12 +283,17 @@ impl Keeper {
         };
         let mut fault = self.settle(&mut unsettled, &mut settled, deadline, round).await.or(unread);
         match cursor {
-            Ok(_) => fault = fault.or(self.advance(start..oldest, first, deadline, round).await.err()),
+            Ok(_) => {
+                let advanced = timeout_at(deadline, self.advance(start..oldest, first, deadline, round)).await;
+                fault = fault.or(advanced.unwrap_or(Err(TableError::Timeout)).err());
+            }
             Err(error) => fault = fault.or(Some(error)),
         }
-        match self.calls.account(None).open(&self.calls.store, since_epoch().as_secs()).await {
-            Ok(open) => round.open = Some(open),
-            Err(error) => fault = fault.or(Some(error)),
+        let everyone = self.calls.account(None);
+        match timeout(LOOK, everyone.open(&self.calls.store, since_epoch().as_secs())).await {
+            Ok(Ok(open)) => round.open = Some(open),
+            Ok(Err(error)) => fault = fault.or(Some(error)),
+            Err(_) => fault = fault.or(Some(TableError::Timeout)),
         }
         let Some(error) = fault else { return Ok(Report::Ended { ended: count, failed: described(&failed) }) };
         // Calls may have outlived their end of which nothing could be read: a round that does not know reports no number, and
@@ -293,9 +303,8 @@ impl Keeper {
     }
 
     /// Reads the calls that end in these minutes.
-    async fn look(&self, first: u64, last: u64, longest: Duration, deadline: Instant) -> Register {
-        let limit = Instant::now().checked_add(longest).map_or(deadline, |limit| limit.min(deadline));
-        record::of_minutes(&self.calls.store, first..=last, limit).await
+    async fn look(&self, minutes: RangeInclusive<u64>, patience: Duration, deadline: Instant) -> Register {
+        record::of_minutes(&self.calls.store, minutes, patience, deadline).await
     }
 
     /// The first minute that may have calls which are not ended.
@@ -310,7 +319,7 @@ impl Keeper {
     /// the first minute after them with a call that is not ended.
     async fn advance(
         &self,
-        former: std::ops::Range<u64>,
+        former: Range<u64>,
         first: u64,
         deadline: Instant,
         round: &mut Round,
@@ -318,7 +327,7 @@ impl Keeper {
         let mut next = former.start;
         while next < former.end && deadline.saturating_duration_since(Instant::now()) > WORTH_A_CHUNK {
             let last = next.saturating_add(CHUNK).min(former.end).saturating_sub(1);
-            let mut register = self.look(next, last, LOOK_AT_CHUNK, deadline).await;
+            let mut register = self.look(next..=last, PATIENT_LOOK, deadline).await;
             let calls = register.calls.iter().filter(|(_, record)| record.is_to_end()).cloned();
             let mut unsettled: Unsettled =
                 calls.map(|(handle, record)| ended(handle, record, Over::Gone, since_epoch().as_secs())).collect();
@@ -509,7 +518,15 @@ impl Keeper {
         let first = self.first_minute(minute).await.unwrap_or(oldest).max(oldest);
         // The longest call that can be configured.
         let last = minute.saturating_add(openai_realtime::CALL_SECONDS.end() / 60).saturating_add(1);
-        record::of_minutes(&self.calls.store, first..=last, deadline).await
+        let mut register = self.look(first..=last, PATIENT_LOOK, deadline).await;
+        for _ in 1..READINGS {
+            if register.error.is_none() {
+                break;
+            }
+            sleep(READ_AGAIN).await;
+            register = self.look(first..=last, PATIENT_LOOK, deadline).await;
+        }
+        register
     }
 }
 

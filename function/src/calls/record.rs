@@ -1,6 +1,10 @@
 //! What is known about a call: one text in the item that registers the calls of a minute and a shard.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::RangeInclusive,
+    time::Duration,
+};
 
 use futures_util::{StreamExt, stream};
 use serde::{Deserialize, Serialize};
@@ -255,17 +259,25 @@ impl Register {
     }
 }
 
-/// All calls that are registered to end in these minutes, until `deadline`.
-pub(super) async fn of_minutes(store: &Store, minutes: std::ops::RangeInclusive<u64>, deadline: Instant) -> Register {
+/// All calls that are registered to end in these minutes, as long as the next item is read within `patience`, and until
+/// `deadline`. An item that cannot be read is tried again at once and no more, so that it does not hold up the others.
+pub(super) async fn of_minutes(
+    store: &Store,
+    minutes: RangeInclusive<u64>,
+    patience: Duration,
+    deadline: Instant,
+) -> Register {
     let items: Vec<_> = minutes.flat_map(|minute| (0..SHARDS).map(move |shard| (minute, shard))).collect();
     let side_by_side = if items.len() < MANY { READS } else { READS_OF_MANY };
-    let reading =
-        items.into_iter().map(|(minute, shard)| async move { (minute, store.read(&item_of(minute, shard)).await) });
+    let reading = items
+        .into_iter()
+        .map(|(minute, shard)| async move { (minute, store.read_soon(&item_of(minute, shard)).await) });
     let mut reading = stream::iter(reading).buffer_unordered(side_by_side);
     let mut register = Register::default();
     let mut shards = BTreeMap::<u64, u8>::new();
     loop {
-        match timeout_at(deadline, reading.next()).await {
+        let limit = Instant::now().checked_add(patience).map_or(deadline, |limit| limit.min(deadline));
+        match timeout_at(limit, reading.next()).await {
             Ok(Some((minute, Ok(item)))) => {
                 let read = shards.entry(minute).or_default();
                 *read = read.saturating_add(1);
@@ -291,9 +303,9 @@ pub(super) async fn of_minutes(store: &Store, minutes: std::ops::RangeInclusive<
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
 
     fn record() -> Record {
         Record {
@@ -334,7 +346,7 @@ mod tests {
         let item =
             Change { item: handle.item(), set: vec![(handle.to_string(), text.to_owned())], ..Change::default() };
         store.change(&item).await.unwrap();
-        let (_, read) = of_minutes(&store, 2..=2, Instant::now() + Duration::from_secs(1)).await.calls.remove(0);
+        let (_, read) = of_minutes(&store, 2..=2, SECOND, Instant::now() + SECOND).await.calls.remove(0);
         assert_eq!(end(&store, &handle, read).await, [0, 0]);
         assert_eq!(find(&store, &handle).await.unwrap().unwrap().used, Some(1));
     }

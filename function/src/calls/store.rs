@@ -109,6 +109,17 @@ impl Store {
         }
     }
 
+    /// The same, but the keeper does not wait for a throttled table.
+    ///
+    /// # Errors
+    /// If the table cannot be used.
+    pub async fn read_soon(&self, item: &str) -> Result<Item, TableError> {
+        match self {
+            Self::Table(table) => table.get_soon(ID, item).await,
+            Self::Memory(_) => self.read(item).await,
+        }
+    }
+
     /// Makes a change if its conditions hold. A change whose answer was lost may have been made: it is sent again, and its
     /// conditions then fail.
     ///
