@@ -51,7 +51,7 @@ def test_the_bill_of_a_month_equals_the_one_computed_by_hand(times):
         # 1,000,000 of callers, 200,000 batches of 5 tokens (0.096 a second for each instance), and 2 more for each cold start
         "Quotas": 0.7625,
         "Metrics": 3.3,
-        "Alarms": 1.5,
+        "Alarms": 1.9,
         "Dashboard": 3.0,
         # 43,200 rounds in 30 days, and 25 requests of 5 ms in each
         "Keeper, schedule": 0,
@@ -64,7 +64,7 @@ def test_the_bill_of_a_month_equals_the_one_computed_by_hand(times):
         # those that each round reports
         "Keeper, metrics": 0.6,
     }
-    assert round(lines["Alarms"].usd_beyond_free(), 4) == 0.5 and lines["Logs"].usd_beyond_free() == 0
+    assert round(lines["Alarms"].usd_beyond_free(), 4) == 0.9 and lines["Logs"].usd_beyond_free() == 0
     assert round(lines["Metrics"].usd_beyond_free() + lines["Keeper, metrics"].usd_beyond_free(), 4) == 0.9, (
         "10 metrics are free"
     )
@@ -74,7 +74,7 @@ def test_the_endpoints_decide_what_is_in_the_bill(times):
     token, call, both = (bill(f"Endpoints={name}") for name in ("token", "call", "both"))
     assert not {name for name in token if "Keeper" in name or "Calls" in name}
     assert set(both) - set(token) == {name for name in both if "Keeper" in name} and len(set(both) - set(token)) == 7
-    assert (token["Alarms"].units, both["Alarms"].units) == (14, 15)
+    assert (token["Alarms"].units, both["Alarms"].units) == (17, 19)
     assert not {"HTTP API", "Quotas", "Logs"} & set(call), "nobody gets a token, and nobody calls"
     of_calls = bill("Endpoints=call", "--calls", "10000")
     assert of_calls["HTTP API"].units == 20_000, "one request makes a call, and another ends it"
@@ -93,7 +93,7 @@ def test_the_bill_follows_the_parameters(times):
     assert bill("--mints", "100000000", "--instances", "9", "--cold-percent", "0")["Quotas"].units == 105_000_000
     none = bill("QuotaPerDay=0", "QuotaPerMinute=0", "DailyMintLimit=0", "Dashboard=", "Architecture=x86_64")
     assert not {"Quotas", "Dashboard"} & set(none)
-    assert (none["Alarms"].units, none["Metrics"].units) == (15, 10)
+    assert (none["Alarms"].units, none["Metrics"].units) == (19, 10)
     assert "402 ms" in none["Lambda, time (x86_64)"].arithmetic, "without quotas there is no wait for the table"
     own_key = bill("KmsKeyArn=arn:aws:kms:eu-west-1:123456789012:key/1a2b")
     added = {name: line.units for name, line in own_key.items() if "KMS" in name}
