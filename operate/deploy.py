@@ -174,7 +174,9 @@ def set_parameters(stack, _):
         print("The deployment is gradual, so it needs two steps.")
     ends_calls = keeper.is_deleted_by(stack, base.template, values)
     if ends_calls:
-        print(f"It deletes the keeper, so it ends all calls first, and no call begins for {closed_seconds(values) // 60} minutes.")
+        print(
+            f"It deletes the keeper, so it ends all calls first, and no call begins for {closed_seconds(values) // 60} minutes."
+        )
     if not change_set.confirmed("Deploy this change?"):
         raise CommandError("Nothing was changed.")
 

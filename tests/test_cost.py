@@ -124,7 +124,7 @@ def rounds(per_minute, minutes):
             due = [end + calls_model.IN_RESERVE if end in reserve else end for end in left]
             if not due:
                 break
-            at = min(min(due), at + calls_model.LOOK_AGAIN)
+            at = min(*due, at + calls_model.LOOK_AGAIN)
             again += 1
         yield at - began, again
 

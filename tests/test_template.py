@@ -465,7 +465,9 @@ def test_refusals_by_a_limit_do_not_stop_the_deployment_that_raises_it():
         assert not [state for _, state in sent(refused) if state == "ALARM"], code
     # Other errors are seen beside them.
     of_each = {("Requests", code): [[1] * 6] * 30 for code in OF_LIMITS}
-    assert not [state for _, state in sent({("Count",): requests, ("5xx",): [[1] * 19 + [0]] * 30} | of_each) if state == "ALARM"]
+    assert not [
+        state for _, state in sent({("Count",): requests, ("5xx",): [[1] * 19 + [0]] * 30} | of_each) if state == "ALARM"
+    ]
     assert (1, "ALARM") in sent({("Count",): requests, ("5xx",): all_refused} | of_each)
     watched = {code for name, *codes in ALARMS["ApiErrorsAlarm"].metrics() if name == "Requests" for code in codes}
     assert watched == set(OF_LIMITS)
