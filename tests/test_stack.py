@@ -190,7 +190,7 @@ def test_the_nested_stacks_are_created(with_nested_stacks, simulator, architectu
     body = operator.client("cloudwatch").get_dashboard(DashboardName="token-mint-eu-west-1")["DashboardBody"]
     assert operator.outputs()["FunctionName"] in body and len(json.loads(body)["widgets"]) == 11
     assert operator.outputs()["KeeperName"] in body
-    assert len(json.loads(body)["widgets"][0]["properties"]["alarms"]) == 14
+    assert len(json.loads(body)["widgets"][0]["properties"]["alarms"]) == 15
 
 
 def hashed(key, identity):
