@@ -123,7 +123,7 @@ def end(stack, remedy, **which):
 def is_deleted_by(stack, template, values):
     """Whether the stack has a keeper that an update to this template and these values deletes."""
     stays = template.keeper is not None and values.get("Endpoints") != "token"
-    return OUTPUT in stack.outputs and not stays
+    return not stays and OUTPUT in stack.outputs
 
 
 def end_all(stack, seconds, unchanged):
