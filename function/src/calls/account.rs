@@ -193,14 +193,14 @@ impl Account {
         Ok(())
     }
 
-    /// Accepts no calls of this caller until that time, in Unix seconds.
+    /// Accepts no calls of this caller until that time, in Unix seconds. A later time that was set before stays.
     ///
     /// # Errors
     /// If the table cannot be used.
     pub async fn close(&self, store: &Store, until: u64) -> Result<(), TableError> {
         let change = Change {
             item: self.item.clone(),
-            conditions: Vec::new(),
+            conditions: vec![Condition::AbsentOrBefore(CLOSED_UNTIL.to_owned(), format!("{until:010}"))],
             set: vec![(CLOSED_UNTIL.to_owned(), format!("{until:010}"))],
             keep_until: until.saturating_add(KEPT),
             ..Change::default()
@@ -346,6 +346,7 @@ mod tests {
     async fn a_closed_account_takes_no_calls_until_its_time() {
         let (store, account, [one]) = (Store::in_memory(), account(1, None), handles());
         account.close(&store, NOON + 300).await.unwrap();
+        account.close(&store, NOON + 60).await.unwrap();
         assert_eq!(take(&account, &store, &one, NOON + 300, 60).await, SlotOutcome::Closed);
         assert_eq!(take(&account, &store, &one, NOON + 301, 60).await, SlotOutcome::Taken);
     }
