@@ -23,13 +23,16 @@ def key(stack, asked):
         mint_test_token(new, base_url, token_prefix(stack.parameters))
         print("OpenAI issued a test token with this key.")
 
-    before, after = secret.change(stack, lambda fields: with_key(fields, new))
+    _, after = secret.change(stack, lambda fields: with_key(fields, new))
     until = secret.read_again_at(stack)
     print("The key is stored. New instances use it immediately. Running instances read it in the background at their first")
     print(f"request after {until:%H:%M:%S} and use it from the next request on, or as soon as OpenAI rejects the old key.")
     if after.get(contents.PREVIOUS_KEY_FIELD) and stack.parameters.get("MaxCallSeconds"):
-        print("The secret keeps the key before, which ends the calls that it has made. If it is of another OpenAI project, revoke")
-        print(f"it {int(stack.parameters['MaxCallSeconds']):,} s after that time: only keys of its project can end those calls.")
+        seconds = int(stack.parameters["MaxCallSeconds"])
+        print(
+            "The secret keeps the key before, to end the calls that it has made. If it is of another OpenAI project, revoke it"
+        )
+        print(f"{seconds:,} s after that time: only keys of its project can end those calls.")
     for fault in contents.faults(after):
         print(f"However, {fault}. It was not changed: `make doctor` says what to do.")
 

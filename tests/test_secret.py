@@ -155,7 +155,7 @@ def test_a_new_key_says_how_long_calls_need_the_one_before(monkeypatch, capsys, 
         of = stack(json.dumps({"OPENAI_API_KEY": text}))
         of.parameters |= parameters
         key.key(of, types.SimpleNamespace(unchecked=True))
-        is_said = "it 3,600 s after that time: only keys of its project" in capsys.readouterr().out
+        is_said = "3,600 s after that time: only keys of its project" in capsys.readouterr().out
         assert is_said is (text == "sk-old" and bool(parameters)), text
 
 
