@@ -69,7 +69,7 @@ impl CallRoute {
         summary: &mut RequestSummary,
     ) -> Result<Answer, Refusal> {
         let form = CallForm::read(request);
-        let fields = form.as_ref().map(|form| (&form.fields, form.are_texts));
+        let fields = form.as_ref().map(|form| (&form.fields, &form.texts));
         let asked = Asked::Call { size: request.body.len(), fields };
         let mut admitted = admission.admit(&request.applicant(), &asked, deadline, summary).await?;
         let form = form.map_err(AdmissionError::InvalidRequest)?;
