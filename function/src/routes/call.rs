@@ -137,6 +137,10 @@ impl CallRoute {
         let began = Instant::now();
         let no_call = match made {
             Ok((call, made)) => match sdp::check_answer(&call.answer, mode) {
+                Ok(()) if left(&booking).is_zero() => {
+                    self.drop_call(booking, Name::Sure(&call.id), admitted, deadline).await;
+                    NoCall::perhaps_made(Refusal::OpenAi(OpenAiError::Timeout))
+                }
                 Ok(()) => return self.confirm(call, made, booking, admitted, deadline, summary).await,
                 Err(broken) => {
                     debug!(%broken, "the answer breaks the rules for the call's mode");
@@ -225,8 +229,8 @@ impl CallRoute {
         Err(NoCall::perhaps_made(refusal))
     }
 
-    /// The refusal of a call that is no longer booked when OpenAI answers: the operator has ended it, or its end has come, so that
-    /// the keeper has given it back.
+    /// The refusal of a call that is no longer booked when OpenAI has answered: the operator has ended it, or its end has come by
+    /// the keeper's clock.
     async fn ended_meanwhile(&self, booking: &mut Booking) -> Refusal {
         if let Ok(Some(record)) = self.calls.find(&booking.handle).await {
             booking.record = record;

@@ -448,15 +448,47 @@ async fn a_call_that_openai_made_counts_for_the_day_when_it_cannot_be_registered
     assert_refused(&function.invoke(&call_event(ADDRESS)).await, 429, "quota_exceeded");
 }
 
-/// The keeper gives a call back at its end, which may come before OpenAI's answer.
+/// The end of a short call may come before OpenAI's answer, with and without a keeper that gives it back.
 #[tokio::test]
-async fn a_call_that_openai_answers_after_its_end_is_not_ended_by_the_operator() {
+async fn a_call_that_openai_answers_after_its_end_is_refused() {
+    let Some(line) = Line::open().await else { return };
     let openai = Simulator::start().await.unwrap();
-    let function = Function::with(&openai, &[("MAX_CALL_SECONDS", "10")]).await;
-    openai.fail_calls(Fault::Delay { ms: 11_500 }, 1);
-    assert_refused(&function.invoke(&call_event(ADDRESS)).await, 504, "openai_timeout");
-    assert_eq!((openai.calls(), openai.ended_calls().len()), (0, 1), "it is hung up");
-    assert_eq!(function.invoke(&call_event(ADDRESS)).await.status, 201);
+    let environment = [("MAX_CALL_SECONDS", "10")];
+    let (function, in_memory) = tokio::join!(line.function(&environment), Function::with(&openai, &environment));
+    for openai in [&line.openai, &openai] {
+        openai.fail_calls(Fault::Delay { ms: 11_500 }, 1);
+    }
+    let event = call_event(ADDRESS);
+    let (reply, of_memory) = tokio::join!(function.invoke(&event), in_memory.invoke(&event));
+    for (reply, function, openai) in [(reply, &function, &line.openai), (of_memory, &in_memory, &openai)] {
+        assert_refused(&reply, 504, "openai_timeout");
+        assert_eq!((openai.calls(), openai.ended_calls().len()), (0, 1), "it is hung up");
+        assert_eq!(function.invoke(&call_event(ADDRESS)).await.status, 201);
+    }
+}
+
+/// A keeper whose clock is fast ends a call before its end by the clock of the function.
+#[tokio::test]
+async fn a_call_that_the_keeper_ends_while_openai_is_asked_is_not_ended_by_the_operator() {
+    let Some(line) = Line::open().await else { return };
+    let function = line.function(&[]).await;
+    line.openai.fail_calls(Fault::Delay { ms: 2_000 }, 1);
+    let end = async {
+        while offers(&line.openai).is_empty() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        let (call, mut record) = line.records().await.pop().unwrap();
+        let items = line.database.items_of(&line.table).await;
+        let mut item = items.into_iter().find(|item| !item[&call].is_null()).unwrap();
+        (record["state"], record["used"]) = ("ended".into(), 0.into());
+        item[&call]["S"] = record.to_string().into();
+        line.database.put(&line.table, item).await;
+    };
+    let event = call_event(ADDRESS);
+    let (reply, ()) = tokio::join!(function.invoke(&event), end);
+    assert_refused(&reply, 504, "openai_timeout");
+    assert_eq!((line.openai.calls(), line.openai.ended_calls().len()), (0, 1), "it is hung up");
+    assert_eq!((line.account("everyone").await, line.states().await), (FREE, vec!["ended".to_owned()]));
 }
 
 #[tokio::test]
