@@ -102,7 +102,7 @@ demo: needs-rust ## run the real handler against a simulated OpenAI, or the real
 test: needs-rust,lint,c++,python,curl,git begin supply-chain lint rust-tests fuzz-briefly bench-guard python-tests ## run every check and test
 
 begin: needs-rust
-	@$(call first,target/release/token-mint,The first run takes about 30 minutes on two cores and 6 GB of disk.)
+	@$(call first,target/release/token-mint,The first run takes about 35 minutes on two cores and 6 GB of disk.)
 	@$(PROFILES)
 
 supply-chain: needs-rust $(DENY)/ready $(MACHETE)/ready ## check dependencies: licences, versions, bans, sources, unused crates, known vulnerabilities

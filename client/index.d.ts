@@ -34,18 +34,20 @@ export type ServiceCode =
 /**
  * Codes that this package adds, for failures without a code of the function:
  *
- * - `unauthorized`: API Gateway answered 401, since the sign-in is missing or has expired; or OpenAI rejected a token.
+ * - `unauthorized`: API Gateway answered 401, since the sign-in is missing or has expired.
  * - `forbidden`: API Gateway answered 403, since the sign-in lacks a scope.
- * - `too_many_requests`: API Gateway or OpenAI answered 429 without a code.
+ * - `too_many_requests`: API Gateway answered 429.
  * - `unavailable`: an answer with a status of 500 or more, and without a code.
  * - `unexpected_answer`: any other answer, such as a page of a Wi-Fi's sign-in.
  * - `unreachable`: no answer that the page can read. The network failed, or the service does not allow this page, or API
  *   Gateway refused and the browser hides it.
  * - `connection_failed`: the call was answered, but no audio connection came about.
+ * - `openai_refused`: OpenAI refused a call that was made with a token, such as one that was used before. `details` says why.
  */
 export type ClientCode =
   | 'connection_failed'
   | 'forbidden'
+  | 'openai_refused'
   | 'too_many_requests'
   | 'unauthorized'
   | 'unavailable'
@@ -83,17 +85,17 @@ export interface Request {
   /** A profile of the service; `default` if left out. */
   profile?: string;
   /** The fields that the profile lets callers set. */
-  fields?: Record<string, string | number | boolean>;
+  fields?: Record<string, string | number>;
   /** Cancels the request. An abort of a call also hangs up, at once or as soon as the answer arrives. */
   signal?: AbortSignal;
 }
 
 export interface OpenRequest extends Request {
-  /** The ID of a data channel that both ends have negotiated, 0 to 65535. */
+  /** The ID of a data channel that both ends have negotiated, 0 to 65534. */
   dcid?: number;
 }
 
-/** Something with an end. */
+/** What tokens and calls have in common. */
 export interface Timed {
   /** The end, in Unix seconds. */
   readonly expiresAt: number;
@@ -129,8 +131,11 @@ export interface OpenedCall extends Timed {
   readonly model: string | null;
   readonly voice: string | null;
   readonly message: string;
-  /** Ends the call on the server. Resolves to the whole seconds that it lasted. It may be repeated. */
-  hangUp(): Promise<{ seconds: number }>;
+  /**
+   * Ends the call on the server. Resolves to the whole seconds that it lasted; rejects with a `Refusal`. It may be repeated.
+   * As a listener for `pagehide`, it does not wait for new `headers`.
+   */
+  hangUp(event?: Event): Promise<{ seconds: number }>;
 }
 
 /** Events of a session's data channel: https://developers.openai.com/api/reference/resources/realtime */
@@ -181,7 +186,10 @@ export interface Call extends Timed {
   readonly channel?: RTCDataChannel;
   /** Sends an event to the model. */
   send(event: RealtimeEvent): void;
-  /** Ends the call, and releases the microphone. Resolves to the seconds that it lasted, if the service knows them. */
+  /**
+   * Ends the call, and releases the microphone. Resolves to the seconds that it lasted, if the service knows them; rejects with
+   * a `Refusal` if the service could not be asked to end it.
+   */
   hangUp(): Promise<{ seconds?: number }>;
 }
 
@@ -198,7 +206,10 @@ export interface TokenMint {
 }
 
 export interface MintOptions {
-  /** Further headers of each request, such as a sign-in's `Authorization`. Called for each request. */
+  /**
+   * `Authorization` for each request, such as a sign-in's token. Called before each request. The service accepts no other
+   * header from a page of another origin.
+   */
   headers?(): Record<string, string> | Promise<Record<string, string>>;
 }
 

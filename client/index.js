@@ -22,39 +22,52 @@ const CODES = {
 
 export class Refusal extends Error {
   constructor(code, status, details, more) {
-    super(more?.message ?? details ?? code);
-    Object.assign(this, more, { name: 'Refusal', message: this.message, code, status, details });
+    super();
+    const message = more?.message ?? details ?? code;
+    Object.assign(this, more, { name: 'Refusal', message, code, status, details });
   }
 }
 
 export function tokenMint(url, { headers } = {}) {
   const base = `${url}`.replace(/(\/(token|call))?\/*$/, '');
 
-  async function ask(path, json, settings) {
-    const given = { 'Content-Type': 'application/json', ...(await headers?.()) };
-    return send(base + path, { headers: given, body: JSON.stringify(json), ...settings });
+  let given;
+
+  async function prepare() {
+    given = { 'Content-Type': 'application/json', ...(await headers?.()) };
   }
 
-  const token = ({ profile, fields, signal } = {}) => ask('/token', { ...fields, profile }, { signal });
+  const ask = (path, json, settings) => send(base + path, { headers: given, body: JSON.stringify(json), ...settings });
+
+  async function token({ profile, fields, signal } = {}) {
+    await prepare();
+    return ask('/token', { ...fields, profile }, { signal });
+  }
 
   async function open(sdp, { profile, fields, dcid, signal } = {}) {
+    await prepare();
     signal?.throwIfAborted();
     // An abort does not stop the request: it may have opened a call, and only its answer says how to end that.
     const call = await ask('/call', { ...fields, profile, dcid, sdp });
-    const hangUp = () => ask(`/call/${call.callId}`, undefined, { method: 'DELETE', keepalive: true });
-    if (signal?.aborted) await hangUp().catch(() => {});
+    const hangUp = async event => {
+      // A page that closes has no time to wait for new headers.
+      if (event?.type !== 'pagehide') await prepare();
+      return ask(`/call/${call.callId}`, undefined, { method: 'DELETE', keepalive: true });
+    };
+    const cancel = () => hangUp().catch(() => {});
+    if (signal?.aborted) await cancel();
     signal?.throwIfAborted();
-    signal?.addEventListener('abort', () => hangUp().catch(() => {}));
+    signal?.addEventListener('abort', cancel);
     return { ...call, hangUp };
   }
 
   async function openWithToken(sdp, { dcid, ...request }) {
     const { value, callsUrl, model, voice } = await token(request);
     const headers = { Authorization: `Bearer ${value}`, 'Content-Type': 'application/sdp' };
-    const settings = { headers, body: sdp, signal: request.signal };
-    const { sdp: answer } = await send(dcid === undefined ? callsUrl : `${callsUrl}?dcid=${dcid}`, settings);
+    const address = dcid >= 0 ? `${callsUrl}?dcid=${dcid}` : callsUrl;
+    const answer = await send(address, { headers, body: sdp, signal: request.signal }, 'openai_refused');
     return {
-      sdp: answer,
+      ...answer,
       model,
       voice,
       ...until(Math.floor(Date.now() / 1000) + SESSION_LIMIT, 0),
@@ -82,47 +95,41 @@ export function countdown(timed, { warnBefore = 30, onTick, onWarning }) {
 }
 
 /** Makes a call with the browser's microphone and WebRTC. `open` exchanges the offer for an answer. */
-async function connect(open, { locked, microphone, audio, onEvent, onEnd, ...request }) {
+async function connect(open, { locked, microphone, audio: speaker = new Audio(), onEvent, onEnd, ...request }) {
   const { dcid, signal } = request;
-  const stream = microphone ?? (await navigator.mediaDevices.getUserMedia({ audio: true }));
-  const speaker = audio ?? new Audio();
   const peer = new RTCPeerConnection();
-  let opened, connected, ended, stopCountdown, timer, resolve, reject;
+  // A locked profile accepts no data channel. With `dcid`, both ends know the channel before they connect.
+  const channel = locked ? undefined : peer.createDataChannel('oai-events', { negotiated: dcid >= 0, id: dcid });
+  const asked = Promise.resolve(microphone ?? navigator.mediaDevices.getUserMedia({ audio: true }));
+  let opened, connected, ended, stopCountdown, resolve, reject;
   const connecting = new Promise((...settle) => {
     [resolve, reject] = settle;
   });
-  // A call can fail before it is awaited below.
-  connecting.catch(() => {});
 
-  function end(reason, error) {
+  function end(reason, error = new Refusal('connection_failed', 0), event) {
     if (ended) return ended;
-    ended = Promise.resolve(opened?.hangUp());
+    ended = Promise.resolve(opened?.hangUp(event));
     // hangUp() returns this promise. Elsewhere a failure does not matter: the server ends the call on time.
-    ended.catch(() => {}).then(() => reject(error ?? new Refusal('connection_failed', 0)));
-    clearTimeout(timer);
+    ended.catch(() => {}).then(() => reject(error));
     stopCountdown?.();
     removeEventListener('pagehide', hangUp);
     peer.close();
-    if (!microphone) for (const track of stream.getTracks()) track.stop();
+    // The user may allow the microphone only after the call has been cancelled, or never.
+    if (!microphone) asked.then(stream => stream.getTracks().map(track => track.stop())).catch(() => {});
     if (connected) onEnd?.({ reason });
     return ended;
   }
 
-  const hangUp = () => end('hung_up', signal?.reason);
+  const hangUp = event => end('hung_up', signal?.reason, event);
   const closed = () => end(opened?.remaining() <= END_TOLERANCE ? 'time_up' : 'ended');
 
   function check() {
-    const state = peer.connectionState;
-    if (state === 'failed') end('lost');
-    if (ended || state !== 'connected' || (channel && channel.readyState !== 'open')) return;
+    if (peer.connectionState === 'failed') end('lost');
+    if (ended || peer.connectionState !== 'connected' || (channel && channel.readyState !== 'open')) return;
     connected = true;
     resolve();
   }
 
-  // A locked profile accepts no data channel. With `dcid`, both ends know the channel before they connect.
-  const channel = locked
-    ? undefined
-    : peer.createDataChannel('oai-events', { negotiated: dcid !== undefined, id: dcid });
   const call = { peer, channel, send: event => channel.send(JSON.stringify(event)) };
   addEventListener('pagehide', hangUp);
   signal?.addEventListener('abort', hangUp);
@@ -132,21 +139,20 @@ async function connect(open, { locked, microphone, audio, onEvent, onEnd, ...req
   };
   peer.onconnectionstatechange = check;
   if (channel) {
-    Object.assign(channel, { onopen: check, onclose: closed });
-    channel.onmessage = ({ data }) => onEvent?.(JSON.parse(data), call);
+    const onmessage = ({ data }) => onEvent?.(JSON.parse(data), call);
+    Object.assign(channel, { onopen: check, onclose: closed, onmessage });
   }
   try {
-    signal?.throwIfAborted();
+    const stream = await Promise.race([connecting, asked]);
     const sender = peer.addTrack(stream.getAudioTracks()[0], stream);
     await peer.setLocalDescription();
     opened = await open(peer.localDescription.sdp, request);
     if (ended) await opened.hangUp();
-    Object.assign(call, { ...opened, hangUp });
-    timer = setTimeout(() => connected || end('lost'), CONNECT_TIMEOUT);
+    Object.assign(call, opened, { hangUp });
+    setTimeout(() => connected || end('lost'), CONNECT_TIMEOUT);
     await peer.setRemoteDescription({ type: 'answer', sdp: opened.sdp });
     // Without a data channel, only this shows that the other end has closed the connection.
-    const { transport } = sender;
-    transport?.addEventListener('statechange', () => transport.state === 'closed' && closed());
+    sender.transport?.addEventListener('statechange', ({ target }) => target.state === 'closed' && closed());
   } catch (error) {
     end('failed', error);
   }
@@ -160,35 +166,38 @@ const until = (expiresAt, ahead) => ({
   remaining: () => Math.max(0, expiresAt - (Date.now() + ahead) / 1000),
 });
 
-/** Sends a request. Returns the answer's fields, or its text as `sdp`; throws a `Refusal` for any other answer. */
-async function send(url, settings) {
+/**
+ * Sends a request. Returns the answer's fields, or its text as `sdp`; throws a `Refusal` for any other answer. `code` is the
+ * refusal's code for answers without one.
+ */
+async function send(url, settings, code) {
   let answer, text, body;
   try {
     answer = await fetch(url, { method: 'POST', cache: 'no-store', ...settings });
     text = await answer.text();
   } catch (cause) {
     settings.signal?.throwIfAborted();
-    throw new Refusal('unreachable', 0, 'No answer that this page can read', { cause });
+    throw new Refusal('unreachable', 0, undefined, { cause });
   }
   const { ok, status, headers } = answer;
   try {
     body = JSON.parse(text);
   } catch {}
-  if (ok && (body?.success || text.startsWith('v='))) {
+  if (ok && (body?.success || /^v=/.test(text))) {
     // The device's clock may be wrong. A page can read this header if the answer is from its own origin.
-    const ahead = (Date.parse(headers.get('Date')) || Date.now()) - Date.now();
+    const ahead = Date.parse(headers.get('Date')) - Date.now() || 0;
     return { ...(body ?? { sdp: text }), ...until(body?.expiresAt, Math.abs(ahead) > CLOCK_TOLERANCE ? ahead : 0) };
   }
   const wait = headers.get('Retry-After');
-  const seconds = +wait >= 0 ? +wait : (Date.parse(wait) - Date.now()) / 1000;
+  const seconds = Math.ceil(wait >= 0 ? wait : (Date.parse(wait) - Date.now()) / 1000);
   throw new Refusal(
-    body?.code ?? CODES[status] ?? (status < 500 ? 'unexpected_answer' : 'unavailable'),
+    body?.code ?? code ?? CODES[status] ?? (status < 500 ? 'unexpected_answer' : 'unavailable'),
     status,
     body?.details ?? body?.error?.message,
     {
       message: body?.message,
       requestId: body?.requestId,
-      retryAfter: wait && seconds >= 0 ? Math.ceil(seconds) : undefined,
+      retryAfter: seconds > 0 ? seconds : undefined,
     },
   );
 }

@@ -13,5 +13,5 @@ export interface ToolContext {
 // biome-ignore lint/suspicious/noExplicitAny: the profile defines the arguments.
 export type Tool = (given: any, context: ToolContext) => unknown;
 
-/** An `onEvent` for `call()`, which runs the page's tools when the model calls them. */
+/** An `onEvent` for `call()`, which runs the page's tools when the model calls them. It serves one call after the other. */
 export function answerTools(tools: Record<string, Tool>): (event: RealtimeEvent, call: Call) => Promise<void>;

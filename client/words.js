@@ -34,6 +34,7 @@ const CODES = {
   quota_exceeded: 'You have used up your tokens and calls for now.',
   quota_unavailable: `Your quota cannot be checked. ${LATER}`,
   request_too_large: 'The request is too large. Enter shorter texts.',
+  openai_refused: `OpenAI did not accept the call. ${LATER}`,
   connection_failed: 'No audio connection could be established. Try another network: a firewall or a VPN may block it.',
   forbidden: 'Your sign-in does not cover this service. Sign in again.',
   too_many_requests: `Too many requests at once. ${LATER}`,

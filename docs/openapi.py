@@ -269,7 +269,7 @@ def refusals(route):
             forms.append(ref("GatewayMessage"))
         sentences = [", ".join(f"`{code}`" for code in sorted(found))] if found else []
         sentences += [GATEWAY[status]] if status in GATEWAY else []
-        names = ["RateLimit", "RateLimit-Policy"] if found else []
+        names = ["RateLimit", "RateLimit-Policy"] if "quota_exceeded" in found else []
         names += ["Retry-After"] if found & WAITS else []
         names += ["Allow"] if "method_not_allowed" in found else []
         yield (
@@ -308,7 +308,7 @@ def document():
                     f"SDP. {PAGE_OF_REFUSALS}"
                 ),
                 "parameters": [
-                    {"name": name, "in": "query", "description": f"{text} Only with a body of SDP.", "schema": given}
+                    {"name": name, "in": "query", "description": f"{text} With a body of JSON, a member may also be here.", "schema": given}
                     for name, given, text in query()
                 ],
                 "requestBody": {
@@ -339,7 +339,7 @@ def document():
             "delete": {
                 "operationId": "endCall",
                 "summary": "End a call",
-                "description": f"As often as it is asked, and only for the caller who opened the call. {PAGE_OF_REFUSALS}",
+                "description": f"Only the caller who opened the call can end it. It can be repeated. {PAGE_OF_REFUSALS}",
                 "parameters": [{"name": "handle", "in": "path", "required": True, "schema": HANDLE}],
                 "responses": {
                     "200": {

@@ -344,13 +344,50 @@ def test_an_abort_ends_a_call_that_the_service_opens_nevertheless(run):
         };
         const abort = new AbortController();
         const opening = tokenMint('https://mint.example').open('v=0', { signal: abort.signal });
-        abort.abort();
+        setTimeout(() => abort.abort(), 20);
         seen.push((await opening.catch(error => error)).name);
         const late = await tokenMint('https://mint.example').open('v=0', { signal: abort.signal }).catch(error => error);
         print([...seen, late.name]);""",
         None,
     )
     assert seen == ["POST", "DELETE", "AbortError", "AbortError"]
+
+
+def test_an_abort_during_the_sign_in_opens_no_call(run):
+    seen = run(
+        """import { tokenMint } from 'token-mint';
+        const seen = [], abort = new AbortController();
+        globalThis.fetch = async (url, { method }) => (seen.push(method), Response.json({ success: true, sdp: 'v=0' }));
+        const headers = async () => (await new Promise(resolve => setTimeout(resolve, 50)), {});
+        setTimeout(() => abort.abort(), 20);
+        const error = await tokenMint('https://mint.example', { headers }).open('v=0', abort).catch(error => error);
+        print([...seen, error.name]);""",
+        None,
+    )
+    assert seen == ["AbortError"]
+
+
+def test_a_page_that_closes_does_not_wait_for_the_sign_in(run):
+    seen = run(
+        """import { tokenMint } from 'token-mint';
+        const seen = [];
+        globalThis.fetch = async (url, { method, headers }) => {
+          seen.push(`${method} ${headers.Authorization}`);
+          return Response.json({ success: true, callId: 'a', sdp: 'v=0' });
+        };
+        let asked = 0;
+        const headers = async () => {
+          await new Promise(resolve => setTimeout(resolve, 20));
+          return { Authorization: `${++asked}` };
+        };
+        const call = await tokenMint('https://mint.example', { headers }).open('v=0');
+        call.hangUp({ type: 'pagehide' });
+        seen.push('closed');
+        await call.hangUp();
+        print(seen);""",
+        None,
+    )
+    assert seen == ["POST 1", "DELETE 1", "closed", "DELETE 2"]
 
 
 def test_an_abort_ends_the_request_for_a_token(run):
@@ -402,13 +439,14 @@ def test_a_tool_is_run_and_its_result_goes_to_the_model(run):
     seen = run(
         """import { answerTools } from 'token-mint/tools';
         const seen = [];
-        const call = { send: event => seen.push(event), hangUp: () => seen.push('hung up') };
+        const hangUp = async () => { seen.push('hung up'); throw new Error('offline'); };
+        let call = { send: event => seen.push(event), hangUp };
         const tools = {
           look_up: async ({ word }) => ({ meaning: word.length }),
           note: () => {},
-          end_exercise: ({ outcome }, { finish }) => (seen.push(outcome), finish()),
+          end_exercise: ({ outcome }, { finish }) => (seen.push(outcome), finish(), 'not sent'),
         };
-        let handle = answerTools(tools);
+        const handle = answerTools(tools);
         const say = (name, given, status = 'completed') => handle({ type: 'response.done', response: { status, output: [
           { type: 'message' }, { type: 'function_call', name, call_id: 'c', arguments: given },
         ] } }, call);
@@ -421,7 +459,9 @@ def test_a_tool_is_run_and_its_result_goes_to_the_model(run):
         await say('end_exercise', '{"outcome": "settled"}');
         seen.push('speaking');
         await handle({ type: 'output_audio_buffer.stopped' }, call);
-        handle = answerTools(tools);
+        // The next call of the page.
+        call = { ...call };
+        await handle({ type: 'session.created' }, call);
         await say('end_exercise', '{"outcome": "distress"}');
         print(seen);""",
         None,

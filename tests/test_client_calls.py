@@ -149,6 +149,37 @@ def test_an_abort_leaves_no_call_open(open_page):
     wait_for_calls(address, 0)
 
 
+def test_a_cancelled_call_does_not_wait_for_the_microphone(open_page):
+    page, address, _ = open_page()
+    page.evaluate(
+        """() => {
+          const ask = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
+          window.asked = 0;
+          navigator.mediaDevices.getUserMedia = async settings => {
+            window.asked++;
+            await new Promise(resolve => Object.assign(window, { allow: resolve }));
+            window.stream = await ask(settings);
+            return stream;
+          };
+        }"""
+    )
+    # WebRTC knows no channel 65535, so the user is not asked.
+    assert page.evaluate("mint.call({ dcid: 65535 }).catch(error => [error.name, asked])") == ["TypeError", 0]
+    aborted = page.evaluate(
+        """() => {
+          setTimeout(() => abort.abort(), 100);
+          const abort = new AbortController();
+          const waiting = new Promise(resolve => setTimeout(resolve, 5000, 'it waits for the user'));
+          return Promise.race([mint.call({ signal: abort.signal }).catch(error => [error.name, asked]), waiting]);
+        }"""
+    )
+    assert aborted == ["AbortError", 1]
+    # The user allows the microphone after that.
+    page.evaluate("allow()")
+    wait_until(page, "window.stream?.getTracks().every(track => track.readyState === 'ended')")
+    assert calls(address) == ([], [])
+
+
 def test_a_call_that_does_not_connect_is_ended(open_page):
     page, address, _ = open_page()
     page.clock.install()
@@ -169,9 +200,9 @@ def test_a_token_that_openai_rejects_is_a_refusal(open_page):
     assert page.evaluate("calls.numbered.channel.id") == 7
     fault(address, "unauthorized", at="calls")
     refused = page.evaluate(REFUSE, {"endpoint": "token"})
-    assert (refused["refusal"], refused["code"], refused["status"]) == (True, "unauthorized", 401)
+    assert (refused["refusal"], refused["code"], refused["status"]) == (True, "openai_refused", 401)
     fault(address, "server-error", at="calls", status=503)
-    assert page.evaluate(REFUSE, {"endpoint": "token"})["code"] == "unavailable"
+    assert page.evaluate(REFUSE, {"endpoint": "token"})["code"] == "openai_refused"
 
 
 # OpenAI's own clients

@@ -643,7 +643,7 @@ def test_only_the_routes_of_the_endpoints_are_reachable_and_they_are_throttled(e
     cors = found.resources["Api"]["Properties"]["CorsConfiguration"]
     assert cors["AllowOrigins"] == ["https://app.example.com"] and "AllowCredentials" not in cors
     assert set(cors["AllowMethods"]) == {route.split()[0] for route in routes}
-    limits = {"retry-after", "ratelimit", "ratelimit-policy"}
+    limits = {"retry-after", "ratelimit", "ratelimit-policy", "date"}
     assert set(cors["ExposeHeaders"]) == (limits | {"location", "call-expires-at"} if endpoints != "token" else limits)
     assert "CorsConfiguration" not in Evaluated(Endpoints=endpoints).resources["Api"]["Properties"]
 

@@ -159,6 +159,7 @@ fn cors(allowed: &Origins) -> CorsLayer {
             header::RETRY_AFTER,
             HeaderName::from_static("ratelimit"),
             HeaderName::from_static("ratelimit-policy"),
+            header::DATE,
             header::LOCATION,
             HeaderName::from_static("call-expires-at"),
         ])

@@ -71,7 +71,7 @@ pub enum CallError {
     /// OpenAI cannot answer this offer. Certainly no call was made.
     #[error("OpenAI rejected the offer")]
     RejectedOffer(#[source] OpenAiError),
-    /// OpenAI may have made one: the request was sent, and no answer to it arrived, or one that does not tell.
+    /// OpenAI may have made one: the request was sent, and no answer to it arrived, or only that of a gateway.
     #[error("OpenAI may have opened the call")]
     Uncertain(#[source] OpenAiError),
     /// OpenAI made one, but its answer cannot be used. With its name, the call can be ended.

@@ -5,7 +5,7 @@ import { CallEnd } from './call_end.js';
 /** Milliseconds to wait for a connection, and for a broken connection to recover. */
 const [CONNECT_TIMEOUT, RECOVERY_TIMEOUT] = [20_000, 10_000];
 
-/** Milliseconds to wait for the server's answer to an offer, and for its hang-up after the told end. */
+/** Milliseconds to wait for the server's answer to an offer, and for its hang-up after the end. */
 const [SERVER_TIMEOUT, HANG_UP_TIMEOUT] = [30_000, 5_000];
 
 /** A session that closes after this many seconds has reached OpenAI's limit of 60 minutes. */

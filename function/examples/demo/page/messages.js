@@ -74,7 +74,7 @@ const REFUSALS = {
   ended_by_operator: ['The operator ended the call', 'Try again later, or ask the operator.'],
   hang_up_failed: [
     'The call could not be ended yet',
-    'The server tries again and ends it at the told time at the latest. Until then, it counts as open.',
+    'The server tries again and ends it when its time is up, at the latest. Until then, it counts as open.',
   ],
 };
 

@@ -3,7 +3,7 @@
 import { CallEnd } from './call_end.js';
 import { NO_ANSWER, readRefusal } from './refusal.js';
 
-/** Seconds before the told end in which a break of the connection is the server's hang-up: the header has whole seconds. */
+/** Seconds before the end in which a break of the connection is the server's hang-up: the header has whole seconds. */
 const END_TOLERANCE = 1;
 
 /** The end of the last call. The next call waits for it, since the server counts the last one until then. */
@@ -60,7 +60,7 @@ export class ServerCall {
     return response.text();
   }
 
-  /** The end of a call with its cause: a connection that breaks at the told second was ended by the server. */
+  /** The end of a call with its cause: a connection that breaks at the second of its end was ended by the server. */
   explain(reason) {
     const broken = ['channel_closed', 'connection_lost'].includes(reason.code);
     if (broken && Date.now() / 1000 >= this.expiresAt - END_TOLERANCE) return new CallEnd('server_ended');
