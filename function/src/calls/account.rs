@@ -20,7 +20,8 @@ const GRACE: u64 = 60;
 
 /// The time for which an item is kept after its last call, in seconds. By then, its counts concern past days only.
 const KEPT: u64 = 2 * DAY;
-const DAY: u64 = 86_400;
+/// A day in seconds.
+pub(super) const DAY: u64 = 86_400;
 
 /// The most forms in which a change is sent, while other instances take or give back slots.
 const ROUNDS: u32 = 16;

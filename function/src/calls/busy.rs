@@ -8,10 +8,7 @@ use std::{
     time::Duration,
 };
 
-use super::{
-    DAY,
-    account::{Booked, SlotOutcome},
-};
+use super::account::{Booked, DAY, SlotOutcome};
 
 /// How long a refusal is remembered. A line that another instance gives back can be used after that time.
 const REMEMBERED: Duration = Duration::from_secs(1);
@@ -61,7 +58,7 @@ impl Busy {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::calls::Handle;
+    use crate::calls::handle::Handle;
 
     const NOON: u64 = 1_795_694_400;
     const NOW: Duration = Duration::from_millis(NOON * 1000 + 400);

@@ -23,7 +23,7 @@ use tokio::time::timeout;
 use tracing::debug;
 
 use self::{
-    account::{Account, Booked, SlotOutcome},
+    account::{Account, Booked, DAY, SlotOutcome},
     busy::Busy,
     store::Store,
 };
@@ -327,9 +327,6 @@ impl Calls {
         Ok(changed.into_iter().chain(equal).cloned().collect())
     }
 }
-
-/// A day in seconds.
-const DAY: u64 = 86_400;
 
 impl Made {
     /// The origin of a call that this key made at this base URL.
