@@ -308,7 +308,12 @@ def document():
                     f"SDP. {PAGE_OF_REFUSALS}"
                 ),
                 "parameters": [
-                    {"name": name, "in": "query", "description": f"{text} With a body of JSON, a member may also be here.", "schema": given}
+                    {
+                        "name": name,
+                        "in": "query",
+                        "description": f"{text} With a body of JSON, a member may also be here.",
+                        "schema": given,
+                    }
                     for name, given, text in query()
                 ],
                 "requestBody": {

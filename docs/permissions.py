@@ -90,6 +90,7 @@ REACH = {
         "deploymentgroup": GROUP,
         "deploymentconfig": CONFIGURATION,
     },
+    "AWS::Lambda::EventInvokeConfig": {"function": KEEPER},
     "AWS::Lambda::Function": {
         "function": FUNCTION,
         "role": "arn:aws:iam::*:role/{stack}-MintRole-*",

@@ -8,6 +8,7 @@ import collections
 import dataclasses
 import math
 
+from estimate import calls as of_calls
 from estimate import markdown, options, template
 from estimate.cost import limit, measured
 from estimate.load import OPENAI, UNLIMITED, Limits, Load, Outage, Run, binding
@@ -152,8 +153,8 @@ def outages(asked, given):
 
 
 def lines(asked, given):
-    """What becomes of the trainees who want a call each: how many get a line at once, how long half of the others and the last of
-    them wait for one, and how many get none on that day.
+    """What becomes of the trainees who want a call each: how many get a line before a call has ended, how long half of the others
+    and the last of them wait for one, and how many get none on that day.
 
     Each call lasts as long as it may. A line that is free again goes to the trainee who has waited longest.
     """
@@ -166,6 +167,14 @@ def lines(asked, given):
     # The nth of them waits for the end of so many calls in one line.
     waits = [math.ceil(number / at_once) * length for number in ((later + 1) // 2, later)] if later else [0, 0]
     return [first, later, asked.trainees - callers, *(wait / 60 for wait in waits)]
+
+
+def of_item(asked, given):
+    """What the item of all callers allows: the seconds until the first trainees have their lines, and the requests a second that it
+    answers when all lines are taken."""
+    at_once, writes = int(given["CallsAtOnceForAll"]), limit("partition_writes_per_second")
+    seconds = of_calls.filling_seconds(lines(asked, given)[0], at_once, writes)
+    return [math.ceil(seconds), of_calls.requests_per_second(at_once, writes)]
 
 
 def call_settings(asked, given):
@@ -183,13 +192,15 @@ def calls(asked, given):
     set_to = call_settings(asked, given)
     words = " ".join(f"{name}={value}" for name, value in set_to.items())
     names = [
-        "**get a line at once**",
+        "**get a line before a call has ended**",
         "wait for a line: 503 `busy_lines` until then",
         "get no line on that day: 503 `daily_minutes_reached`",
         "wait for a line, median (minutes)",
         "wait for a line, the longest (minutes)",
+        "time until the first lines are all taken, at least (seconds)",
+        "requests for a call per second that the table answers when all lines are taken",
     ]
-    columns = [lines(asked, one) for one in (given, {**given, **set_to})]
+    columns = [[*lines(asked, one), *of_item(asked, one)] for one in (given, {**given, **set_to})]
     rows = [[name, *(f"{number:,.0f}" for number in row)] for name, row in zip(names, zip(*columns, strict=True), strict=True)]
     return f"""**If each trainee wants a call** (`POST /call`) of up to {given["MaxCallSeconds"]} seconds, the lines decide. Set these
 parameters as well:
@@ -201,7 +212,12 @@ make set PARAMETERS="{words}"
 {markdown.table(1, ["", "as deployed", "parameters set"], rows)}
 
 Assumptions: each call lasts as long as `MaxCallSeconds` allows, and a line that is free again goes to the trainee who has waited
-longest. Refusals by the limits above come in addition, and OpenAI's own limit on sessions at once is not counted."""
+longest. Refusals by the limits above come in addition, and OpenAI's own limit on sessions at once is not counted.
+
+The last two rows follow from `CallsAtOnceForAll`: one item of the table has all lines, and DynamoDB writes
+{limit("partition_writes_per_second"):,} units to an item in a second, one for each KB of the whole item. Requests for a call beyond that number
+get 503 `quota_unavailable`. Each request takes an update, also if it is refused, so the lines are taken later if trainees
+without a line ask again meanwhile."""
 
 
 def order(asked, given, sharp):

@@ -7,6 +7,7 @@ deployed resources. Each assumption is an option with a default, and the output 
 import json
 import math
 
+from estimate import calls as of_calls
 from estimate import markdown, options, template
 from estimate.description import DAILY_LIMIT, KEEPER_METRICS, METRICS
 from estimate.template import ROOT, Refused
@@ -25,12 +26,10 @@ ACCESS_BYTES = 248
 ROUND_BYTES = 410
 # The requests of such a round to DynamoDB: it reads 4 items for each of the minutes that may have calls, 4 or 5 of them, and the
 # oldest minute again before it writes that this one is done; and once each the item that knows this, and that of all callers.
+# calls.py says how long a round waits for the end of calls, and what it reads meanwhile.
 ROUND_READS, ROUND_WRITES = 24, 1
-# The updates and reads of a call, from its registration to its end, in addition to the quotas. An update of items with many
-# other calls costs more.
-CALL_WRITES, CALL_READS = 7, 3
-# A round that meets the end of calls waits for it, for this many seconds on average, and reads the items again every 5 s.
-WAIT_SECONDS, WAIT_READS = 45, 160
+# The updates and reads of a call, from its registration to its end, in addition to the quotas.
+CALL_WRITES, CALL_READS = of_calls.OF_MINUTE + of_calls.OF_ALL + of_calls.OF_CALLER, 3
 # An answer and a request to OpenAI, about 1 KB each with headers, and the same again for TLS. Rounded up, not measured.
 SENT_BYTES = 3_000
 
@@ -119,6 +118,7 @@ def bill(asked, given):
     watched = template.alarm_metrics(given)
     own_key = int(given["KmsKeyArn"] != "")
     dashboards = int(template.CONDITIONS["HasDashboard"](given))
+    call_units = of_calls.writes_of_call(calls / MONTH * 60, int(given["MaxCallSeconds"]))
     lines = [
         Line("HTTP API", "http_api_requests", requests, f"{requests:,}"),
         Line("Lambda, requests", "lambda_requests", requests, f"{requests:,}"),
@@ -134,7 +134,7 @@ def bill(asked, given):
         Line("Metrics", "metrics", of_function + asked.codes * of_code, f"({of_function} + {asked.codes} codes)"),
         Line("Alarms", "alarm_metrics", watched, f"{watched} metrics"),
         Line("Dashboard", "dashboards", dashboards, f"{dashboards}"),
-        Line("Calls", "write_units", calls * CALL_WRITES, f"{calls:,} × {CALL_WRITES} write units"),
+        Line("Calls", "write_units", calls * call_units, f"{calls:,} × {call_units} write units"),
         Line("Calls, reads", "read_units", calls * CALL_READS, f"{calls:,} × {CALL_READS} read units"),
         *(keeper(asked, given, calls) if template.has_calls(given) else []),
     ]
@@ -151,28 +151,28 @@ def share_free_tier(lines):
 
 
 def keeper(asked, given, calls):
-    """The lines of the keeper, which a schedule starts each minute. The time in which it waits for the end of calls comes in
-    addition."""
+    """The lines of the keeper, which a schedule starts each minute. A round waits for the end of the calls of its time, which are
+    taken to end at random, equally often all month."""
     rounds, gb, architecture = MONTH // 60, template.memory_mb("KeeperFunction") / 1024, given["Architecture"]
-    idle_ms = (ROUND_READS + ROUND_WRITES) * asked.quota_ms
-    waiting = min(rounds, calls)
-    time = f"({rounds:,} × {idle_ms} ms" + (f" + {waiting:,} × {WAIT_SECONDS} s)" if calls else ")")
-    reads = rounds * ROUND_READS + waiting * WAIT_READS
-    read = f"{rounds:,} × {ROUND_READS}" + (f" + {waiting:,} × {WAIT_READS}" if calls else "")
-    written, of_calls = ROUND_BYTES + PLATFORM_BYTES, metrics_of_calls(calls)
+    idle_ms, per_minute = (ROUND_READS + ROUND_WRITES) * asked.quota_ms, calls / rounds
+    waiting, looks = round(of_calls.waiting_seconds(per_minute), 1), 1 + of_calls.looks(per_minute)
+    time = f"({rounds:,} × ({idle_ms} ms + {waiting} s))" if calls else f"({rounds:,} × {idle_ms} ms)"
+    once = ROUND_READS - of_calls.reads_of_look(0)
+    reads = round(once + looks * of_calls.reads_of_look(per_minute), 1)
+    written, metrics_made = ROUND_BYTES + PLATFORM_BYTES, metrics_of_calls(calls)
     return [
         Line("Keeper, schedule", "schedules", rounds, f"{rounds:,}"),
         Line("Keeper, requests", "lambda_requests", rounds, f"{rounds:,}"),
         Line(
             f"Keeper, time ({architecture})",
             f"lambda_gb_seconds_{architecture}",
-            (rounds * idle_ms / 1000 + waiting * WAIT_SECONDS) * gb,
+            rounds * (idle_ms / 1000 + waiting) * gb,
             f"{time} × {gb:g} GB",
         ),
         Line("Keeper, logs", "log_bytes", rounds * written, f"{rounds:,} × {written:,} bytes"),
-        Line("Keeper, reads", "read_units", reads, f"({read}) read units"),
+        Line("Keeper, reads", "read_units", rounds * reads, f"({rounds:,} × {reads:g}) read units"),
         Line("Keeper, writes", "write_units", rounds * ROUND_WRITES, f"{rounds:,} write units"),
-        Line("Keeper, metrics", "metrics", of_calls, f"{of_calls}"),
+        Line("Keeper, metrics", "metrics", metrics_made, f"{metrics_made}"),
     ]
 
 
@@ -257,12 +257,14 @@ Assumptions: {opened} for each token, and {usd_per_minute():.2f} USD a minute.""
 
 Assumption: {usd_per_minute():.2f} USD a minute.""")
     days = "\n\n".join(tables)
+    has_calls = asked.calls and template.has_calls(given)
+    evenly = " Calls end at random, equally often all month, and last as\nlong as they may." if has_calls else ""
     return f"""{month(asked, given)}
 
 Assumptions: each mint waits {asked.upstream_ms} ms for OpenAI and {asked.quota_ms} ms for DynamoDB; an instance takes {tokens}
 of the daily limit at a time; {cold} of the requests are cold
 starts, which wait {asked.start_ms} ms each; {asked.instances} instances are busy all month and read the secret every {ttl}
-seconds; requests end with {asked.codes} different codes.
+seconds; requests end with {asked.codes} different codes.{evenly}
 
 {days}"""
 

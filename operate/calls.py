@@ -41,6 +41,8 @@ def hang_up(stack, _):
     if keeper.OUTPUT not in stack.outputs:
         raise CommandError(f"{keeper.NO_KEEPER} Nothing was changed.")
     ended = keeper.hang_up(stack, **which)
+    if "all" in which:
+        print(f"No call begins for {which['closedSeconds']} seconds.", flush=True)
     if not ended.number and not ended.failed:
         none = {
             "call": "This call is not open: it has ended, or there is no such call.",
@@ -67,6 +69,6 @@ def chosen_calls(stack):
     if given == ["ALL"]:
         if os.environ["ALL"] != "yes":
             raise CommandError("ALL must be yes. Nothing was changed.")
-        return {"all": True}
+        return {"all": True, "closedSeconds": keeper.CLOSED_SECONDS}
     fields = {} if given == ["CALLER"] else secret.read(stack)
     return {"caller": callers.chosen_identifier(stack, fields, *callers.NAMES)}

@@ -10,7 +10,7 @@ import time
 from operate import change_set, keeper, parameters, published, sam
 from operate.build import Build
 from operate.error import CommandError
-from operate.release import Base, marks, require_live
+from operate.release import AT_ONCE, Base, marks, require_live
 from operate.template import REPLACED_VERSION, REVISION, SET_BY_COMMANDS
 from operate.versions import bootstrap_of
 
@@ -52,6 +52,9 @@ def deploy(stack, asked):
         marked = {REVISION: build.template.revision(build.bootstrap, values, 0), REPLACED_VERSION: "none"}
     print(f"Build of {build.time:%Y-%m-%d %H:%M} for {build.architecture}, revision {marked[REVISION]}.")
     warn_of_ignored(configured, values, kept, chosen, stack.environment.name)
+    ends_calls = keeper.is_deleted_by(stack, build.template, values)
+    if ends_calls and not change_set.confirmed(question_about_calls(values)):
+        raise CommandError("Nothing was changed.")
     if base and base.needs_step(values):
         print("The deployment is gradual, so it needs two steps.")
         if not change_set.confirmed("Start with the first one?"):
@@ -61,12 +64,24 @@ def deploy(stack, asked):
         marked = marks(base, build.template, build.bootstrap, values)
         print(f"Step 2 of 2: the build, revision {marked[REVISION]}.", flush=True)
 
+    if ends_calls:
+        keeper.end_all(stack, closed_seconds(values), "The build was not deployed.")
     folder = stack.name
     if base and base.code_differs and marked[REVISION] != base.alias.revision:
         # Under the old name CloudFormation would take the code for deployed, and publish the code of update-code instead.
         folder = f"{stack.name}/{marked[REVISION]}"
     run_sam(stack, asked, build, values | marked, folder)
     require_live(stack, marked[REVISION])
+
+
+def closed_seconds(values):
+    """For how long no call may begin when an update with these values deletes the keeper."""
+    gradual = values.get("DeploymentType", AT_ONCE) != AT_ONCE
+    return keeper.CLOSED_SECONDS_FOR_GRADUAL_UPDATE if gradual else keeper.CLOSED_SECONDS_FOR_UPDATE
+
+
+def question_about_calls(values):
+    return f"This deletes the keeper. End all calls, and let none begin for {closed_seconds(values) // 60} minutes?"
 
 
 def require_same_secret(template, deployed):
@@ -157,6 +172,11 @@ def set_parameters(stack, _):
     gradual = releases and base.needs_step(values)
     if gradual:
         print("The deployment is gradual, so it needs two steps.")
+    ends_calls = keeper.is_deleted_by(stack, base.template, values)
+    if ends_calls:
+        print(
+            f"It deletes the keeper, so it ends all calls first, and no call begins for {closed_seconds(values) // 60} minutes."
+        )
     if not change_set.confirmed("Deploy this change?"):
         raise CommandError("Nothing was changed.")
 
@@ -168,6 +188,8 @@ def set_parameters(stack, _):
         base.record_live_version()
         base = Base(stack)
         print("Step 2 of 2: the change.", flush=True)
+    if ends_calls:
+        keeper.end_all(stack, closed_seconds(values), "The change was not deployed.")
     if base.alias.moved or base.code_differs:
         template, marked = base.with_live_code(values)
     else:

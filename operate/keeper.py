@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import time
 
 import botocore.client
 import botocore.exceptions
@@ -12,6 +13,13 @@ from operate.error import CommandError
 OUTPUT = "KeeperName"
 # A running instance may have a block list that is KeyTtlSeconds old, and a request that began with it may take 30 s.
 LONGEST_REQUEST_SECONDS = 30
+# For how long no call begins after a command has ended all calls. A request that was under way is over by then.
+CLOSED_SECONDS = 60
+# The same before the keeper is deleted: until no request reaches a version that makes calls. A gradual deployment takes up to 15
+# minutes more.
+CLOSED_SECONDS_FOR_UPDATE, CLOSED_SECONDS_FOR_GRADUAL_UPDATE = 900, 1800
+# The pause between two looks for calls that are about to end, in seconds.
+LOOK_AGAIN_SECONDS = 2
 # The keeper's own time-out is 150 s, as template.yaml sets it. To ask a second time does no harm.
 PATIENCE = botocore.client.Config(connect_timeout=5, read_timeout=160, retries={"mode": "standard", "total_max_attempts": 2})
 NO_KEEPER = (
@@ -34,6 +42,10 @@ class Ended:
         return [f"  {call}: {cause}" for call, cause in self.failed.items()]
 
 
+class NoKeeper(CommandError):
+    """The message for a keeper that the stack names, but that does not exist."""
+
+
 def counted(number):
     return "1 call" if number == 1 else f"{number:,} calls"
 
@@ -50,7 +62,9 @@ def hang_up(stack, **which):
     try:
         answer = ask(functions, stack.outputs[OUTPUT], {"command": "hang-up"} | which)
     except (botocore.exceptions.BotoCoreError, botocore.exceptions.ClientError) as error:
-        raise CommandError(f"The keeper could not be asked to end calls. {account.explanation(error)}") from None
+        code = error.response["Error"]["Code"] if isinstance(error, botocore.exceptions.ClientError) else None
+        kind = NoKeeper if code == "ResourceNotFoundException" else CommandError
+        raise kind(f"The keeper could not be asked to end calls. {account.explanation(error)}") from None
     return Ended(answer["ended"], {one["call"]: one["cause"] for one in answer["failed"]})
 
 
@@ -89,9 +103,10 @@ def end_calls_of_blocked(stack, identifier):
 
 
 def end_calls_of_paused(stack):
-    """Ends all calls of a stack that was paused."""
+    """Ends all calls of a stack that was paused. Requests that the pause did not stop open no calls either."""
     if OUTPUT in stack.outputs:
-        end(stack, "The pause is on, but open calls may go on. Run `make hang-up ALL=yes`.", all=True)
+        remedy = "The pause is on, but open calls may go on. Run `make hang-up ALL=yes`."
+        end(stack, remedy, all=True, closedSeconds=CLOSED_SECONDS)
 
 
 def end(stack, remedy, **which):
@@ -105,10 +120,35 @@ def end(stack, remedy, **which):
         raise CommandError(not_ended(ended, remedy))
 
 
+def is_deleted_by(stack, template, values):
+    """Whether the stack has a keeper that an update to this template and these values deletes."""
+    stays = template.keeper is not None and values.get("Endpoints") != "token"
+    return not stays and OUTPUT in stack.outputs
+
+
+def end_all(stack, seconds, unchanged):
+    """Ends all calls and lets none begin for that many seconds, before the keeper is deleted. `unchanged` says what is as before
+    if a call is left."""
+    then = f"{unchanged} No call begins for {seconds // 60} minutes."
+    ended = hang_up(stack, all=True, closedSeconds=seconds)
+    print(f"{ended.sentence()} No call begins for {seconds // 60} minutes.", flush=True)
+    if ended.failed:
+        raise CommandError(not_ended(ended, then))
+    # A call that OpenAI is about to answer is ended by the function that asked.
+    deadline = time.monotonic() + LONGEST_REQUEST_SECONDS
+    while left := calls(stack.functions, stack.outputs[OUTPUT]):
+        if time.monotonic() > deadline:
+            verb = "is" if len(left) == 1 else "are"
+            raise CommandError(
+                f"{counted(len(left))} {verb} not known to be over. `make calls` shows the time of the end. Run this command again "
+                f"after that. {then}"
+            )
+        time.sleep(LOOK_AGAIN_SECONDS)
+
+
 def require_none(stack, template, values):
     """Refuses a change that deletes the keeper while calls are open, because nothing would end them."""
-    stays = template.keeper is not None and values.get("Endpoints") != "token"
-    if stays or OUTPUT not in stack.outputs:
+    if not is_deleted_by(stack, template, values):
         return
     open_calls = len(calls(stack.functions, stack.outputs[OUTPUT]))
     if open_calls:

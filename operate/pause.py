@@ -15,7 +15,7 @@ def pause(stack, _):
 
 
 def resume(stack, _):
-    """End a pause, and restore the stack's ReservedConcurrency, or none."""
+    """End a pause, and restore the stack's ReservedConcurrency, or none. Calls begin again 60 s after the pause at the earliest."""
     reserved = stack.parameters.get("ReservedConcurrency")
     if reserved:
         stack.functions.put_function_concurrency(FunctionName=stack.function, ReservedConcurrentExecutions=int(reserved))

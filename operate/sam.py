@@ -8,7 +8,7 @@ import sys
 
 import botocore.exceptions
 
-from operate import account
+from operate import account, change_set, keeper
 from operate.error import CommandError
 from operate.release import deployed_template
 from operate.stack import Stack
@@ -20,7 +20,10 @@ PIPELINE = "infra/pipeline.yaml"
 
 def sam(environment, asked):
     """Run a command of the SAM CLI for the stack."""
-    uploaded = uploads(environment) if asked.command == "delete" else []
+    uploaded = []
+    if asked.command == "delete":
+        uploaded = uploads(environment)
+        end_calls(environment, "--no-prompts" not in asked.options)
     words, variables = prepared(environment, asked.command, [*uploaded, *asked.options])
     os.execve(words[0], words, variables)
 
@@ -66,6 +69,24 @@ def uploads(environment):
             raise
         return []
     return ["--s3-bucket", bucket, "--s3-prefix", environment.stack]
+
+
+def end_calls(environment, asks):
+    """Ends the calls of a stack that is to be deleted: without its keeper, they would last until OpenAI ends them."""
+    stack = Stack(environment, may_be_missing=True)
+    if keeper.OUTPUT not in stack.outputs:
+        return
+    if asks and not change_set.confirmed("This deletes the keeper. End all calls, and let none begin?"):
+        raise CommandError("Nothing was changed.")
+    try:
+        keeper.end_all(stack, keeper.CLOSED_SECONDS_FOR_UPDATE, "Nothing was deleted.")
+    except keeper.NoKeeper:
+        return  # an earlier attempt to delete the stack has deleted it
+    except CommandError as error:
+        print(error, file=sys.stderr, flush=True)
+        question = "Delete the stack all the same? Calls that are open then last until OpenAI ends them, an hour at most."
+        if not asks or not change_set.confirmed(question):
+            raise CommandError("Nothing was deleted.") from None
 
 
 def check_length(name, connection):

@@ -57,15 +57,20 @@ class Alarm:
             yield stat["Metric"]["MetricName"], *codes
 
     def datapoint(self, scenario, end):
-        """The value of the period that ends before this minute; None if a metric has no data in it."""
+        """The value of the period that ends before this minute; None if a metric has no data in it that FILL does not fill."""
         found = {}
         for name, metric in zip(self.stats, self.metrics(), strict=True):
             minutes = scenario.get(metric, [])[max(0, end - self.period) : max(0, end)]
             found[name] = statistic(self.value(self.stats[name]["Stat"]), [one for minute in minutes for one in minute])
-        if None in found.values():
+        expression = self.returned.get("Expression", "value")
+        filled = set(re.findall(r"FILL\((\w+), ", expression))
+        if None in [value for name, value in found.items() if name not in filled]:
             return None
-        functions = {"IF": lambda condition, then, otherwise: then if condition else otherwise}
-        return eval(self.returned.get("Expression", "value"), {"__builtins__": {}}, functions | found)
+        functions = {
+            "IF": lambda condition, then, otherwise: then if condition else otherwise,
+            "FILL": lambda value, instead: instead if value is None else value,
+        }
+        return eval(expression, {"__builtins__": {}}, functions | found)
 
     def breaches(self, value):
         if self.properties["ComparisonOperator"] == "LessThanThreshold":

@@ -15,6 +15,7 @@ import pytest
 from conftest import ROOT, TARGET, TOOLCHAIN, post
 from samtranslator.yaml_helper import yaml_parse
 
+from estimate import calls as calls_model
 from estimate import capacity, cost, description, load, markdown, template
 
 EVENLY = load.Load(3000, 20, False, 0.4, 0.002, 0.003, 0.005, 0.2, 300)
@@ -51,7 +52,7 @@ def test_the_bill_of_a_month_equals_the_one_computed_by_hand(times):
         # 1,000,000 of callers, 200,000 batches of 5 tokens (0.096 a second for each instance), and 2 more for each cold start
         "Quotas": 0.7625,
         "Metrics": 3.3,
-        "Alarms": 1.5,
+        "Alarms": 1.9,
         "Dashboard": 3.0,
         # 43,200 rounds in 30 days, and 25 requests of 5 ms in each
         "Keeper, schedule": 0,
@@ -64,7 +65,7 @@ def test_the_bill_of_a_month_equals_the_one_computed_by_hand(times):
         # those that each round reports
         "Keeper, metrics": 0.6,
     }
-    assert round(lines["Alarms"].usd_beyond_free(), 4) == 0.5 and lines["Logs"].usd_beyond_free() == 0
+    assert round(lines["Alarms"].usd_beyond_free(), 4) == 0.9 and lines["Logs"].usd_beyond_free() == 0
     assert round(lines["Metrics"].usd_beyond_free() + lines["Keeper, metrics"].usd_beyond_free(), 4) == 0.9, (
         "10 metrics are free"
     )
@@ -74,13 +75,19 @@ def test_the_endpoints_decide_what_is_in_the_bill(times):
     token, call, both = (bill(f"Endpoints={name}") for name in ("token", "call", "both"))
     assert not {name for name in token if "Keeper" in name or "Calls" in name}
     assert set(both) - set(token) == {name for name in both if "Keeper" in name} and len(set(both) - set(token)) == 7
-    assert (token["Alarms"].units, both["Alarms"].units) == (14, 15)
+    assert (token["Alarms"].units, both["Alarms"].units) == (17, 19)
     assert not {"HTTP API", "Quotas", "Logs"} & set(call), "nobody gets a token, and nobody calls"
     of_calls = bill("Endpoints=call", "--calls", "10000")
     assert of_calls["HTTP API"].units == 20_000, "one request makes a call, and another ends it"
     assert (of_calls["Calls"].units, of_calls["Calls, reads"].units) == (70_000, 30_000)
     assert of_calls["Keeper, metrics"].units == len(description.KEEPER_METRICS) + 4
-    assert of_calls["Keeper, time (arm64)"].units == (43_200 * 0.125 + 10_000 * 45) * 0.125
+    # 0.23 calls a minute: a round waits for 14.3 s on average, and looks 3 times.
+    assert of_calls["Keeper, time (arm64)"].units == 43_200 * (0.125 + 14.3) * 0.125
+    assert of_calls["Keeper, reads"].units == 43_200 * 75.8
+    # 100 a minute: a round waits until the next one has ended its calls, and each update concerns items of 9 and 50 KB.
+    of_many = bill("Endpoints=call", "--calls", "4320000")
+    assert of_many["Keeper, time (arm64)"].units == 43_200 * (0.125 + 92.4) * 0.125
+    assert of_many["Calls"].units == 4_320_000 * (3 * 9 + 2 * 49 + 2)
     assert bill("Endpoints=token", "--calls", "10000")["HTTP API"].units == 1_000_000
 
 
@@ -93,12 +100,81 @@ def test_the_bill_follows_the_parameters(times):
     assert bill("--mints", "100000000", "--instances", "9", "--cold-percent", "0")["Quotas"].units == 105_000_000
     none = bill("QuotaPerDay=0", "QuotaPerMinute=0", "DailyMintLimit=0", "Dashboard=", "Architecture=x86_64")
     assert not {"Quotas", "Dashboard"} & set(none)
-    assert (none["Alarms"].units, none["Metrics"].units) == (15, 10)
+    assert (none["Alarms"].units, none["Metrics"].units) == (19, 10)
     assert "402 ms" in none["Lambda, time (x86_64)"].arithmetic, "without quotas there is no wait for the table"
     own_key = bill("KmsKeyArn=arn:aws:kms:eu-west-1:123456789012:key/1a2b")
     added = {name: line.units for name, line in own_key.items() if "KMS" in name}
     assert added == {"Key in KMS": 1, "Key in KMS, requests": own_key["Secret, reads"].units}
     assert bill("KeyTtlSeconds=0")["Secret, reads"].units == 1_000_000, "never more reads than requests"
+
+
+def rounds(per_minute, minutes):
+    """The seconds that each round of the keeper waits and how often it looks again, followed as function/src/calls/keeper.rs goes
+    on, second by second, for calls that end at random."""
+    draw = random.Random(1)
+    seconds = minutes * 60
+    ends = sorted(int(draw.uniform(0, seconds)) for _ in range(round(per_minute * minutes)))
+    for began in range(0, seconds - 120, 60):
+        of_round = [end for end in ends if began < end <= began + calls_model.AHEAD]
+        at, again = began, 0
+        while True:
+            # The next round, if it has begun, ends its calls at their second. This one ends the others of its minute so.
+            left = [end for end in of_round if end > at]
+            reserve = [end for end in left if end > began + calls_model.PERIOD]
+            due = [end + calls_model.IN_RESERVE if end in reserve else end for end in left]
+            if not due:
+                break
+            at = min(*due, at + calls_model.LOOK_AGAIN)
+            again += 1
+        yield at - began, again
+
+
+@pytest.mark.parametrize("per_minute", [0.1, 1, 10, 100])
+def test_a_round_of_the_keeper_waits_as_the_estimate_says(per_minute):
+    found = list(rounds(per_minute, 20_000 if per_minute < 1 else 2_000 if per_minute < 100 else 200))
+    seconds, looks = (sum(numbers) / len(found) for numbers in zip(*found, strict=True))
+    assert calls_model.waiting_seconds(per_minute) == pytest.approx(seconds, rel=0.1)
+    assert calls_model.looks(per_minute) == pytest.approx(looks, rel=0.1)
+
+
+def test_the_model_of_calls_has_the_constants_of_the_function():
+    keeper = (ROOT / "function/src/calls/keeper.rs").read_text()
+    for line in [
+        f"pub const AHEAD: Duration = Duration::from_secs({calls_model.AHEAD});",
+        f"const PERIOD: u64 = {calls_model.PERIOD};",
+        f"const IN_RESERVE: u64 = {calls_model.IN_RESERVE};",
+        f"const LOOK_AGAIN: Duration = Duration::from_secs({calls_model.LOOK_AGAIN});",
+    ]:
+        assert line in keeper
+    assert f"const SHARDS: u8 = {calls_model.SHARDS};" in (ROOT / "function/src/calls/handle.rs").read_text()
+    handle = "A" * 27
+    slot = f"slot 999{'1795695060'} 600 {handle}"
+    assert abs(len(slot) - calls_model.SLOT_BYTES) <= 3
+    record = {
+        "caller": "0a" * 32, "profile": "de-escalation", "state": "open", "began": 1795694400, "ends": 1795695000,
+        "id": f"rtc_u2_{'A' * 24}", "made": {"base_url": "https://api.openai.com/v1", "proof": "0a" * 32},
+    }  # fmt: skip
+    text = handle + json.dumps(record, separators=(",", ":"))
+    assert abs(len(text) - calls_model.RECORD_BYTES) < 30, len(text)
+
+
+def test_an_update_costs_the_units_of_its_whole_item():
+    """DynamoDB writes 1,000 units to an item in a second."""
+    per_second = {lines: round(calls_model.requests_per_second(lines, 1000)) for lines in (1, 25, 100, 500, 1000)}
+    assert per_second == {1: 1000, 25: 500, 100: 200, 500: 40, 1000: 20}
+    # (1 + n / 1000) updates of n × 50 bytes for the nth line, or two of the items of its minute.
+    assert 41 <= calls_model.filling_seconds(1000, 1000, 1000) <= 42
+    assert calls_model.filling_seconds(25, 25, 1000) < 0.1
+    # With room for more, a request seldom tries a slot that is taken.
+    assert calls_model.filling_seconds(500, 1000, 1000) < calls_model.filling_seconds(500, 500, 1000)
+    asked = capacity.arguments([])
+    enough = template.parameters() | capacity.call_settings(asked, template.parameters())
+    assert capacity.of_item(asked, template.parameters()) == [1, 500]
+    assert [round(number) for number in capacity.of_item(asked, enough)] == [42, 20]
+    report = capacity.report(asked, template.parameters())
+    assert "| time until the first lines are all taken, at least (seconds) | 1 | 42 |" in report
+    assert "| requests for a call per second that the table answers when all lines are taken | 500 | 20 |" in report
+    assert "at once**" not in report
 
 
 def test_the_worst_day_follows_from_the_limits():

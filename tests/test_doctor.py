@@ -353,6 +353,15 @@ def a_new_account(healthy, monkeypatch):
     healthy.answered.answers["lambda", "GetAccountSettings"] = healthy.account(10)
 
 
+@fault(
+    "account concurrency",
+    "the account's limit is 49. A rush that uses it up throttles the keeper too, and calls then end late",
+    "Service Quotas, Lambda, for at least 50 concurrent executions",
+)
+def a_small_account_with_calls(healthy, monkeypatch):
+    healthy.answered.answers["lambda", "GetAccountSettings"] = healthy.account(49)
+
+
 @fault("secret", "it was deleted outside CloudFormation", "Create it again under the same name")
 def a_secret_that_was_deleted(healthy, monkeypatch):
     healthy.answered.refuse("secretsmanager", "GetSecretValue", "ResourceNotFoundException", "no such secret")
@@ -618,7 +627,12 @@ def a_schedule_that_was_disabled(healthy, monkeypatch):
     healthy.client("events").disable_rule(Name=SCHEDULE)
 
 
-@fault("keeper schedule", "has the schedule rate(1 hour), not rate(1 minute)", "--schedule-expression 'rate(1 minute)'")
+# PutRule would clear a description that is not given, and the check drift would then go wrong.
+@fault(
+    "keeper schedule",
+    "has the schedule rate(1 hour), not rate(1 minute)",
+    f"--schedule-expression 'rate(1 minute)' --description '{TEMPLATE['Resources']['KeeperSchedule']['Properties']['Description']}'",
+)
 def a_schedule_that_is_too_rare(healthy, monkeypatch):
     healthy.client("events").put_rule(Name=SCHEDULE, ScheduleExpression="rate(1 hour)")
 
@@ -1383,7 +1397,7 @@ def test_status_is_one_screen(healthy, run):
     assert re.fullmatch(r"version 1, revision 0a1b2c3d4e5f, published 20\d\d-\d\d-\d\d \d\d:\d\d UTC", lines["live"])
     assert lines["minting"] == "on" and lines["key"] == "set" and lines["blocked"] == "1 caller"
     assert lines["calls"] == "2 of 25 open; 21 of 1,500 minutes since midnight UTC"
-    assert lines["alarms"] == "none of 14 is on" and lines["today"] == "1,234 of 5,000 tokens since midnight UTC"
+    assert lines["alarms"] == "none of 15 is on" and lines["today"] == "1,234 of 5,000 tokens since midnight UTC"
     assert lines["URL"] == f"{healthy.outside.url}/token, {healthy.outside.url}/call"
     assert not healthy.outside.asked and KEY not in said.text
 
@@ -1408,6 +1422,20 @@ def test_status_shows_what_is_not_as_usual(healthy, run):
     assert "your credentials lack dynamodb:GetItem" in lines["today"] and said.status == 0
 
 
+def test_status_shows_a_keeper_that_has_stopped(healthy, run, monkeypatch):
+    """CallOutlivedAlarm then has no data. The alarm of a new stack has none either."""
+    name = healthy.ids["CallOutlivedAlarm"]
+    healthy.client("cloudwatch").set_alarm_state(AlarmName=name, StateValue="INSUFFICIENT_DATA", StateReason="so")
+    alarms_now = [dict(line.split(maxsplit=1) for line in run("status").text.splitlines())["alarms"]]
+    monkeypatch.setattr(alarms, "FIRST_EVALUATION", datetime.timedelta(seconds=-1))
+    alarms_now.append(dict(line.split(maxsplit=1) for line in run("status").text.splitlines())["alarms"])
+    assert alarms_now == ["none of 15 is on", "on: CallOutlivedAlarm"]
+    # An alarm for which missing data is good has no data in a silence.
+    name = healthy.ids["ThrottlesAlarm"]
+    healthy.client("cloudwatch").set_alarm_state(AlarmName=name, StateValue="INSUFFICIENT_DATA", StateReason="so")
+    assert "on: CallOutlivedAlarm\n" in run("status").text
+
+
 def test_a_stack_without_calls_has_no_checks_of_them(healthy, run):
     """With Endpoints=token, and one of an earlier release, which has no such parameter."""
     skipped = {"call preflight", "call route", "keeper", "keeper schedule", "keeper rounds", "keeper role", "keeper log"}
@@ -1416,7 +1444,7 @@ def test_a_stack_without_calls_has_no_checks_of_them(healthy, run):
     for parameters in ({"Endpoints": "token"}, {}):
         healthy.parameters.pop("Endpoints", None)
         healthy.parameters |= parameters
-        for name in [name for name in healthy.ids if name.startswith(("Keeper", "CallOutlived"))]:
+        for name in [name for name in healthy.ids if name.startswith(("Keeper", "CallOutlived", "DailyMinutes"))]:
             del healthy.ids[name]
         if not parameters:
             healthy.answered.answers["cloudformation", "GetTemplate"] = {"TemplateBody": json.dumps(without_calls())}

@@ -437,9 +437,13 @@ def sam_words(guided, monkeypatch):
         sam.account, "session", lambda chosen: types.SimpleNamespace(region_name=chosen.region or "of-the-profile")
     )
     monkeypatch.setattr(sam, "uploads", lambda chosen: ["--s3-prefix", chosen.stack])
+    ended = []
+    monkeypatch.setattr(sam, "end_calls", lambda chosen, asks: ended.append((chosen.stack, asks)))
 
     def sam_words(*words, **variables):
         sam.sam(environment.resolve(variables), types.SimpleNamespace(command=words[0], options=list(words[1:])))
+        assert ended == ([("token-mint", "--no-prompts" not in words)] if words[0] == "delete" else [])
+        ended.clear()
         words, variables = executed.pop()
         return [os.path.basename(words[0]), *words[1:]], variables
 
@@ -624,10 +628,12 @@ def test_hang_up_takes_exactly_one_kind_of_calls(hang_up):
         ({"CALLER": IDENTIFIER.upper()}, {"caller": IDENTIFIER}),
         ({"SUBJECT": "someone"}, {"caller": hashed}),
         ({"ADDRESS": "203.0.113.9"}, {"caller": address}),
-        ({"ALL": "yes"}, {"all": True}),
+        # A request that is under way begins its call after the list of calls was read.
+        ({"ALL": "yes"}, {"all": True, "closedSeconds": 60}),
     ]:
         keeper = Keeper({"ended": 1, "failed": []})
-        assert hang_up(keeper, **variables) == "Ended 1 call.\n"
+        closed = "No call begins for 60 seconds.\n" if "all" in which else ""
+        assert hang_up(keeper, **variables) == f"{closed}Ended 1 call.\n"
         assert keeper.asked == [{"command": "hang-up"} | which]
     for variables, said in [
         ({}, "Give exactly one of CALL=…, CALLER=…, SUBJECT=…, ADDRESS=… or ALL=yes. Nothing was changed."),
@@ -644,10 +650,10 @@ def test_hang_up_says_what_it_ended_and_what_it_did_not(hang_up):
     failed = {"ended": 2, "failed": [{"call": HANDLE, "cause": "OpenAI did not end it: OpenAI API returned 500"}]}
     said = hang_up(Keeper(failed), ALL="yes")
     assert said == (
-        f"Ended 2 calls.\n1 call was not ended:\n  {HANDLE}: OpenAI did not end it: OpenAI API returned 500\n"
+        f"No call begins for 60 seconds.\nEnded 2 calls.\n1 call was not ended:\n  {HANDLE}: OpenAI did not end it: OpenAI API returned 500\n"
         "Run this command again. The keeper also tries again every minute."
     )
-    assert hang_up(Keeper(), ALL="yes") == "No call is open.\n"
+    assert hang_up(Keeper(), ALL="yes") == "No call begins for 60 seconds.\nNo call is open.\n"
     assert hang_up(Keeper(), CALLER=IDENTIFIER) == "No call of this caller is open.\n"
     assert hang_up(Keeper(), CALL=HANDLE).startswith("This call is not open")
     said = hang_up(Keeper(error="unknown command: expected …"), ALL="yes")
@@ -697,8 +703,9 @@ def test_block_and_pause_end_calls_and_say_what_stays_in_force_if_they_cannot(mo
     pause(keeper, None)
     assert keeper.asked == [
         {"FunctionName": "mint", "ReservedConcurrentExecutions": 0},
-        {"command": "hang-up", "all": True},
-    ], "new calls end first"
+        {"command": "hang-up", "all": True, "closedSeconds": 60},
+    ], "new calls end first, and a request that the pause did not stop opens none"
+    assert keeper_module.CLOSED_SECONDS > keeper_module.LONGEST_REQUEST_SECONDS
     assert capsys.readouterr().out.splitlines()[-1] == "Ended 2 calls."
 
     failed = {"ended": 0, "failed": [{"call": HANDLE, "cause": "there is no API key"}]}
@@ -755,3 +762,74 @@ def test_the_keeper_is_not_deleted_while_calls_are_open():
         else:
             keeper_module.require_none(asked, template, values)
             assert not asked.asked
+
+
+class Busy(Keeper):
+    """A keeper with so many calls at each look at them, and the last number from then on."""
+
+    def __init__(self, *looks, failed=()):
+        super().__init__()
+        self.looks, self.failed = list(looks), list(failed)
+
+    def invoke(self, FunctionName, Payload):
+        command = json.loads(Payload)
+        if command["command"] == "list":
+            count = self.looks.pop(0) if len(self.looks) > 1 else self.looks[0]
+            one = {"call": HANDLE, "caller": IDENTIFIER, "profile": "default", "state": "open", "began": 1, "ends": 2}
+            self.answer = {"calls": [one] * count}
+        else:
+            self.answer = {"ended": 1, "failed": self.failed}
+        return super().invoke(FunctionName, Payload)
+
+
+@pytest.fixture
+def no_pause(monkeypatch):
+    """Time passes without waiting."""
+    passed = [0.0]
+    monkeypatch.setattr(keeper_module.time, "monotonic", lambda: passed[0])
+    monkeypatch.setattr(keeper_module.time, "sleep", lambda seconds: passed.__setitem__(0, passed[0] + seconds))
+
+
+def test_all_calls_are_ended_before_the_keeper_is_deleted(no_pause, capsys):
+    keeper = Busy(1, 1, 0)
+    keeper_module.end_all(keeper, 900, "Nothing was changed.")
+    assert keeper.asked == [{"command": "hang-up", "all": True, "closedSeconds": 900}, *[{"command": "list"}] * 3]
+    assert capsys.readouterr().out == "Ended 1 call. No call begins for 15 minutes.\n"
+    with pytest.raises(CommandError, match=r"1 call is not known to be over\. .*Nothing was changed\. No call begins for 15"):
+        keeper_module.end_all(Busy(1), 900, "Nothing was changed.")
+    failed = [{"call": HANDLE, "cause": "there is no API key"}]
+    with pytest.raises(CommandError, match=r"1 call was not ended:\n.*there is no API key\nNothing was changed\."):
+        keeper_module.end_all(Busy(0, failed=failed), 900, "Nothing was changed.")
+    assert keeper_module.is_deleted_by(Keeper(), types.SimpleNamespace(keeper={}), {"Endpoints": "token"})
+    assert not keeper_module.is_deleted_by(Keeper(), types.SimpleNamespace(keeper={}), {"Endpoints": "call"})
+    assert not keeper_module.is_deleted_by(Keeper(without=True), types.SimpleNamespace(keeper={}), {"Endpoints": "token"})
+
+
+def test_make_delete_ends_all_calls_first(no_pause, monkeypatch, capsys):
+    """After the operator has agreed. A keeper that cannot end them does not keep the operator from deleting the stack."""
+
+    def delete(stack, *answers, asks=True):
+        given = list(answers)
+        monkeypatch.setattr(sam, "Stack", lambda environment, may_be_missing: stack)
+        monkeypatch.setattr(sam.change_set, "confirmed", lambda question: given.pop(0))
+        sam.end_calls(None, asks)
+        assert not given
+
+    keeper = Busy(1, 0)
+    delete(keeper, True)
+    assert keeper.asked[0] == {"command": "hang-up", "all": True, "closedSeconds": 900}
+    delete(Busy(0), asks=False)
+    delete(Keeper(without=True))
+    keeper = Busy(0)
+    with pytest.raises(CommandError, match=r"^Nothing was changed\.$"):
+        delete(keeper, False)
+    assert not keeper.asked
+    for broken in (Keeper(error="there is no table"), Busy(1)):
+        delete(broken, True, True)
+        with pytest.raises(CommandError, match=r"^Nothing was deleted\.$"):
+            delete(broken, True, False)
+        with pytest.raises(CommandError, match=r"^Nothing was deleted\.$"):
+            delete(broken, asks=False)
+    assert "there is no table" in capsys.readouterr().err
+    gone = botocore.exceptions.ClientError({"Error": {"Code": "ResourceNotFoundException", "Message": "no."}}, "Invoke")
+    delete(Keeper(error=gone), asks=False)

@@ -270,7 +270,7 @@ EMAIL = "operator@example.com"
 def test_alarms_go_to_the_address_and_to_the_topic(given, topics):
     found = evaluated(QuietMinutesAlarm="30", **given)
     alarms = [one["Properties"] for one in found.resources.values() if one["Type"] == "AWS::CloudWatch::Alarm"]
-    assert len(alarms) == 14
+    assert len(alarms) == 15
     for alarm in alarms:
         actions = [value for name, value in alarm.items() if name.endswith("Actions")]
         assert len(actions) in (2, 3) and all(one == topics for one in actions)
@@ -289,7 +289,7 @@ def test_the_stand_in_sends_alarms_to_both(stand_in):
     own = stand_in.client("sns").create_topic(Name="on-call")["TopicArn"]
     stand_in.deploy(AlarmEmail=EMAIL, AlarmTopicArn=own)
     alarms = stand_in.client("cloudwatch").describe_alarms()["MetricAlarms"]
-    assert len(alarms) == 13
+    assert len(alarms) == 14
     for alarm in alarms:
         assert alarm["AlarmActions"] == alarm["OKActions"] == [stand_in.physical("AlarmTopic"), own]
 

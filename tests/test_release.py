@@ -673,6 +673,57 @@ def test_the_architecture_of_the_build_replaces_that_of_the_stack_and_of_samconf
     assert planned.given["Architecture"] == "x86_64"
 
 
+def test_a_change_that_deletes_the_keeper_ends_all_calls_after_it_was_confirmed(planned, monkeypatch):
+    """A call that begins between the first check and the update would have no keeper."""
+    done, answers = [], []
+    values = TEMPLATE.defaults() | {"Architecture": "x86_64"}
+    base = types.SimpleNamespace(
+        template=TEMPLATE,
+        recorded=values,
+        values=values,
+        alias=types.SimpleNamespace(revision="", moved=False, live="4", archive=lambda: b""),
+        code_differs=False,
+        explain=lambda: None,
+        needs_step=lambda values: False,
+    )
+    monkeypatch.setattr(deploy, "Base", lambda stack: base)
+    monkeypatch.setattr(deploy, "marks", lambda *_: {"Revision": "0123456789ab", "ReplacedVersion": "1"})
+    monkeypatch.setattr(deploy, "bootstrap_of", lambda archive: b"")
+    monkeypatch.setattr(deploy, "run_sam", lambda *_: done.append("update"))
+    monkeypatch.setattr(change_set, "require_idle", lambda stack: None)
+    monkeypatch.setattr(change_set, "update", lambda *_: done.append("update"))
+    monkeypatch.setattr(change_set, "confirmed", lambda question: done.append("confirm") or answers.pop(0))
+    monkeypatch.setattr(deploy.keeper, "require_none", lambda *_: done.append("check"))
+    monkeypatch.setattr(deploy.keeper, "end_all", lambda stack, seconds, _: done.append(f"closed for {seconds} s"))
+    chosen = types.SimpleNamespace(name="default", stack="token-mint", profile=None, parameters="")
+    outputs = {"FunctionName": "function", "KeeperName": "keeper"}
+    stack = types.SimpleNamespace(name="token-mint", environment=chosen, outputs=outputs, parameters=values)
+    for command in (
+        lambda: deploy.set_parameters(stack, None),
+        lambda: deploy.deploy(stack, types.SimpleNamespace(options=[])),
+    ):
+        for given, seconds in [
+            ("Endpoints=token", 900),
+            # Requests reach the version before for up to 15 minutes more.
+            ("Endpoints=token DeploymentType=Canary10Percent15Minutes", 1800),
+        ]:
+            monkeypatch.setenv("PARAMETERS", given)
+            done.clear()
+            answers[:] = [True]
+            command()
+            assert done == ["check", "confirm", f"closed for {seconds} s", "update"]
+            done.clear()
+            answers[:] = [False]
+            with pytest.raises(CommandError, match=r"^Nothing was changed\.$"):
+                command()
+            assert done == ["check", "confirm"]
+        monkeypatch.setenv("PARAMETERS", "Endpoints=call")
+        done.clear()
+        answers[:] = [True]
+        command()
+        assert not [one for one in done if "closed" in one]
+
+
 def changed_secret(**properties):
     document = copy.deepcopy(TEMPLATE.document)
     document["Resources"]["Secret"]["Properties"] |= properties

@@ -190,7 +190,7 @@ def test_the_nested_stacks_are_created(with_nested_stacks, simulator, architectu
     body = operator.client("cloudwatch").get_dashboard(DashboardName="token-mint-eu-west-1")["DashboardBody"]
     assert operator.outputs()["FunctionName"] in body and len(json.loads(body)["widgets"]) == 11
     assert operator.outputs()["KeeperName"] in body
-    assert len(json.loads(body)["widgets"][0]["properties"]["alarms"]) == 14
+    assert len(json.loads(body)["widgets"][0]["properties"]["alarms"]) == 15
 
 
 def hashed(key, identity):
@@ -677,6 +677,13 @@ def test_calls_are_listed_and_ended_by_the_keeper_and_by_the_commands(stand_in, 
     post(f"{simulator}/simulator/faults", None, method="DELETE")
     assert "Ended 1 call." in operator.make("pause") and at_openai()[0] == 0
     operator.make("resume")
+    # The caller has to wait for the rest of the minute after a pause. A request that the pause did not stop opens no call either.
+    assert not re.fullmatch(r"[\w-]{27}", call()) and at_openai()[0] == 0
+    table = operator.client("cloudformation").describe_stack_resource(StackName="token-mint", LogicalResourceId="QuotaTable")
+    name = table["StackResourceDetail"]["PhysicalResourceId"]
+    everyone = {"id": {"S": "calls/everyone"}}
+    removed = {"UpdateExpression": "REMOVE #closed", "ExpressionAttributeNames": {"#closed": "closed"}}
+    operator.client("dynamodb").update_item(TableName=name, Key=everyone, **removed)
 
     # A blocked caller has no calls, and makes no others.
     assert call() and len(listed()) == 1
@@ -687,8 +694,6 @@ def test_calls_are_listed_and_ended_by_the_keeper_and_by_the_commands(stand_in, 
 
     # The keeper ends a call at its end, and gives back nothing of it.
     operator.make("set", "PARAMETERS=MaxCallSeconds=10")
-    table = operator.client("cloudformation").describe_stack_resource(StackName="token-mint", LogicalResourceId="QuotaTable")
-    name = table["StackResourceDetail"]["PhysicalResourceId"]
     operator.client("dynamodb").delete_item(TableName=name, Key={"id": {"S": f"calls/{caller}"}})
     status, headers, _ = post(f"{stand_in}/call", OFFERS["open"].encode(), origin | {"Content-Type": "application/sdp"})
     ends = int(headers["Call-Expires-At"])

@@ -350,7 +350,7 @@ def test_saved_queries_belong_to_the_stack_and_messages_name_them_correctly():
 def test_an_alarm_names_the_next_step_and_sends_it():
     targets = set(re.findall(r"^([a-z-]+):.*## ", (ROOT / "Makefile").read_text(), re.MULTILINE))
     alarms = {name: found["Properties"] for name, found in RESOURCES.items() if found["Type"] == "AWS::CloudWatch::Alarm"}
-    assert len(alarms) == 14
+    assert len(alarms) == 15
     for name, alarm in alarms.items():
         text = alarm["AlarmDescription"]
         assert re.search(r"\b(run|raise|open|ask|make a new one|pay)\b", text, re.IGNORECASE), f"{name}: {text}"
@@ -374,7 +374,13 @@ def test_a_parameter_is_changed_with_make_set():
     alarms = {name: found["Properties"] for name, found in RESOURCES.items() if found["Type"] == "AWS::CloudWatch::Alarm"}
     texts = {name: " ".join(alarm["AlarmDescription"].split()) for name, alarm in alarms.items()}
     by_parameter = {name for name, text in texts.items() if "make set" in text}
-    assert by_parameter == {"ThrottlesAlarm", "QuotaUnavailableAlarm", "DailyLimitAlarm", "QuotaRefusalsAlarm"}
+    assert by_parameter == {
+        "ThrottlesAlarm",
+        "QuotaUnavailableAlarm",
+        "DailyLimitAlarm",
+        "DailyMinutesAlarm",
+        "QuotaRefusalsAlarm",
+    }
     for name, text in texts.items():
         assert "make deploy" not in text, name
         changed = re.findall(r"\b(?:raise|lower|higher|set) (\w+)|\b(\w+)=", text)
@@ -398,7 +404,8 @@ ALARMS = {
 }
 # Codes of refusals with an alarm of their own, which end when somebody acts.
 LASTING = {alarm: code for alarm in ALARMS for name, *code in ALARMS[alarm].metrics() if name == "Requests" and code != ["ok"]}
-del LASTING["QuotaRefusalsAlarm"]
+for name in ("ApiErrorsAlarm", "QuotaRefusalsAlarm"):
+    del LASTING[name]
 
 
 @pytest.mark.parametrize("name", ALARMS)
@@ -444,6 +451,29 @@ def test_5xx_are_compared_with_all_requests():
     assert not [state for _, state in sent({("Count",): requests, ("5xx",): [*two[:1], *none[:29]]}) if state == "ALARM"]
     assert not [state for _, state in sent({("Count",): requests, ("5xx",): [[1] + [0] * 19] * 30}) if state == "ALARM"]
     assert (1, "ALARM") in sent({("Count",): requests, ("5xx",): two})
+
+
+OF_LIMITS = ("busy_lines", "daily_limit_reached", "daily_minutes_reached")
+
+
+def test_refusals_by_a_limit_do_not_stop_the_deployment_that_raises_it():
+    """ApiErrorsAlarm gates the gradual deployment of production."""
+    sent = ALARMS["ApiErrorsAlarm"].sent
+    requests, all_refused = [[1] * 20] * 30, [[1] * 20] * 30
+    for code in OF_LIMITS:
+        refused = {("Count",): requests, ("5xx",): all_refused, ("Requests", code): all_refused}
+        assert not [state for _, state in sent(refused) if state == "ALARM"], code
+    # Other errors are seen beside them.
+    of_each = {("Requests", code): [[1] * 6] * 30 for code in OF_LIMITS}
+    assert not [
+        state for _, state in sent({("Count",): requests, ("5xx",): [[1] * 19 + [0]] * 30} | of_each) if state == "ALARM"
+    ]
+    assert (1, "ALARM") in sent({("Count",): requests, ("5xx",): all_refused} | of_each)
+    watched = {code for name, *codes in ALARMS["ApiErrorsAlarm"].metrics() if name == "Requests" for code in codes}
+    assert watched == set(OF_LIMITS)
+    text = " ".join(ALARMS["ApiErrorsAlarm"].properties["AlarmDescription"].split())
+    assert "busy_lines, daily_limit_reached and daily_minutes_reached, are not counted" in text
+    assert len(ALARMS["ApiErrorsAlarm"].stats) <= 10, "AWS's limit for an alarm on an expression"
 
 
 SLOW, FAST = GIVEN["LatencyAlarmMilliseconds"] + 1, 500
@@ -649,7 +679,8 @@ def test_only_the_routes_of_the_endpoints_are_reachable_and_they_are_throttled(e
 
 
 def test_the_keeper_exists_only_with_calls_and_no_route_leads_to_it():
-    of_keeper = {"KeeperFunction", "KeeperRole", "KeeperLogs", "KeeperSchedule", "ScheduleMayInvoke", "CallOutlivedAlarm"}
+    of_keeper = {"KeeperFunction", "KeeperRole", "KeeperLogs", "KeeperSchedule", "ScheduleMayInvoke"}
+    of_keeper |= {"CallOutlivedAlarm", "DailyMinutesAlarm"}
     for endpoints in ROUTES_BY_ENDPOINT:
         found = Evaluated(Endpoints=endpoints)
         assert of_keeper & set(found.resources) == (set() if endpoints == "token" else of_keeper)
@@ -661,6 +692,9 @@ def test_the_keeper_exists_only_with_calls_and_no_route_leads_to_it():
         keeper["Properties"]
     )
     assert keeper["Properties"]["MemorySize"] == 128 and keeper["Properties"]["Timeout"] == 150
+    # Otherwise Lambda itself repeats a failed round twice, and starts late ones for up to 6 hours, beside those of each minute.
+    own = {"MaximumEventAgeInSeconds": 60, "MaximumRetryAttempts": 0}
+    assert keeper["Properties"]["EventInvokeConfig"] == own
     same = ("CodeUri", "Handler", "Runtime", "Architectures", "Tracing")
     assert all(keeper["Properties"][name] == RESOURCES["MintFunction"]["Properties"][name] for name in same)
     variables = keeper["Properties"]["Environment"]["Variables"]
@@ -698,7 +732,8 @@ def test_only_the_routes_are_public(monkeypatch):
         "ApiGatewayV2::Integration", "ApiGatewayV2::Route", "ApiGatewayV2::Stage",
         "CloudWatch::Alarm", "CodeDeploy::Application", "CodeDeploy::DeploymentGroup", "DynamoDB::Table", "Events::Rule",
         "IAM::Role",
-        "Lambda::Alias", "Lambda::Function", "Lambda::Permission", "Lambda::Version", "Logs::LogGroup", "Logs::QueryDefinition",
+        "Lambda::Alias", "Lambda::EventInvokeConfig", "Lambda::Function", "Lambda::Permission", "Lambda::Version",
+        "Logs::LogGroup", "Logs::QueryDefinition",
         "Route53::RecordSet", "SNS::Topic", "SecretsManager::Secret",
     }  # fmt: skip
     nested = [yaml_parse(path.read_text())["Resources"] for path in sorted((ROOT / "infra").glob("*.yaml"))]

@@ -31,11 +31,11 @@ def states(deployed):
     faults = [wrong(f"{name} was deleted outside CloudFormation", CREATE_AGAIN) for name in sorted(gone)]
     for name, alarm in deployed.alarms.items():
         since = f"{alarm['StateUpdatedTimestamp']:%Y-%m-%d %H:%M} UTC"
-        if is_on(deployed, alarm):
-            faults.append(wrong(f"{name} has been on since {since}", alarm.get("AlarmDescription") or "See the dashboard"))
-        elif is_overdue(alarm):
+        if is_overdue(alarm):
             place = "keeper rounds" if watches_keeper(deployed, alarm) else "metrics"
             faults.append(wrong(f"{name} has had no data since {since}", f"See the check {place}"))
+        elif is_on(deployed, alarm):
+            faults.append(wrong(f"{name} has been on since {since}", alarm.get("AlarmDescription") or "See the dashboard"))
         elif not alarm.get("ActionsEnabled", True):
             command = f"aws cloudwatch enable-alarm-actions --alarm-names {alarm['AlarmName']}"
             faults.append(wrong(f"the actions of {name} are disabled, so it sends no e-mail", f"Run `{command}`"))
@@ -44,14 +44,23 @@ def states(deployed):
 
 def is_on(deployed, alarm):
     """Whether an alarm asks for attention. One that is about silence has no data then; before the first request, it has none
-    either."""
-    silent = alarm["StateValue"] == "INSUFFICIENT_DATA" and is_about_silence(alarm)
-    return alarm["StateValue"] == "ALARM" or (silent and deployed.last_traffic is not None)
+    either. One that also sends a message when it has no data, as when the keeper stops, has data at all times once it is made."""
+    if alarm["StateValue"] != "INSUFFICIENT_DATA":
+        return alarm["StateValue"] == "ALARM"
+    if is_about_silence(alarm):
+        return deployed.last_traffic is not None
+    made = alarm.get("AlarmConfigurationUpdatedTimestamp", alarm["StateUpdatedTimestamp"])
+    return needs_data(alarm) and datetime.datetime.now(datetime.UTC) - made > FIRST_EVALUATION
+
+
+def needs_data(alarm):
+    """Whether missing data of the alarm is neither good nor bad, as the template sets it for what is reported at all times."""
+    return alarm.get("TreatMissingData", "missing") == "missing"
 
 
 def is_about_silence(alarm):
     """Whether the lack of data is what the alarm is about. One on a number that is reported each minute has data at all times."""
-    return alarm.get("TreatMissingData", "missing") == "missing" and alarm["ComparisonOperator"].startswith("LessThan")
+    return needs_data(alarm) and alarm["ComparisonOperator"].startswith("LessThan")
 
 
 def is_overdue(alarm):

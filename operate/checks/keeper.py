@@ -15,7 +15,8 @@ from operate.checks.settings import differences, machine
 WINDOW = datetime.timedelta(minutes=15)
 # Fewer rounds than that in the time are too few: one a minute is due.
 LEAST_ROUNDS = 8
-SCHEDULE = "rate(1 minute)"
+# The rule in template.yaml. PutRule clears a description that is not given.
+SCHEDULE, DESCRIPTION = "rate(1 minute)", "A round of the keeper each minute."
 EVERY_CALL = "Until then, calls do not end at their time: run `make pause`, or end them with `make hang-up ALL=yes`"
 
 
@@ -74,7 +75,8 @@ def schedule(deployed):
         yield wrong(f"the rule {rule} is disabled", f"Run `aws events enable-rule --name {rule}`. {EVERY_CALL}")
     elif described.get("ScheduleExpression") != SCHEDULE:
         fault = f"the rule {rule} has the schedule {described.get('ScheduleExpression')}, not {SCHEDULE}"
-        yield wrong(fault, f"Run `aws events put-rule --name {rule} --schedule-expression '{SCHEDULE}'`. {EVERY_CALL}")
+        command = f"aws events put-rule --name {rule} --schedule-expression '{SCHEDULE}' --description '{DESCRIPTION}'"
+        yield wrong(fault, f"Run `{command}`. {EVERY_CALL}")
     elif [target["Arn"] for target in targets] != [own]:
         command = f"aws events put-targets --rule {rule} --targets Id=keeper,Arn={own}"
         yield wrong(f"the keeper is not the only target of the rule {rule}", f"Run `{command}`. {EVERY_CALL}")

@@ -4,6 +4,7 @@ import io
 import urllib.request
 import zipfile
 
+from operate import keeper
 from operate.build import ARCHITECTURES, machine_of
 from operate.checks.check import check, ok, skip, wrong
 
@@ -24,6 +25,9 @@ SECRET_VARIABLES = {"OPENAI_API_KEY"}
 # docs/capacity.md counts with an account of that size, and a mint of that many seconds: OpenAI's 400 ms and the quota's 5.
 ASSUMED_CONCURRENCY = 1_000
 MINT_SECONDS = 0.405
+# With fewer concurrent executions in the account, a small rush of any function can use them all up. Lambda then throttles the
+# keeper's rounds too, and calls end late.
+LEAST_WITH_CALLS = 50
 
 
 @check("architecture", "lambda:GetAlias", "lambda:GetFunction")
@@ -147,6 +151,9 @@ def account_concurrency(deployed):
     if carried < rate:
         remedy = f"Raise ReservedConcurrency, or ask AWS under Service Quotas, Lambda, for at least {round(rate * MINT_SECONDS * 1.25) + 1:,} concurrent executions"
         yield wrong(f"{fact}. RateLimit lets {rate:,} a second through", remedy)
+    elif of_account < LEAST_WITH_CALLS and keeper.OUTPUT in deployed.outputs:
+        remedy = f"Ask AWS under Service Quotas, Lambda, for at least {LEAST_WITH_CALLS} concurrent executions"
+        yield wrong(f"{fact}. A rush that uses it up throttles the keeper too, and calls then end late", remedy)
     elif of_account < ASSUMED_CONCURRENCY:
         yield ok(f"{fact}. `make capacity` assumes {ASSUMED_CONCURRENCY:,}: give it FLAGS='--concurrency {of_account}'")
     else:
