@@ -11,6 +11,7 @@ pub(crate) mod sign_in;
 mod stock;
 
 use std::{
+    collections::BTreeSet,
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -40,7 +41,7 @@ use crate::{
 const MAX_BODY: usize = 16 * 1024;
 
 /// The largest body of a request for a call, in bytes. A browser's offer has some 2 KiB, or 8 KiB with video.
-const MAX_CALL_BODY: usize = 64 * 1024;
+pub(crate) const MAX_CALL_BODY: usize = 64 * 1024;
 
 /// The time that two updates of the table need at least.
 const TWO_UPDATES: Duration = Duration::from_millis(100);
@@ -82,8 +83,8 @@ pub(crate) enum Asked<'a> {
     Call {
         /// The size of the body, in bytes.
         size: usize,
-        /// The fields, and whether they are texts.
-        fields: Result<(&'a Map<String, Value>, bool), &'a InvalidRequest>,
+        /// The fields, and the names of those that are texts.
+        fields: Result<(&'a Map<String, Value>, &'a BTreeSet<String>), &'a InvalidRequest>,
     },
 }
 
@@ -252,7 +253,7 @@ impl Admission {
             Asked::Call { size, .. } if size > MAX_CALL_BODY => {
                 return Err(AdmissionError::BodyTooLarge { limit: MAX_CALL_BODY / 1024 });
             }
-            Asked::Call { fields: Ok((fields, are_texts)), .. } => self.profiles.call_session(fields, are_texts),
+            Asked::Call { fields: Ok((fields, texts)), .. } => self.profiles.call_session(fields, texts),
             Asked::Call { fields: Err(fault), .. } => Err(fault.clone()),
         };
         session.map_err(AdmissionError::InvalidRequest)

@@ -25,8 +25,10 @@ pub fn of(event: &RawValue) -> Vec<(String, String)> {
     let is_balanced = fields.request_context.get("elb").is_some_and(Value::is_object);
     let text = |text: &str| {
         if is_balanced {
-            let decoded = form_urlencoded::parse(text.as_bytes()).next();
-            return decoded.map(|(text, _)| text.into_owned()).unwrap_or_default();
+            // As the value of a pair, since the text itself may contain an equals sign.
+            let pair = format!("={}", text.replace('&', "%26"));
+            let decoded = form_urlencoded::parse(pair.as_bytes()).next();
+            return decoded.map(|(_, text)| text.into_owned()).unwrap_or_default();
         }
         text.to_owned()
     };
@@ -84,6 +86,16 @@ mod tests {
             json!({"requestContext": {"elb": {}}, "multiValueQueryStringParameters": {"a": ["b%20c%26d"], "dcid": ["4"]}}),
         ] {
             assert_eq!(query(&event), expected, "{event}");
+        }
+        for event in [
+            json!({"rawQueryString": "topic=b=c&e=&=f"}),
+            json!({"queryStringParameters": {"topic": "b=c", "e": "", "": "f"}}),
+            json!({"requestContext": {"elb": {}}, "queryStringParameters": {"topic": "b=c", "e": "", "": "f"}}),
+            json!({"requestContext": {"elb": {}}, "multiValueQueryStringParameters": {"topic": ["b%3Dc"], "e": [""], "": ["f"]}}),
+        ] {
+            let mut found = query(&event);
+            found.sort();
+            assert_eq!(found, pairs([("", "f"), ("e", ""), ("topic", "b=c")]), "{event}");
         }
         for event in [json!({}), json!({"rawQueryString": ""}), json!({"queryStringParameters": null}), json!([])] {
             assert_eq!(query(&event), [], "{event}");

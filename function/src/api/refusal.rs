@@ -44,6 +44,13 @@ pub enum Refusal {
         /// Until the booking ends.
         retry_after: Duration,
     },
+    #[error("OpenAI's answer is not a usable call: {fault}")]
+    UnusableCall {
+        /// The fault of the answer, as a clause.
+        fault: &'static str,
+        /// Until the booking ends, if the call may be open.
+        retry_after: Option<Duration>,
+    },
     #[error("the operator ended the call while OpenAI was asked")]
     EndedByOperator,
     #[error("the caller has no such call")]
@@ -62,6 +69,7 @@ struct Row {
 
 /// Advice for the user of a page, which is in `message`.
 const TRY_AGAIN: &str = "Please try again in a few moments";
+const AFTER_THE_WAIT: &str = "Please try again after the number of seconds in Retry-After";
 const TELL_THE_OPERATOR: &str = "Please tell the operator of this service; trying again will not help";
 
 /// `Retry-After` for a rate limit of OpenAI that says no time.
@@ -109,7 +117,7 @@ impl Refusal {
                 StatusCode::FORBIDDEN,
                 "origin_not_allowed",
                 "Origin not allowed",
-                "Pages of this origin may not request tokens",
+                "Pages of this origin may request neither tokens nor calls",
                 "Open the application at its own address, or ask its operator to allow this origin",
             ),
             Self::NotFound => row(
@@ -163,7 +171,7 @@ impl Refusal {
                     "quota_exceeded",
                     "Quota exceeded",
                     &quota_sentence(status),
-                    "Please try again after the number of seconds in Retry-After",
+                    AFTER_THE_WAIT,
                 ),
                 QuotaError::DailyLimit { .. } => row(
                     StatusCode::SERVICE_UNAVAILABLE,
@@ -214,7 +222,7 @@ impl Refusal {
                     "busy_lines",
                     "All lines are busy",
                     "All callers together have as many calls open as they may",
-                    "Please try again after the number of seconds in Retry-After",
+                    AFTER_THE_WAIT,
                 ),
                 BookingError::MinutesExceeded { .. } => row(
                     StatusCode::TOO_MANY_REQUESTS,
@@ -256,8 +264,15 @@ impl Refusal {
                 StatusCode::GATEWAY_TIMEOUT,
                 "call_uncertain",
                 NO_SESSION,
-                "OpenAI API did not answer in time, and may have opened a call; it counts until its end",
-                "Please try again after the number of seconds in Retry-After",
+                "It is unknown whether OpenAI API has opened the call, so the call counts until its end",
+                AFTER_THE_WAIT,
+            ),
+            Self::UnusableCall { retry_after, .. } => row(
+                StatusCode::BAD_GATEWAY,
+                "openai_answer_invalid",
+                NO_SESSION,
+                "OpenAI's response did not contain a usable call",
+                if retry_after.is_some() { AFTER_THE_WAIT } else { TRY_AGAIN },
             ),
             Self::EndedByOperator => ended_by_operator("The operator of this service has ended the call"),
             Self::CallNotFound => row(
@@ -271,7 +286,7 @@ impl Refusal {
                 StatusCode::BAD_GATEWAY,
                 "hang_up_failed",
                 "Failed to end the call",
-                "OpenAI API did not end the call; it is ended at its latest at the time that was told",
+                "OpenAI API did not end the call; the call ends at `expiresAt` at the latest",
                 TRY_AGAIN,
             ),
             Self::OpenAi(error) => match error {
@@ -361,6 +376,7 @@ impl Refusal {
                 | BookingError::MinutesExceeded { retry_after }
                 | BookingError::DailyMinutes { retry_after },
             ) => Some(*retry_after),
+            Self::UnusableCall { retry_after, .. } => *retry_after,
             Self::OpenAi(error @ OpenAiError::Busy(_)) => Some(error.wait().unwrap_or(BUSY_DEFAULT)),
             Self::OpenAi(error @ OpenAiError::Unavailable(_)) => error.wait(),
             _ => None,
@@ -423,6 +439,7 @@ pub(crate) fn describe() -> serde_json::Value {
         | Refusal::OfferNotAllowed(_)
         | Refusal::RejectedOffer(_)
         | Refusal::CallUncertain { .. }
+        | Refusal::UnusableCall { .. }
         | Refusal::EndedByOperator
         | Refusal::CallNotFound
         | Refusal::HangUp(_) => {}
@@ -502,6 +519,7 @@ pub(crate) fn describe() -> serde_json::Value {
         Refusal::OfferNotAllowed(Broken::Audio),
         Refusal::RejectedOffer(OpenAi::RejectedSession(Refused::of(StatusCode::BAD_REQUEST))),
         Refusal::CallUncertain { error: OpenAi::Timeout, retry_after },
+        Refusal::UnusableCall { fault: "", retry_after: None },
         Refusal::EndedByOperator,
         Refusal::CallNotFound,
         Refusal::HangUp(HangUpError::NotOurs),

@@ -217,6 +217,12 @@ pub struct UpdateError {
     pub perhaps_made: bool,
 }
 
+impl From<UpdateError> for TableError {
+    fn from(error: UpdateError) -> Self {
+        error.cause
+    }
+}
+
 /// Why an attempt failed.
 #[derive(Debug, thiserror::Error)]
 pub enum TableError {

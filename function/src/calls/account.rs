@@ -11,7 +11,7 @@ use super::{
     store::{BATCH, Change, Changed, Condition, Store},
 };
 use crate::{
-    aws::dynamodb::{Item, TableError},
+    aws::dynamodb::{Item, TableError, UpdateError},
     net::clock::date,
 };
 
@@ -20,7 +20,8 @@ const GRACE: u64 = 60;
 
 /// The time for which an item is kept after its last call, in seconds. By then, its counts concern past days only.
 const KEPT: u64 = 2 * DAY;
-const DAY: u64 = 86_400;
+/// A day in seconds.
+pub(super) const DAY: u64 = 86_400;
 
 /// The most forms in which a change is sent, while other instances take or give back slots.
 const ROUNDS: u32 = 16;
@@ -52,7 +53,7 @@ pub(super) struct Booked<'a> {
 }
 
 impl Booked<'_> {
-    fn seconds(&self) -> u64 {
+    pub fn seconds(&self) -> u64 {
         self.ends.saturating_sub(self.began)
     }
 
@@ -63,7 +64,7 @@ impl Booked<'_> {
 }
 
 /// The outcome of taking a slot.
-#[derive(Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum SlotOutcome {
     Taken,
     /// All slots are taken. The first of their calls ends at this time.
@@ -88,8 +89,8 @@ impl Account {
     /// Takes a slot and the call's seconds, if the limits allow it.
     ///
     /// # Errors
-    /// If the table cannot be used. The slot may have been taken.
-    pub async fn take(&self, store: &Store, call: &Booked<'_>) -> Result<SlotOutcome, TableError> {
+    /// If the table cannot be used. The error says whether the slot may have been taken.
+    pub async fn take(&self, store: &Store, call: &Booked<'_>) -> Result<SlotOutcome, UpdateError> {
         let (now, day) = (format!("{:010}", call.began), seconds_of(call.began));
         let added = i64::try_from(call.seconds()).unwrap_or(i64::MAX);
         let mut slot = self.any_slot(call);
@@ -137,7 +138,7 @@ impl Account {
                 return Ok(SlotOutcome::NoSeconds);
             }
         }
-        Err(TableError::Contended)
+        Err(UpdateError { cause: TableError::Contended, perhaps_made: false })
     }
 
     /// A slot that may be free. Without a limit, each call has its own.
@@ -205,7 +206,8 @@ impl Account {
             keep_until: until.saturating_add(KEPT),
             ..Change::default()
         };
-        store.change(&change).await.map(|_| ())
+        store.change(&change).await?;
+        Ok(())
     }
 
     /// The number of slots that are taken at that time.

@@ -6,6 +6,7 @@
 //! conditional and may be sent again; slots free themselves a minute after the end of their call.
 
 mod account;
+mod busy;
 mod handle;
 pub mod hang_up;
 pub mod keeper;
@@ -20,12 +21,15 @@ use std::{
     time::Duration,
 };
 
-use futures_util::{StreamExt, stream};
+use futures_util::{StreamExt, future::join_all, stream};
 use ring::hmac;
 use secrecy::{ExposeSecret, SecretString};
+use tokio::time::timeout;
+use tracing::debug;
 
 use self::{
-    account::{Account, Booked, SlotOutcome},
+    account::{Account, Booked, DAY, SlotOutcome},
+    busy::Busy,
     hang_up::Over,
     store::Store,
 };
@@ -34,7 +38,7 @@ pub use self::{
     record::{Made, Record, State},
 };
 use crate::{
-    aws::dynamodb::{Table, TableError},
+    aws::dynamodb::{Table, TableError, UpdateError},
     net::clock,
 };
 
@@ -58,6 +62,7 @@ pub struct CallLimits {
 pub struct Calls {
     store: Store,
     limits: CallLimits,
+    busy: Busy,
 }
 
 /// A call that is booked, until OpenAI has answered.
@@ -108,13 +113,39 @@ pub enum BookingError {
 /// The number of callers to whose accounts is given back side by side.
 const SIDE_BY_SIDE: usize = 16;
 
+/// The longest that giving a booking back may delay an answer. The keeper does it otherwise.
+pub const GIVE_BACK: Duration = Duration::from_secs(2);
+
 /// The account of all callers in [`Calls::account`].
 const EVERYONE: Option<&str> = None;
+
+/// What is booked for a call that is refused in the end.
+#[derive(Default)]
+struct PerhapsBooked<'a> {
+    accounts: Vec<Option<&'a str>>,
+    /// Whether an update was not answered.
+    is_in_doubt: bool,
+}
+
+/// The refusal of a call by the account of a caller, or of all callers. `None`: the account has taken it.
+fn refusal(account: Option<&str>, outcome: SlotOutcome, began: u64) -> Option<BookingError> {
+    let until = |time: u64| Duration::from_secs(time.saturating_sub(began).max(1));
+    let tomorrow = until((began / DAY).saturating_add(1).saturating_mul(DAY));
+    Some(match (outcome, account) {
+        (SlotOutcome::Taken, _) => return None,
+        (SlotOutcome::NoSlot { frees }, Some(_)) => BookingError::CallsAtOnce { retry_after: until(frees) },
+        (SlotOutcome::NoSlot { frees }, None) => BookingError::BusyLines { retry_after: until(frees) },
+        (SlotOutcome::NoSeconds, Some(_)) => BookingError::MinutesExceeded { retry_after: tomorrow },
+        (SlotOutcome::NoSeconds, None) => BookingError::DailyMinutes { retry_after: tomorrow },
+        (SlotOutcome::Closed, Some(_)) => BookingError::Closed,
+        (SlotOutcome::Closed, None) => BookingError::AllClosed,
+    })
+}
 
 impl Calls {
     /// Calls that are registered in `table`, or else in memory.
     pub fn new(table: Option<Arc<Table>>, limits: CallLimits) -> Self {
-        Self { store: table.map_or_else(Store::in_memory, Store::Table), limits }
+        Self { store: table.map_or_else(Store::in_memory, Store::Table), limits, busy: Busy::default() }
     }
 
     /// Whether the registry is lost with this process.
@@ -139,8 +170,8 @@ impl Calls {
     /// Books a call of at most `most` from now. `caller` is the caller's safety identifier.
     ///
     /// # Errors
-    /// If a limit does not allow it, or the table cannot be used. Nothing stays booked then, unless the table cannot be used:
-    /// the keeper gives it back.
+    /// If a limit does not allow it, or the table cannot be used. What is booked by then is given back, at once or else by the
+    /// keeper.
     pub async fn book(&self, caller: &str, profile: &str, most: Duration) -> Result<Booking, BookingError> {
         let began = clock::unix_seconds();
         let ends = began.saturating_add(most.min(self.limits.longest).as_secs());
@@ -156,28 +187,68 @@ impl Calls {
             hang_up_again: false,
         };
         let handle = Handle::new(ends).ok_or(TableError::Contended)?;
-        record::register(&self.store, &handle, &record).await?;
         let booking = Booking { handle, record };
         let call = booking.record.booked(&booking.handle);
-        let until = |time: u64| Duration::from_secs(time.saturating_sub(began).max(1));
-        let tomorrow = until((began / DAY).saturating_add(1).saturating_mul(DAY));
-        let own = self.account(Some(caller)).take(&self.store, &call).await?;
-        let refused = match own {
-            SlotOutcome::Taken => match self.account(EVERYONE).take(&self.store, &call).await? {
-                SlotOutcome::Taken => return Ok(booking),
-                SlotOutcome::NoSlot { frees } => BookingError::BusyLines { retry_after: until(frees) },
-                SlotOutcome::NoSeconds => BookingError::DailyMinutes { retry_after: tomorrow },
-                SlotOutcome::Closed => BookingError::AllClosed,
-            },
-            SlotOutcome::NoSlot { frees } => BookingError::CallsAtOnce { retry_after: until(frees) },
-            SlotOutcome::NoSeconds => BookingError::MinutesExceeded { retry_after: tomorrow },
-            SlotOutcome::Closed => BookingError::Closed,
-        };
-        if own == SlotOutcome::Taken {
-            self.account(Some(caller)).give_back(&self.store, &[(call, 0)]).await?;
+        let remembered = self.busy.refuses(&call, clock::since_epoch());
+        if let Some(refusal) = remembered.and_then(|outcome| refusal(EVERYONE, outcome, began)) {
+            debug!("all callers together were refused a short time ago");
+            return Err(refusal);
         }
-        record::forget(&self.store, &booking.handle, &booking.record).await?;
-        Err(refused)
+        record::register(&self.store, &booking.handle, &booking.record).await?;
+        let mut perhaps = PerhapsBooked::default();
+        match self.take(caller, &call, &mut perhaps).await {
+            Ok(()) => Ok(booking),
+            Err(refusal) => {
+                // An update that was not answered may still be made. The keeper finds it by the record.
+                self.undo(&booking, &perhaps.accounts, !perhaps.is_in_doubt).await;
+                Err(refusal)
+            }
+        }
+    }
+
+    /// Takes a slot and the seconds of a call, from the caller and then from all callers.
+    async fn take<'a>(
+        &self,
+        caller: &'a str,
+        call: &Booked<'_>,
+        perhaps: &mut PerhapsBooked<'a>,
+    ) -> Result<(), BookingError> {
+        for account in [Some(caller), EVERYONE] {
+            let outcome = match self.account(account).take(&self.store, call).await {
+                Ok(outcome) => outcome,
+                Err(UpdateError { cause, perhaps_made }) => {
+                    perhaps.accounts.extend(perhaps_made.then_some(account));
+                    perhaps.is_in_doubt = perhaps_made;
+                    return Err(cause.into());
+                }
+            };
+            if let Some(refusal) = refusal(account, outcome, call.began) {
+                if account == EVERYONE {
+                    self.busy.remember(outcome, call, clock::since_epoch());
+                }
+                return Err(refusal);
+            }
+            perhaps.accounts.push(account);
+        }
+        Ok(())
+    }
+
+    /// Gives back to these accounts what is booked for a call that certainly does not exist, and then forgets the call if nothing
+    /// more can be booked for it. This is tried for a short time only: what fails, the keeper does when the call would have ended.
+    async fn undo(&self, booking: &Booking, accounts: &[Option<&str>], forgets: bool) {
+        let Booking { handle, record } = booking;
+        let call = [(record.booked(handle), 0)];
+        let undoing = async {
+            // Side by side, so that an account that is busy does not hold up the other one.
+            let given_back = join_all(accounts.iter().map(|account| self.give_back_to(*account, &call))).await;
+            given_back.into_iter().collect::<Result<(), _>>()?;
+            if forgets { record::forget(&self.store, handle, record).await } else { Ok(()) }
+        };
+        match timeout(GIVE_BACK, undoing).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => debug!(%error, "the booking was not given back; the keeper does it"),
+            Err(_) => debug!("the booking was not given back in time; the keeper does it"),
+        }
     }
 
     /// Registers OpenAI's name for a booked call. Returns whether the call may go on: the operator may have ended it meanwhile.
@@ -207,13 +278,20 @@ impl Calls {
         Ok(is_changed)
     }
 
-    /// Gives back all that is booked for a call that certainly does not exist.
-    ///
-    /// # Errors
-    /// If the table cannot be used. The keeper then gives it back when the call would have ended.
-    pub async fn give_back(&self, booking: Booking) -> Result<(), TableError> {
+    /// Gives back all that is booked for a call that certainly was never made, and forgets it, so that refused offers do not fill
+    /// the registry. What fails, the keeper does when the call would have ended.
+    pub async fn give_back(&self, booking: Booking) {
+        self.undo(&booking, &[Some(&booking.record.caller), EVERYONE], true).await;
+    }
+
+    /// Gives back all that is booked for a call that was hung up before a browser got its answer. What fails, the keeper does.
+    pub async fn end_unused(&self, booking: Booking) {
         let Booking { handle, record } = booking;
-        self.end(Ending { handle, record, used: 0, hang_up_again: false }).await.map(|_| ())
+        match timeout(GIVE_BACK, self.end(Ending { handle, record, used: 0, hang_up_again: false })).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => debug!(%error, "the call's end was not registered; the keeper does it"),
+            Err(_) => debug!("the call's end was not registered in time; the keeper does it"),
+        }
     }
 
     /// The record of a call, if there is such a call.
@@ -225,7 +303,11 @@ impl Calls {
     }
 
     async fn give_back_to(&self, caller: Option<&str>, calls: &[(Booked<'_>, u64)]) -> Result<(), TableError> {
-        self.account(caller).give_back(&self.store, calls).await
+        self.account(caller).give_back(&self.store, calls).await?;
+        if caller == EVERYONE {
+            self.busy.forget();
+        }
+        Ok(())
     }
 
     /// Registers the end of a call that is over, and gives back the seconds that it did not use. Returns whether no other has
@@ -314,9 +396,6 @@ impl Ending {
         Self { handle, record, used, hang_up_again }
     }
 }
-
-/// A day in seconds.
-const DAY: u64 = 86_400;
 
 impl Made {
     /// The origin of a call that this key made at this base URL.

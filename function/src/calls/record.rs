@@ -128,7 +128,8 @@ pub(super) async fn forget(store: &Store, handle: &Handle, record: &Record) -> R
         keep_until: record.ends.saturating_add(KEPT),
         ..Change::default()
     };
-    store.change(&change).await.map(|_| ())
+    store.change(&change).await?;
+    Ok(())
 }
 
 /// The records that an update did not replace.

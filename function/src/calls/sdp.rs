@@ -59,7 +59,27 @@ impl Section<'_> {
 /// The rule that it breaks.
 pub fn check(sdp: &[u8], mode: CallMode) -> Result<(), Broken> {
     let text = std::str::from_utf8(sdp).map_err(|_| Broken::NotText)?;
-    let sections = sections(text)?;
+    if !text.starts_with("v=0\r\n") {
+        return Err(if text.starts_with("v=0") { Broken::Line } else { Broken::NotSdp });
+    }
+    let lines = text.strip_suffix("\r\n").ok_or(Broken::Line)?;
+    check_sections(&sections(lines.split("\r\n"))?, mode)
+}
+
+/// Checks the answer to such an offer, which is already a call. Its lines may end with LF or CR alone, the last one with nothing,
+/// and empty lines are skipped: whichever of them the browser takes for the end of a line, it finds no other section.
+///
+/// # Errors
+/// The rule that it breaks.
+pub fn check_answer(sdp: &str, mode: CallMode) -> Result<(), Broken> {
+    let mut lines = sdp.split(['\r', '\n']).filter(|line| !line.is_empty()).peekable();
+    if lines.peek() != Some(&"v=0") {
+        return Err(Broken::NotSdp);
+    }
+    check_sections(&sections(lines)?, mode)
+}
+
+fn check_sections(sections: &[Section<'_>], mode: CallMode) -> Result<(), Broken> {
     let of = |media: &str| sections.iter().filter(|section| section.media == media).collect::<Vec<_>>();
     let (audio, application) = (of("audio"), of("application"));
     let [audio] = audio.as_slice() else { return Err(Broken::Audio) };
@@ -81,13 +101,9 @@ pub fn check(sdp: &[u8], mode: CallMode) -> Result<(), Broken> {
     if audio.is_active() { Ok(()) } else { Err(Broken::InactiveAudio) }
 }
 
-fn sections(text: &str) -> Result<Vec<Section<'_>>, Broken> {
-    if !text.starts_with("v=0\r\n") {
-        return Err(if text.starts_with("v=0") { Broken::Line } else { Broken::NotSdp });
-    }
-    let lines = text.strip_suffix("\r\n").ok_or(Broken::Line)?;
+fn sections<'a>(lines: impl Iterator<Item = &'a str>) -> Result<Vec<Section<'a>>, Broken> {
     let mut sections: Vec<Section<'_>> = Vec::new();
-    for line in lines.split("\r\n") {
+    for line in lines {
         let is_line = line.as_bytes().first().is_some_and(u8::is_ascii_lowercase) && line.get(1..2) == Some("=");
         // A line break of another kind, or a character that a lenient reader may take for one.
         let breaks =
@@ -204,6 +220,38 @@ mod tests {
     }
 
     #[test]
+    fn the_lines_of_an_answer_may_end_otherwise() {
+        let answer = |text: &str| check_answer(text, CallMode::Locked);
+        let text = sdp(&[AUDIO]);
+        for text in [
+            text.clone(),
+            text.replace("\r\n", "\n"),
+            text.replace("\r\n", "\r"),
+            text.trim_end().to_owned(),
+            text.replace("\r\n", "\n").trim_end().to_owned(),
+            format!("{text}\r\n"),
+        ] {
+            assert_eq!(answer(&text), Ok(()), "{text:?}");
+            assert_eq!(check(text.as_bytes(), CallMode::Locked).is_ok(), text == sdp(&[AUDIO]), "{text:?}");
+            for end in ["\r\n", "\n", "\r", "\n\r", "\r\n\r\n"] {
+                for hidden in ["m=application 9 UDP/DTLS/SCTP x", "m=video 9 UDP/TLS/RTP/SAVPF 96", "m=x"] {
+                    assert_eq!(answer(&format!("{text}{end}{hidden}")), Err(Broken::MoreThanAudio), "{text:?} {end:?}");
+                    let within = text.replace("t=0 0", &format!("t=0 0{end}{hidden}"));
+                    assert_eq!(answer(&within), Err(Broken::MoreThanAudio), "{within:?}");
+                }
+            }
+            let inactive = text.replace("sendrecv", "inactive");
+            assert_eq!(answer(&inactive), Err(Broken::InactiveAudio), "{inactive:?}");
+        }
+        for hidden in ["\u{2028}m=x", "\u{85}m=x", "\u{b}m=x", "\0m=x", "\n m=x", "\nM=x", "\nm =x"] {
+            assert_eq!(answer(&text.replace("t=0 0", &format!("t=0 0{hidden}"))), Err(Broken::Line), "{hidden:?}");
+        }
+        for text in ["", "\n", "{}", "<html>", "v=01\n", " v=0\n", "s=-\nv=0\n"] {
+            assert_eq!(answer(text), Err(Broken::NotSdp), "{text:?}");
+        }
+    }
+
+    #[test]
     fn the_first_lines_of_a_section_do_not_change_another() {
         assert_eq!(open(&["a=inactive\r\n", AUDIO, DATA]), Ok(()), "of the session, before the first section");
         assert_eq!(open(&[AUDIO, &format!("{DATA}a=inactive\r\n")]), Err(Broken::InactiveApplication));
@@ -212,7 +260,7 @@ mod tests {
     proptest::proptest! {
         /// However leniently the lines are split and read, a locked call has one section.
         #[test]
-        fn no_reader_finds_another_section_in_the_offer_of_a_locked_call(
+        fn no_reader_finds_another_section_in_a_locked_call(
             parts in proptest::collection::vec(
                 proptest::sample::select(vec![
                     "a=x", "m=audio 9 UDP/TLS/RTP/SAVPF 111", "m=application 9 UDP/DTLS/SCTP webrtc-datachannel", "m=video 9 x",
@@ -224,7 +272,10 @@ mod tests {
         ) {
             let offer = sdp(&[AUDIO, &parts.concat(), "\r\n"]);
             for text in [offer, sdp(&[AUDIO, &parts.concat()])] {
-                if check(text.as_bytes(), CallMode::Locked).is_ok() {
+                // An offer that passes is an answer that passes.
+                let is_answer = check_answer(&text, CallMode::Locked).is_ok();
+                proptest::prop_assert!(is_answer || check(text.as_bytes(), CallMode::Locked).is_err(), "{:?}", text);
+                if is_answer {
                     let breaks = |letter: char| letter.is_control() && letter != '\t' || "\u{2028}\u{2029}".contains(letter);
                     let lines = text.split(breaks).map(|line| line.trim().to_ascii_lowercase());
                     let media = lines.filter(|line| line.starts_with('m') && line[1..].trim_start().starts_with('=')).count();

@@ -9,7 +9,7 @@ use std::{
 };
 
 use crate::{
-    aws::dynamodb::{Item, Map, Table, TableError, Update, Updated, Value},
+    aws::dynamodb::{Item, Map, Table, TableError, Update, UpdateError, Updated, Value},
     net::clock,
 };
 
@@ -124,14 +124,17 @@ impl Store {
     /// conditions then fail.
     ///
     /// # Errors
-    /// If the table cannot be used. The change may have been made.
-    pub async fn change(&self, change: &Change) -> Result<Changed, TableError> {
+    /// If the table cannot be used. The error says whether the change may have been made.
+    pub async fn change(&self, change: &Change) -> Result<Changed, UpdateError> {
         match self {
-            Self::Table(table) => match table.update(&change.update()).await.map_err(|error| error.cause)? {
+            Self::Table(table) => match table.update(&change.update()).await? {
                 Updated::Done(_) => Ok(Changed::Made),
                 Updated::ConditionFailed(Some(item)) => Ok(Changed::Refused(item)),
-                // Not every table returns the item with the failure.
-                Updated::ConditionFailed(None) => table.get(ID, &change.item).await.map(Changed::Refused),
+                // Not every table returns the item with the failure, which an earlier attempt may have changed.
+                Updated::ConditionFailed(None) => {
+                    let read = table.get(ID, &change.item).await;
+                    read.map(Changed::Refused).map_err(|cause| UpdateError { cause, perhaps_made: true })
+                }
             },
             Self::Memory(items) => {
                 let mut items = items.lock().unwrap_or_else(PoisonError::into_inner);

@@ -71,7 +71,7 @@ pub enum CallError {
     /// OpenAI cannot answer this offer. Certainly no call was made.
     #[error("OpenAI rejected the offer")]
     RejectedOffer(#[source] OpenAiError),
-    /// OpenAI may have made one: the request was sent, and no answer to it arrived.
+    /// OpenAI may have made one: the request was sent, and no answer to it arrived, or only that of a gateway.
     #[error("OpenAI may have opened the call")]
     Uncertain(#[source] OpenAiError),
     /// OpenAI made one, but its answer cannot be used. With its name, the call can be ended.
@@ -195,8 +195,8 @@ impl CallServer<'_> {
             let code = error.code().and_then(|code| code.code.as_deref());
             return Err(match error {
                 OpenAiError::RejectedSession(_) if code == Some(INVALID_OFFER) => CallError::RejectedOffer(error),
-                error if error.refused().is_some() && !error.made_no_token() => CallError::Uncertain(error),
-                error => CallError::NotMade(error),
+                error if made_no_call(status, &body) => CallError::NotMade(error),
+                error => CallError::Uncertain(error),
             });
         }
         let id = call_id(response.headers(), self.base);
@@ -274,6 +274,17 @@ impl CallServer<'_> {
     }
 }
 
+/// Whether a response that is not a success proves that no call was made: the request itself was refused, or it was not accepted.
+/// A gateway in front of OpenAI does not know what happened behind it: 408, 499, 504 and Cloudflare's 524 mean that an answer did
+/// not come in time, and any other 5xx proves something only if OpenAI itself has sent it.
+fn made_no_call(status: StatusCode, body: &Body) -> bool {
+    match status.as_u16() {
+        408 | 499 | 504 | 524 => false,
+        301 | 302 | 307 | 308 | 400..=499 | 503 => true,
+        _ => body.is_openai_error(),
+    }
+}
+
 fn not_made(error: reqwest::Error) -> CallError {
     CallError::NotMade(error.into())
 }
@@ -304,11 +315,15 @@ fn form(CallRequest { offer, session, .. }: &CallRequest<'_>) -> (String, Vec<u8
 fn call_id(headers: &HeaderMap, base: &Url) -> Result<String, Option<String>> {
     let location = headers.get(header::LOCATION).and_then(|location| location.to_str().ok()).ok_or(None)?;
     let url = base.join(location).map_err(|_| None)?;
-    let id = url.path_segments().and_then(|mut names| names.next_back()).unwrap_or_default();
+    let path = url.path().trim_end_matches('/');
+    let (parent, id) = path.rsplit_once('/').unwrap_or_default();
     let known = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
-    let is_name = !id.is_empty() && id.len() <= 256 && id.bytes().all(known) && !id.bytes().all(|byte| byte == b'.');
+    let is_name = !["", "calls"].contains(&id)
+        && id.len() <= 256
+        && id.bytes().all(known)
+        && !id.bytes().all(|byte| byte == b'.');
     let name = is_name.then(|| id.to_owned()).ok_or(None)?;
-    let below_calls = url.path().strip_suffix(id).is_some_and(|path| path.ends_with("/calls/"));
+    let below_calls = parent.trim_end_matches('/').ends_with("/calls");
     if url.origin() == base.origin() && below_calls { Ok(name) } else { Err(Some(name)) }
 }
 
@@ -326,8 +341,11 @@ mod tests {
             "/v1/realtime/calls/",
             "https://api.openai.com/v1/realtime/calls/",
             "https://api.openai.com:443/v1/realtime/calls/",
+            "/v1/realtime/calls//",
         ] {
-            assert_eq!(of(&format!("{prefix}{}", name())), Ok(name()), "{prefix}");
+            for end in ["", "/", "//", "?a=b", "/?a=b/c"] {
+                assert_eq!(of(&format!("{prefix}{}{end}", name())), Ok(name()), "{prefix} {end}");
+            }
         }
         for prefix in [
             "https://elsewhere.example/v1/realtime/calls/",
@@ -335,7 +353,9 @@ mod tests {
             "//x.example/calls/",
             "/elsewhere/",
         ] {
-            assert_eq!(of(&format!("{prefix}{}", name())), Err(Some(name())), "{prefix}");
+            for end in ["", "/"] {
+                assert_eq!(of(&format!("{prefix}{}{end}", name())), Err(Some(name())), "{prefix} {end}");
+            }
         }
         for location in [
             "",
@@ -344,10 +364,51 @@ mod tests {
             "/v1/realtime/calls/a b",
             "/v1/realtime/calls/a?b=/..",
             "/v1/realtime/calls/%2e%2e",
+            "//",
+            "/v1/realtime/calls",
+            "/v1/realtime/calls//",
+            "/v1/realtime/calls/a b/",
+            "/v1/realtime/calls/%2e%2e/",
+            "/v1/realtime/calls/calls/",
         ] {
             assert!(!matches!(of(location), Ok(name) if name != "a"), "{location}");
         }
         assert_eq!(call_id(&HeaderMap::new(), &base), Err(None));
+    }
+
+    #[test]
+    fn only_openai_itself_proves_with_a_server_error_that_no_call_was_made() {
+        let made_none = |status: u16, body: &str| {
+            made_no_call(StatusCode::from_u16(status).unwrap(), &Body::Whole(body.as_bytes().to_vec()))
+        };
+        let error = r#"{"error": {"message": "m", "type": "server_error", "param": null, "code": null}}"#;
+        let others = [
+            "",
+            "<html>502 Bad Gateway</html>",
+            "error code: 520",
+            "{}",
+            r#"{"error": "Bad Gateway"}"#,
+            r#"{"error": {"code": 502, "message": "upstream"}}"#,
+            r#"{"message": "Internal server error", "type": "x"}"#,
+        ];
+        for status in [500, 502, 520, 521, 522, 523, 525, 526, 529, 530] {
+            assert!(made_none(status, error), "{status}");
+            for body in others {
+                assert!(!made_none(status, body), "{status} {body}");
+            }
+            for body in [Body::Incomplete, Body::TooLarge] {
+                assert!(!made_no_call(StatusCode::from_u16(status).unwrap(), &body), "{status} {body:?}");
+            }
+        }
+        for status in [307, 400, 401, 403, 404, 409, 413, 422, 429, 503] {
+            assert!(made_none(status, error) && others.iter().all(|body| made_none(status, body)), "{status}");
+        }
+        for status in [303, 408, 499, 504, 524] {
+            assert!(!others.iter().any(|body| made_none(status, body)), "{status}");
+        }
+        for status in [408, 504, 524] {
+            assert!(!made_none(status, error), "{status}");
+        }
     }
 
     #[test]

@@ -70,6 +70,15 @@ impl Body {
         if let Self::Whole(body) = self { body } else { &[] }
     }
 
+    /// Whether the body has OpenAI's form of an error: an object with a message and a type (OpenAI's API reference). A proxy or a
+    /// load balancer before OpenAI answers with a page or with a document of another form.
+    pub(super) fn is_openai_error(&self) -> bool {
+        let document = serde_json::from_slice::<Value>(self.bytes()).ok();
+        let error = document.as_ref().and_then(|document| document.get("error"));
+        error
+            .is_some_and(|error| ["message", "type"].iter().all(|field| error.get(field).is_some_and(Value::is_string)))
+    }
+
     /// The reason why the body cannot be a JSON document, as a clause.
     pub(super) fn fault(&self) -> Option<&'static str> {
         match self {

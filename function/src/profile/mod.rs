@@ -3,7 +3,12 @@
 mod rule;
 mod session;
 
-use std::{collections::BTreeMap, fmt, sync::OnceLock, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    sync::OnceLock,
+    time::Duration,
+};
 
 use serde::Deserialize;
 use serde_json::{Map, Value, json, value::RawValue};
@@ -135,6 +140,8 @@ pub enum InvalidRequest {
         /// The names of all profiles that have calls.
         allowed: Vec<String>,
     },
+    /// The body of the request for a call is too large to be parsed.
+    TooLarge,
     /// The request for a call has no offer.
     NoOffer,
     /// The request for a call has a form that is not known.
@@ -230,12 +237,16 @@ impl Profiles {
         }
     }
 
-    /// The session of the call that these fields of a request choose. `are_texts`: they come from a query, where a number is a
-    /// text, too.
+    /// The session of the call that these fields of a request choose. `texts`: the names of those that come from a query, where
+    /// a number is a text, too.
     ///
     /// # Errors
     /// If a profile, field or value is not allowed, or the profile has no calls.
-    pub fn call_session(&self, asked: &Map<String, Value>, are_texts: bool) -> Result<Session, InvalidRequest> {
+    pub fn call_session(
+        &self,
+        asked: &Map<String, Value>,
+        texts: &BTreeSet<String>,
+    ) -> Result<Session, InvalidRequest> {
         let (name, profile) = self.named(asked.get(PROFILE_FIELD))?;
         if profile.call.is_none() {
             let has_calls = |unread: &Unread| unread.profile().is_some_and(|profile| profile.call.is_some());
@@ -244,16 +255,12 @@ impl Profiles {
             return Err(InvalidRequest::NoCalls { profile: name.to_owned(), allowed });
         }
         let mut document = profile.session.clone();
-        if are_texts {
-            let typed = asked.iter().map(|(field, value)| {
-                let rule = profile.caller_may_set.get(field).map(|field| &field.allow);
-                let value = rule.zip(value.as_str()).map_or_else(|| value.clone(), |(rule, text)| rule.typed(text));
-                (field.clone(), value)
-            });
-            profile.apply(&typed.collect(), &mut document)?;
-        } else {
-            profile.apply(asked, &mut document)?;
-        }
+        let typed = asked.iter().map(|(field, value)| {
+            let rule = profile.caller_may_set.get(field).filter(|_| texts.contains(field)).map(|field| &field.allow);
+            let value = rule.zip(value.as_str()).map_or_else(|| value.clone(), |(rule, text)| rule.typed(text));
+            (field.clone(), value)
+        });
+        profile.apply(&typed.collect(), &mut document)?;
         Ok(profile.session(Purpose::Call, name, document))
     }
 
@@ -367,6 +374,7 @@ impl fmt::Display for InvalidRequest {
                 "Invalid value for 'profile': '{profile}' is for tokens only; expected one of {}",
                 allowed.join(", ")
             ),
+            Self::TooLarge => formatter.write_str("The body is too large: send a smaller one"),
             Self::NoOffer => formatter.write_str("The SDP offer is missing: send it as the body, or as 'sdp' in JSON"),
             Self::UnknownForm => formatter.write_str(
                 "Unknown Content-Type: send the SDP offer as application/sdp, or in the field 'sdp' of application/json",

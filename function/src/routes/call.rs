@@ -11,12 +11,12 @@ use crate::{
     admission::{Admission, AdmissionError, Admitted, Asked, Known},
     api::{answer::Answer, call_form::CallForm, rate_limit, refusal::Refusal, request::HttpRequest},
     calls::{
-        Booking, Calls, Ending, Handle, Made, State,
+        Booking, Calls, Ending, GIVE_BACK, Handle, Made, State,
         hang_up::{Over, Receiver},
         sdp,
     },
     net::clock,
-    openai::{Attempts, CallError, CallRequest, MadeCall, OpenAi, OpenAiError},
+    openai::{Attempts, CallError, CallRequest, HungUp, MadeCall, OpenAi, OpenAiError},
     profile::CallRules,
     record::RequestSummary,
     routes::{finish_refresh, other_secret},
@@ -35,9 +35,6 @@ const WORTH_A_CALL: Duration = Duration::from_secs(1);
 /// The longest that a caller waits for the end of a call. The keeper ends it otherwise.
 const HANG_UP: Duration = Duration::from_secs(7);
 
-/// The longest that giving a booking back may delay an answer. The keeper does it otherwise.
-const GIVE_BACK: Duration = Duration::from_secs(2);
-
 /// Makes calls for admitted requests.
 #[derive(Debug)]
 pub struct CallRoute {
@@ -45,6 +42,34 @@ pub struct CallRoute {
     pub secret: Arc<SecretStore>,
     pub calls: Arc<Calls>,
     pub receiver: Receiver,
+}
+
+/// OpenAI's name for a call.
+#[derive(Clone, Copy)]
+enum Name<'a> {
+    Sure(&'a str),
+    /// From an answer that cannot be used. It may be the name of another resource.
+    Perhaps(&'a str),
+}
+
+/// Why a browser gets no call.
+struct NoCall {
+    refusal: Refusal,
+    /// Whether OpenAI has made one, or may have.
+    perhaps_made: bool,
+}
+
+impl NoCall {
+    fn perhaps_made(refusal: Refusal) -> Self {
+        Self { refusal, perhaps_made: true }
+    }
+}
+
+impl From<Refusal> for NoCall {
+    /// A refusal without any call.
+    fn from(refusal: Refusal) -> Self {
+        Self { refusal, perhaps_made: false }
+    }
 }
 
 impl CallRoute {
@@ -72,23 +97,16 @@ impl CallRoute {
         summary: &mut RequestSummary,
     ) -> Result<Answer, Refusal> {
         let form = CallForm::read(request);
-        let fields = form.as_ref().map(|form| (&form.fields, form.are_texts));
+        let fields = form.as_ref().map(|form| (&form.fields, &form.texts));
         let asked = Asked::Call { size: request.body.len(), fields };
         let mut admitted = admission.admit(&request.applicant(), &asked, deadline, summary).await?;
         let form = form.map_err(AdmissionError::InvalidRequest)?;
         let made = self.place(&form, &admitted, deadline, summary).await;
-        // An answer that cannot be used belongs to a call that OpenAI has opened, or may have.
-        let made_nothing = !matches!(
-            made,
-            Ok(_)
-                | Err(Refusal::CallUncertain { .. }
-                    | Refusal::EndedByOperator
-                    | Refusal::OpenAi(OpenAiError::InvalidAnswer(_)))
-        );
+        let made_nothing = matches!(made, Err(NoCall { perhaps_made: false, .. }));
         admission.settle(&mut admitted.taken, made_nothing, summary).await;
-        let (call, booking) = made?;
+        let (call, booking) = made.map_err(|no_call| no_call.refusal)?;
         if let Err(error) = admission.recheck(&admitted, deadline).await {
-            self.drop_call(booking, &call.id, &admitted, deadline).await;
+            self.drop_call(booking, Name::Sure(&call.id), &admitted, deadline).await;
             return Err(error.into());
         }
         summary.booked_seconds = Some(booking.record.ends.saturating_sub(booking.record.began));
@@ -102,60 +120,65 @@ impl CallRoute {
         admitted: &Admitted,
         deadline: Instant,
         summary: &mut RequestSummary,
-    ) -> Result<(MadeCall, Booking), Refusal> {
+    ) -> Result<(MadeCall, Booking), NoCall> {
         let Admitted { session, caller, .. } = admitted;
         // Admission lets only profiles with calls through.
-        let Some(CallRules { mode, max_seconds }) = session.call else { return Err(Refusal::NotFound) };
+        let Some(CallRules { mode, max_seconds }) = session.call else { return Err(Refusal::NotFound.into()) };
         sdp::check(&form.offer, mode).map_err(Refusal::OfferNotAllowed)?;
         let began = Instant::now();
         let before_reserve = deadline.checked_sub(RESERVE).unwrap_or(deadline);
         if before_reserve.saturating_duration_since(began) < WORTH_A_CALL {
-            return Err(AdmissionError::TooLate.into());
+            return Err(Refusal::from(AdmissionError::TooLate).into());
         }
         let booking = self.calls.book(caller, &session.profile, Duration::from_secs(max_seconds)).await;
         add(&mut summary.quota_time, began.elapsed());
-        let mut booking = booking?;
+        let mut booking = booking.map_err(Refusal::from)?;
         summary.call = Some(booking.handle.to_string());
         let mut attempts = Attempts::default();
         let made = self.call_with_fallback_key(form, admitted, before_reserve, &mut attempts).await;
         (summary.attempts, summary.openai_time) = (attempts.count, attempts.took);
         let began = Instant::now();
-        let outcome = match made {
-            Ok((call, made)) => match sdp::check(call.answer.as_bytes(), mode) {
+        let no_call = match made {
+            Ok((call, made)) => match sdp::check_answer(&call.answer, mode) {
+                Ok(()) if left(&booking).is_zero() => {
+                    self.drop_call(booking, Name::Sure(&call.id), admitted, deadline).await;
+                    NoCall::perhaps_made(Refusal::OpenAi(OpenAiError::Timeout))
+                }
                 Ok(()) => return self.confirm(call, made, booking, admitted, deadline, summary).await,
                 Err(broken) => {
                     debug!(%broken, "the answer breaks the rules for the call's mode");
-                    self.drop_call(booking, &call.id, admitted, deadline).await;
-                    Refusal::OpenAi(OpenAiError::InvalidAnswer(
-                        "the SDP has other lines than the profile's calls may have",
-                    ))
+                    let retry_after = self.drop_call(booking, Name::Sure(&call.id), admitted, deadline).await;
+                    let fault = "the SDP has other lines than the profile's calls may have";
+                    NoCall::perhaps_made(Refusal::UnusableCall { fault, retry_after })
                 }
             },
             Err(CallError::Unusable { fault, id: Some(id) }) => {
-                self.drop_call(booking, &id, admitted, deadline).await;
-                Refusal::OpenAi(OpenAiError::InvalidAnswer(fault))
+                let retry_after = self.drop_call(booking, Name::Perhaps(&id), admitted, deadline).await;
+                NoCall::perhaps_made(Refusal::UnusableCall { fault, retry_after })
             }
             // It cannot be ended, and no browser can connect to it. Its slot stays taken as long as OpenAI may have it.
             Err(CallError::Unusable { fault, id: None }) => {
-                self.doubt(&mut booking).await;
-                Refusal::OpenAi(OpenAiError::InvalidAnswer(fault))
+                let retry_after = Some(self.doubt(&mut booking).await);
+                NoCall::perhaps_made(Refusal::UnusableCall { fault, retry_after })
             }
             Err(CallError::Uncertain(error)) => {
-                self.doubt(&mut booking).await;
-                let left = booking.record.ends.saturating_sub(clock::unix_seconds());
-                Refusal::CallUncertain { error, retry_after: Duration::from_secs(left) }
+                let retry_after = self.doubt(&mut booking).await;
+                NoCall::perhaps_made(Refusal::CallUncertain { error, retry_after })
             }
             Err(CallError::NotMade(error)) => {
-                self.give_back(booking).await;
-                Refusal::OpenAi(error)
+                self.calls.give_back(booking).await;
+                NoCall::from(match error {
+                    OpenAiError::InvalidAnswer(fault) => Refusal::UnusableCall { fault, retry_after: None },
+                    error => Refusal::OpenAi(error),
+                })
             }
             Err(CallError::RejectedOffer(error)) => {
-                self.give_back(booking).await;
-                Refusal::RejectedOffer(error)
+                self.calls.give_back(booking).await;
+                NoCall::from(Refusal::RejectedOffer(error))
             }
         };
         add(&mut summary.quota_time, began.elapsed());
-        Err(outcome)
+        Err(no_call)
     }
 
     /// Asks with the held key. If OpenAI rejects it, no call was made: the secret is read again, and a different key in it is
@@ -196,51 +219,66 @@ impl CallRoute {
         admitted: &Admitted,
         deadline: Instant,
         summary: &mut RequestSummary,
-    ) -> Result<(MadeCall, Booking), Refusal> {
+    ) -> Result<(MadeCall, Booking), NoCall> {
         let began = Instant::now();
         let confirmed = self.calls.confirm(&mut booking, &call.id, made).await;
         add(&mut summary.quota_time, began.elapsed());
         let refusal = match confirmed {
             Ok(true) => return Ok((call, booking)),
-            Ok(false) => {
-                booking.record.state = State::Stopped;
-                Refusal::EndedByOperator
-            }
+            Ok(false) => self.ended_meanwhile(&mut booking).await,
             Err(error) => Refusal::Booking(error.into()),
         };
-        self.drop_call(booking, &call.id, admitted, deadline).await;
-        Err(refusal)
+        self.drop_call(booking, Name::Sure(&call.id), admitted, deadline).await;
+        Err(NoCall::perhaps_made(refusal))
     }
 
-    /// Hangs up a call that must not go on, and gives back what was booked for it. What fails here, the keeper does.
-    async fn drop_call(&self, mut booking: Booking, id: &str, admitted: &Admitted, deadline: Instant) {
+    /// The refusal of a call that is no longer booked when OpenAI has answered: the operator has ended it, or its end has come by
+    /// the keeper's clock.
+    async fn ended_meanwhile(&self, booking: &mut Booking) -> Refusal {
+        if let Ok(Some(record)) = self.calls.find(&booking.handle).await {
+            booking.record = record;
+        }
+        match booking.record.state {
+            State::Ended => Refusal::OpenAi(OpenAiError::Timeout),
+            _ => Refusal::EndedByOperator,
+        }
+    }
+
+    /// Hangs up a call that must not go on, and gives back what was booked for it. What fails here, the keeper does. Returns the
+    /// time for which the call stays booked, if it is not known to be over.
+    async fn drop_call(
+        &self,
+        mut booking: Booking,
+        name: Name<'_>,
+        admitted: &Admitted,
+        deadline: Instant,
+    ) -> Option<Duration> {
+        let (Name::Sure(id) | Name::Perhaps(id)) = name;
         let base_url = &self.receiver.base_url;
         let key = self.secret.held().unwrap_or_else(|| Arc::clone(&admitted.secret));
-        let made = Made::by(&key.api_key, base_url);
-        match self.openai.hang_up(base_url, &key.api_key, id, deadline).await {
-            Ok(_) => self.give_back(booking).await,
-            Err(error) => {
+        match (self.openai.hang_up(base_url, &key.api_key, id, deadline).await, name) {
+            (Ok(HungUp::Ended), _) | (Ok(HungUp::Unknown), Name::Sure(_)) => {
+                self.calls.end_unused(booking).await;
+                None
+            }
+            (Ok(HungUp::Unknown), Name::Perhaps(_)) => Some(self.doubt(&mut booking).await),
+            (Err(error), _) => {
                 warn!(%error, "a call that must not go on could not be ended; the keeper ends it");
                 // With its name, the keeper can.
-                if let Err(error) = self.calls.confirm(&mut booking, id, made).await {
+                if let Err(error) = self.calls.confirm(&mut booking, id, Made::by(&key.api_key, base_url)).await {
                     warn!(%error, "nor could it be registered: OpenAI ends it, since no browser can connect to it");
                 }
+                Some(left(&booking))
             }
         }
     }
 
-    async fn give_back(&self, booking: Booking) {
-        match timeout(GIVE_BACK, self.calls.give_back(booking)).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => debug!(%error, "the booking was not given back; the keeper does it"),
-            Err(_) => debug!("the booking was not given back in time; the keeper does it"),
-        }
-    }
-
-    async fn doubt(&self, booking: &mut Booking) {
+    /// Keeps a call booked that nobody can end. Returns the time for which it stays so.
+    async fn doubt(&self, booking: &mut Booking) -> Duration {
         if let Ok(Err(error)) = timeout(GIVE_BACK, self.calls.doubt(booking)).await {
             debug!(%error, "the uncertain call was not marked; it stays booked in any case");
         }
+        left(booking)
     }
 
     /// Ends a call for its own caller. One that is over is answered as before.
@@ -300,6 +338,11 @@ impl CallRoute {
         }
         Ok(Answer::json(StatusCode::OK, &Body { success: true, seconds }))
     }
+}
+
+/// The time for which a call is booked.
+fn left(booking: &Booking) -> Duration {
+    Duration::from_secs(booking.record.ends.saturating_sub(clock::unix_seconds()))
 }
 
 fn add(total: &mut Option<Duration>, time: Duration) {

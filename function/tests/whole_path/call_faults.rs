@@ -2,15 +2,16 @@
 
 use std::time::{Duration, Instant};
 
-use openai_simulator::{CallFault, EndReason, Fault};
+use openai_simulator::{CallFault, EndReason, Fault, Simulator};
 use serde_json::{Value, json};
 
 use crate::{
     call_events::{
-        AUDIO, CHANNEL, HEAD, call_event, call_from, handle, hang_up_from, hang_ups, locked_offer, offers, retry_after,
+        AUDIO, CHANNEL, HEAD, call_event, call_from, handle, hang_up_from, hang_ups, locked_offer, offers, open_offer,
+        retry_after,
     },
     faulty_table::{Fault as TableFault, FaultyTable, Hits},
-    function::{ADDRESS, API_KEY, http_api, records},
+    function::{ADDRESS, API_KEY, Function, http_api, records},
     gate::Gate,
     line::{Account, Line},
     raw_openai::{Answer, FullListener, RawOpenAi},
@@ -30,70 +31,81 @@ fn server_error(status: u16) -> CallFault {
     Fault::ServerError { status, retry_after: None }.into()
 }
 
+/// A fault, the refusal, the states that it leaves in the registry, and whether the caller is told to wait until the end of the
+/// booking.
+type Case = (CallFault, (u64, &'static str), &'static [&'static str], bool);
+
 #[tokio::test]
 async fn openai_gets_an_offer_once_and_only_a_doubtful_call_stays_booked() {
     let Some(line) = Line::open().await else { return };
     let rate_limit = Fault::RateLimit { retry_after: Some("7".to_owned()) };
     let elsewhere =
         CallFault::OtherLocation { location: "https://elsewhere.example/v1/realtime/calls/{call_id}".into() };
-    let cases: Vec<(CallFault, u64, &str, &[&str])> = vec![
-        (Fault::Unauthorized.into(), 502, "openai_rejected_key", &["ended"]),
-        (Fault::Forbidden.into(), 502, "openai_rejected_key", &["ended"]),
-        (Fault::BadRequest.into(), 502, "openai_rejected_session", &["ended"]),
-        (Fault::NotFound.into(), 502, "openai_rejected_session", &["ended"]),
-        (rate_limit.into(), 503, "openai_busy", &["ended"]),
-        (Fault::InsufficientQuota.into(), 503, "openai_out_of_quota", &["ended"]),
-        (server_error(500), 502, "openai_unavailable", &["ended"]),
-        (server_error(503), 502, "openai_unavailable", &["ended"]),
+    let other = CallFault::OtherLocation { location: "/v1/".into() };
+    let cases: Vec<Case> = vec![
+        // Calls that were never made leave no record.
+        (Fault::Unauthorized.into(), (502, "openai_rejected_key"), &[], false),
+        (Fault::Forbidden.into(), (502, "openai_rejected_key"), &[], false),
+        (Fault::BadRequest.into(), (502, "openai_rejected_session"), &[], false),
+        (Fault::NotFound.into(), (502, "openai_rejected_session"), &[], false),
+        (rate_limit.into(), (503, "openai_busy"), &[], false),
+        (Fault::InsufficientQuota.into(), (503, "openai_out_of_quota"), &[], false),
+        (server_error(500), (502, "openai_unavailable"), &[], false),
+        (server_error(503), (502, "openai_unavailable"), &[], false),
         (
             Fault::Redirect { location: "/v1/realtime/calls".to_owned() }.into(),
-            502,
-            "openai_answer_invalid",
-            &["ended"],
+            (502, "openai_answer_invalid"),
+            &[],
+            false,
         ),
-        (server_error(504), 504, "call_uncertain", &["uncertain"]),
-        (server_error(524), 504, "call_uncertain", &["uncertain"]),
-        (Fault::Reset.into(), 504, "call_uncertain", &["uncertain"]),
-        (Fault::Garbage.into(), 504, "call_uncertain", &["uncertain"]),
+        (server_error(504), (504, "call_uncertain"), &["uncertain"], true),
+        (server_error(524), (504, "call_uncertain"), &["uncertain"], true),
+        (Fault::Reset.into(), (504, "call_uncertain"), &["uncertain"], true),
+        (Fault::Garbage.into(), (504, "call_uncertain"), &["uncertain"], true),
         // No name: nobody can hang it up.
-        (Fault::NotJson.into(), 502, "openai_answer_invalid", &["uncertain"]),
+        (Fault::NotJson.into(), (502, "openai_answer_invalid"), &["uncertain"], true),
         // These are hung up.
-        (CallFault::NotSdp, 502, "openai_answer_invalid", &["ended"]),
-        (CallFault::ExtraLine, 502, "openai_answer_invalid", &["ended"]),
-        (elsewhere, 502, "openai_answer_invalid", &["ended"]),
-        // The last one, since its call stays open.
-        (CallFault::NoLocation, 502, "openai_answer_invalid", &["uncertain"]),
+        (CallFault::NotSdp, (502, "openai_answer_invalid"), &["ended"], false),
+        (CallFault::ExtraLine, (502, "openai_answer_invalid"), &["ended"], false),
+        (elsewhere, (502, "openai_answer_invalid"), &["ended"], false),
+        // The last ones, since their calls stay open.
+        (other, (502, "openai_answer_invalid"), &["uncertain"], true),
+        (CallFault::NoLocation, (502, "openai_answer_invalid"), &["uncertain"], true),
     ];
     let function = line.function(&[]).await;
-    for (number, (fault, status, code, states)) in cases.into_iter().enumerate() {
+    let mut open = 0;
+    for (number, (fault, (status, code), states, waits)) in cases.into_iter().enumerate() {
         let name = format!("{fault:?}");
         line.openai.fail_calls(fault, 1);
         let address = format!("203.0.113.{number}");
         let before = (offers(&line.openai).len(), line.records().await.len());
         let offer = [HEAD, AUDIO, CHANNEL].concat();
         let reply = function.invoke(&call_from(&address, "", offer.as_bytes())).await;
-        assert_refused(&reply, status, code);
+        let details = assert_refused(&reply, status, code);
+        if code == "openai_answer_invalid" {
+            assert_eq!(details, "OpenAI's response did not contain a usable call", "{name}");
+        }
         let sent = offers(&line.openai).split_off(before.0);
         assert_eq!(sent.len(), 1, "{name}");
         let caller = sent[0].safety_identifier.clone().unwrap();
-        let expected = if states == ["ended"] { FREE } else { BOOKED };
+        let expected = if waits { BOOKED } else { FREE };
         assert_eq!(line.account(&caller).await, expected, "{name}");
         let records = line.records().await;
-        assert_eq!(records.len(), before.1 + 1, "{name}");
-        let record = records.into_iter().map(|(_, record)| record).find(|record| record["caller"] == caller.as_str());
-        let record = record.unwrap();
-        assert_eq!([record["state"].as_str().unwrap()], states, "{name}");
-        let waits = reply.headers.get("retry-after").map(|_| retry_after(&reply));
-        match code {
-            "call_uncertain" => assert!((590..=600).contains(&waits.unwrap()), "until the booking ends: {waits:?}"),
-            "openai_busy" => assert_eq!(waits, Some(7)),
-            _ => {}
+        assert_eq!(records.len(), before.1 + states.len(), "{name}");
+        let records = records.iter().filter(|(_, record)| record["caller"] == caller.as_str());
+        assert!(records.map(|(_, record)| record["state"].as_str().unwrap()).eq(states.iter().copied()), "{name}");
+        let seconds = reply.headers.get("retry-after").map(|_| retry_after(&reply));
+        if waits {
+            assert!((590..=600).contains(&seconds.unwrap()), "{name}: until the booking ends: {seconds:?}");
+        } else {
+            assert_eq!(seconds, (code == "openai_busy").then_some(7), "{name}");
         }
         // A call that can be hung up is.
-        assert_eq!(line.openai.calls(), usize::from(name == "NoLocation"), "{name}");
+        open += usize::from(["OtherLocation { location: \"/v1/\" }", "NoLocation"].contains(&name.as_str()));
+        assert_eq!(line.openai.calls(), open, "{name}");
     }
     let ended = line.openai.ended_calls();
-    assert_eq!((ended.len(), hang_ups(&line.openai)), (3, 3));
+    assert_eq!((ended.len(), hang_ups(&line.openai)), (3, 4));
     assert!(ended.iter().all(|call| call.reason == EndReason::HungUp));
 }
 
@@ -270,7 +282,8 @@ async fn a_hang_up_that_fails_leaves_the_call_to_the_next_attempt() {
         line.openai.fail_hang_ups(fault, times);
         let reply = hang_up(&call).await;
         if fails {
-            assert_refused(&reply, 502, "hang_up_failed");
+            let details = assert_refused(&reply, 502, "hang_up_failed");
+            assert_eq!(details, "OpenAI API did not end the call; the call ends at `expiresAt` at the latest");
             assert_eq!((line.openai.calls(), line.account("everyone").await.slots), (1, 1), "{name}");
         }
         assert_eq!(hang_ups(&line.openai), before + requests, "{name}");
@@ -343,4 +356,209 @@ async fn a_caller_who_is_blocked_meanwhile_gets_no_call() {
     assert_refused(&reply, 403, "caller_blocked");
     assert_eq!((line.openai.calls(), line.account("everyone").await.slots), (0, 0));
     assert_eq!(line.openai.ended_calls().len(), 1);
+}
+
+/// A part of the updates that take a slot, and of no others.
+const TAKING: Hits = Hits::With("attribute_not_exists");
+const THROTTLED: TableFault =
+    TableFault::Refused(400, r#"{"__type": "x#ThrottlingException", "message": "Rate exceeded"}"#);
+
+#[tokio::test]
+async fn a_caller_has_nothing_booked_when_the_account_of_all_callers_fails() {
+    let Some(line) = Line::open().await else { return };
+    for (number, (fault, hits, left)) in [
+        (THROTTLED, TAKING, None),
+        // Also if the account cannot be read.
+        (THROTTLED, Hits::All, None),
+        (TableFault::Hangs, TAKING, Some("booked")),
+        (TableFault::Hangs, Hits::All, Some("booked")),
+        // These are made. The record stays, since one that is not answered may still be made later.
+        (TableFault::FailsAfterwards(500), TAKING, Some("booked")),
+        (TableFault::Lost, TAKING, Some("booked")),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let (case, address) = (format!("{fault:?} {hits:?}"), format!("203.0.113.{number}"));
+        let table = FaultyTable::before(&line.database.url).await;
+        let function = line.function_at(&table.url, &line.openai.base_url(), &[]).await;
+        table.set("calls/everyone", fault, hits);
+        let (began, before, booked) = (Instant::now(), line.records().await.len(), line.account("everyone").await);
+        assert_refused(&function.invoke(&call_event(&address)).await, 503, "quota_unavailable");
+        assert!(began.elapsed() < Duration::from_secs(7), "{case}: {:?}", began.elapsed());
+        assert_eq!(line.records().await.len(), before + usize::from(left.is_some()), "{case}");
+        assert_eq!(line.account("everyone").await, booked, "{case}");
+        table.heal();
+        let call = handle(&function.invoke(&call_event(&address)).await);
+        assert_eq!(function.invoke(&hang_up_from(&address, &call)).await.status, 200, "{case}");
+    }
+    assert_eq!(offers(&line.openai).len(), 6);
+    assert!(line.states().await.iter().all(|state| ["booked", "ended"].contains(&state.as_str())));
+}
+
+#[tokio::test]
+async fn a_caller_has_nothing_booked_when_their_own_account_fails() {
+    let Some(line) = Line::open().await else { return };
+    for (number, (fault, left)) in
+        [(THROTTLED, 0), (TableFault::FailsAfterwards(500), 1), (TableFault::Lost, 1)].into_iter().enumerate()
+    {
+        let (case, address) = (format!("{fault:?}"), format!("203.0.113.{number}"));
+        let table = FaultyTable::before(&line.database.url).await;
+        let function = line.function_at(&table.url, &line.openai.base_url(), &[]).await;
+        table.set("calls/", fault, TAKING);
+        let (before, booked) = (line.records().await.len(), line.account("everyone").await);
+        assert_refused(&function.invoke(&call_event(&address)).await, 503, "quota_unavailable");
+        assert_eq!((line.account("everyone").await, line.records().await.len()), (booked, before + left), "{case}");
+        table.heal();
+        let call = handle(&function.invoke(&call_event(&address)).await);
+        assert_eq!(function.invoke(&hang_up_from(&address, &call)).await.status, 200, "{case}");
+    }
+}
+
+/// A call that was never made is forgotten last, so that the keeper finds what could not be given back.
+#[tokio::test]
+async fn a_call_that_was_never_made_is_forgotten_when_its_accounts_are_free() {
+    // The updates: the registration, two slots taken, two given back, the record.
+    for (number, (fails_from, account, states)) in
+        [(4, BOOKED, &["booked"][..]), (6, FREE, &["booked"]), (7, FREE, &[])].into_iter().enumerate()
+    {
+        let Some(line) = Line::open().await else { return };
+        let table = Gate::before(&line.database.url).await;
+        let function = line.function_at(&table.url, &line.openai.base_url(), &[]).await;
+        line.openai.fail_calls(Fault::BadRequest, 1);
+        table.fail_from(fails_from);
+        let address = format!("203.0.113.{number}");
+        assert_refused(&function.invoke(&call_event(&address)).await, 502, "openai_rejected_session");
+        assert_eq!(
+            (line.states().await, line.account("everyone").await),
+            (states.iter().map(|state| (*state).to_owned()).collect(), account)
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_call_that_openai_made_counts_for_the_day_when_it_cannot_be_registered() {
+    let Some(line) = Line::open().await else { return };
+    let table = FaultyTable::before(&line.database.url).await;
+    let function = line.function_at(&table.url, &line.openai.base_url(), &[("QUOTA_PER_DAY", "1")]).await;
+    table.set("ending/", THROTTLED, Hits::With(r#"\"state\":\"open\""#));
+    assert_refused(&function.invoke(&call_event(ADDRESS)).await, 503, "quota_unavailable");
+    assert_eq!((line.openai.calls(), line.openai.ended_calls().len()), (0, 1));
+    table.heal();
+    assert_refused(&function.invoke(&call_event(ADDRESS)).await, 429, "quota_exceeded");
+}
+
+/// The end of a short call may come before OpenAI's answer, with and without a keeper that gives it back.
+#[tokio::test]
+async fn a_call_that_openai_answers_after_its_end_is_refused() {
+    let Some(line) = Line::open().await else { return };
+    let openai = Simulator::start().await.unwrap();
+    let environment = [("MAX_CALL_SECONDS", "10")];
+    let (function, in_memory) = tokio::join!(line.function(&environment), Function::with(&openai, &environment));
+    for openai in [&line.openai, &openai] {
+        openai.fail_calls(Fault::Delay { ms: 11_500 }, 1);
+    }
+    let event = call_event(ADDRESS);
+    let (reply, of_memory) = tokio::join!(function.invoke(&event), in_memory.invoke(&event));
+    for (reply, function, openai) in [(reply, &function, &line.openai), (of_memory, &in_memory, &openai)] {
+        assert_refused(&reply, 504, "openai_timeout");
+        assert_eq!((openai.calls(), openai.ended_calls().len()), (0, 1), "it is hung up");
+        assert_eq!(function.invoke(&call_event(ADDRESS)).await.status, 201);
+    }
+}
+
+/// A keeper whose clock is fast ends a call before its end by the clock of the function.
+#[tokio::test]
+async fn a_call_that_the_keeper_ends_while_openai_is_asked_is_not_ended_by_the_operator() {
+    let Some(line) = Line::open().await else { return };
+    let function = line.function(&[]).await;
+    line.openai.fail_calls(Fault::Delay { ms: 2_000 }, 1);
+    let end = async {
+        while offers(&line.openai).is_empty() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        let (call, mut record) = line.records().await.pop().unwrap();
+        let items = line.database.items_of(&line.table).await;
+        let mut item = items.into_iter().find(|item| !item[&call].is_null()).unwrap();
+        (record["state"], record["used"]) = ("ended".into(), 0.into());
+        item[&call]["S"] = record.to_string().into();
+        line.database.put(&line.table, item).await;
+    };
+    let event = call_event(ADDRESS);
+    let (reply, ()) = tokio::join!(function.invoke(&event), end);
+    assert_refused(&reply, 504, "openai_timeout");
+    assert_eq!((line.openai.calls(), line.openai.ended_calls().len()), (0, 1), "it is hung up");
+    assert_eq!((line.account("everyone").await, line.states().await), (FREE, vec!["ended".to_owned()]));
+}
+
+#[tokio::test]
+async fn a_gateway_before_openai_does_not_prove_that_no_call_was_made() {
+    let openai = RawOpenAi::start(Answer::never()).await;
+    let function = openai.function().await;
+    let error = r#"{"error": {"message": "m", "type": "server_error", "param": null, "code": null}}"#;
+    let mut number = 0;
+    for (status, body, refused, code) in [
+        (502, "<html>502 Bad Gateway</html>", 504, "call_uncertain"),
+        (502, "", 504, "call_uncertain"),
+        (502, r#"{"error": "upstream"}"#, 504, "call_uncertain"),
+        (500, "Internal Server Error", 504, "call_uncertain"),
+        (520, "error code: 520", 504, "call_uncertain"),
+        (522, "error code: 522", 504, "call_uncertain"),
+        (523, "<html>", 504, "call_uncertain"),
+        (408, "", 504, "call_uncertain"),
+        (502, error, 502, "openai_unavailable"),
+        (500, error, 502, "openai_unavailable"),
+        (503, "<html>503 Service Unavailable</html>", 502, "openai_unavailable"),
+        (429, "Too Many Requests", 503, "openai_busy"),
+        (401, "", 502, "openai_rejected_key"),
+        (403, "<html>Blocked</html>", 502, "openai_forbidden"),
+        (404, "<html>Not Found</html>", 502, "openai_rejected_session"),
+    ] {
+        number += 1;
+        let event = call_event(&format!("203.0.113.{number}"));
+        openai.answer(Answer::new(status, "", body));
+        let reply = function.invoke(&event).await;
+        assert_refused(&reply, refused, code);
+        openai.answer(Answer::new(201, "location: /v1/realtime/calls/rtc_1\r\n", &open_offer()));
+        let again = function.invoke(&event).await;
+        if code == "call_uncertain" {
+            assert!((590..=600).contains(&retry_after(&reply)), "{status} {body}");
+            assert_refused(&again, 429, "calls_at_once");
+        } else {
+            assert_eq!(again.status, 201, "{status} {body}: {}", again.body);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_call_whose_location_ends_with_a_slash_can_be_ended() {
+    let openai = Simulator::start().await.unwrap();
+    let function = Function::with(&openai, &[]).await;
+    openai.fail_calls(CallFault::OtherLocation { location: "/v1/realtime/calls/{call_id}/".to_owned() }, 1);
+    let call = handle(&function.invoke(&call_event(ADDRESS)).await);
+    assert_eq!(function.invoke(&hang_up_from(ADDRESS, &call)).await.status, 200);
+    assert_eq!((openai.calls(), openai.ended_calls().len()), (0, 1));
+}
+
+#[tokio::test]
+async fn an_answer_with_other_line_ends_is_passed_on_and_hides_no_line() {
+    let openai = RawOpenAi::start(Answer::never()).await;
+    let function = openai.function().await;
+    let answers = |text: &str| {
+        openai.answer(Answer::new(201, "location: /v1/realtime/calls/rtc_1\r\n", text));
+    };
+    let text = locked_offer();
+    let texts =
+        [text.replace("\r\n", "\n"), text.trim_end().to_owned(), text.replace("\r\n", "\n").trim_end().to_owned()];
+    for (number, text) in texts.iter().enumerate() {
+        let call = |address: String| call_from(&address, "profile=de-escalation", locked_offer().as_bytes());
+        answers(text);
+        let reply = function.invoke(&call(format!("203.0.113.{number}"))).await;
+        assert_eq!((reply.status, reply.whole["body"].as_str()), (201, Some(text.as_str())), "{}", reply.body);
+        for end in ["\n", "\r", "\r\n"] {
+            answers(&format!("{text}{end}{CHANNEL}"));
+            let reply = function.invoke(&call(format!("198.51.100.{number}"))).await;
+            assert_refused(&reply, 502, "openai_answer_invalid");
+        }
+    }
 }

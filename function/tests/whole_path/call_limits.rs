@@ -1,10 +1,14 @@
 //! The limits of calls are exact for concurrent instances.
 
+use std::time::{Duration, Instant};
+
 use futures_util::future::join_all;
 use openai_simulator::{CallFault, Fault};
+use tokio::time::sleep;
 
 use crate::{
     call_events::{call_event, handle, hang_up_from, offers, retry_after},
+    faulty_table::FaultyTable,
     function::{ADDRESS, Reply},
     line::Line,
     refusals::assert_refused,
@@ -84,6 +88,36 @@ async fn a_slot_and_minutes_are_free_after_the_caller_has_ended_the_call() {
     }
     assert_eq!(line.records().await.len(), 3);
     assert_eq!(line.states().await, ["ended"; 3]);
+}
+
+#[tokio::test]
+async fn busy_lines_are_remembered_for_a_second() {
+    let Some(line) = Line::open().await else { return };
+    let environment = [("CALLS_AT_ONCE_FOR_ALL", "1")];
+    let (first, table) = (line.function(&environment).await, FaultyTable::before(&line.database.url).await);
+    let other = line.function_at(&table.url, &line.openai.base_url(), &environment).await;
+    let call = handle(&first.invoke(&call_event(ADDRESS)).await);
+    let mut began = Instant::now();
+    for number in 0..20 {
+        let refused = other.invoke(&call_event(&format!("198.51.100.{number}"))).await;
+        assert_refused(&refused, 503, "busy_lines");
+        assert!((590..=600).contains(&retry_after(&refused)), "{number}");
+        if number == 0 {
+            began = Instant::now();
+        }
+    }
+    let attempts = usize::try_from(began.elapsed().as_secs()).unwrap() + 1;
+    assert!(table.updates("calls/everyone") <= attempts, "{}", table.updates("calls/everyone"));
+    // A caller that was refused by memory has nothing booked either.
+    assert!(table.updates("ending/") <= 2 * attempts, "{}", table.updates("ending/"));
+    // A line that another instance gives back is free after a second.
+    assert_eq!(first.invoke(&hang_up_from(ADDRESS, &call)).await.status, 200);
+    sleep(Duration::from_millis(1_100)).await;
+    let call = handle(&other.invoke(&call_event(ADDRESS)).await);
+    // One that the same instance gives back is free at once.
+    assert_refused(&other.invoke(&call_event("198.51.100.1")).await, 503, "busy_lines");
+    assert_eq!(other.invoke(&hang_up_from(ADDRESS, &call)).await.status, 200);
+    assert_eq!(other.invoke(&call_event("198.51.100.1")).await.status, 201);
 }
 
 #[tokio::test]

@@ -136,6 +136,55 @@ async fn the_largest_body_of_a_call_has_64_kib() {
     assert_eq!(offers(&openai).len(), 1);
 }
 
+/// Parsed, the largest body of Lambda's events would take more than the function's memory.
+#[tokio::test]
+async fn a_body_over_64_kib_is_not_parsed() {
+    let openai = Simulator::start().await.unwrap();
+    let function = Function::with(&openai, &[("ALLOWED_ORIGINS", "https://app.example.com")]).await;
+    let objects = r#"{"":0},"#.repeat(5 * 1024 * 1024 / 7);
+    let documents = [format!("[{objects}0]"), format!(r#"{{"sdp": "v=0", "x": [{objects}0]}}"#)];
+    let nested = r#"{"a":"#.repeat(1024 * 1024);
+    for (content_type, body) in [
+        ("application/json", &documents[0]),
+        ("application/json; charset=utf-8", &documents[1]),
+        ("text/plain", &documents[1]),
+        ("application/json", &nested),
+    ] {
+        for (origin, status, code) in
+            [("https://app.example.com", 413, "request_too_large"), ("https://evil.example", 403, "origin_not_allowed")]
+        {
+            let mut event = json_call_from(ADDRESS, &json!({}));
+            event["headers"] = json!({"content-type": content_type, "origin": origin});
+            event["body"] = body.as_str().into();
+            assert_refused(&function.invoke(&event).await, status, code);
+        }
+    }
+    let peak = function.peak_memory() / 1024;
+    assert!(peak < 100, "{peak} MiB");
+    assert!(openai.requests().is_empty());
+}
+
+#[tokio::test]
+async fn a_number_in_the_query_is_a_text_whatever_the_form() {
+    let openai = Simulator::start().await.unwrap();
+    let function = Function::with(&openai, &[("CALLS_AT_ONCE", "0")]).await;
+    for (query, fields) in [
+        ("speed=1.1&dcid=4", json!({"profile": "de-escalation-open"})),
+        ("profile=de-escalation-open&speed=1.1", json!({"dcid": 4})),
+        ("profile=de-escalation-open&dcid=4", json!({"speed": 1.1})),
+        ("profile=de-escalation-open&dcid=4&speed=1.1", json!({})),
+    ] {
+        let mut body = fields.clone();
+        body["sdp"] = open_offer().into();
+        let mut event = json_call_from(ADDRESS, &body);
+        event["rawQueryString"] = query.into();
+        let reply = function.invoke(&event).await;
+        assert_eq!(reply.status, 201, "{query} {fields}: {}", reply.body);
+        let session = offers(&openai).pop().unwrap().session.unwrap();
+        assert_eq!(session["audio"]["output"]["speed"], json!(1.1), "{query} {fields}");
+    }
+}
+
 #[tokio::test]
 async fn an_offer_without_its_type_is_known_by_its_start() {
     let openai = Simulator::start().await.unwrap();

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use openai_simulator::EndReason;
+use openai_simulator::{EndReason, Fault};
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
@@ -154,6 +154,26 @@ async fn a_function_that_is_killed_while_it_makes_a_call_holds_nothing_after_the
             _ => vec![EndReason::HungUp],
         };
         assert_eq!(reasons, expected, "{}", crash.name);
+    }))
+    .await;
+}
+
+#[tokio::test]
+async fn a_function_that_is_killed_while_it_gives_a_refused_call_back_holds_nothing_after_the_calls_end() {
+    // Its registration, two slots taken, two given back, its record removed.
+    let crashes = [
+        Crash { name: "before the record is removed", step: Step::Before(6), slots: [0, 0], ..BOOKED },
+        Crash { name: "before the answer", step: Step::After(6), ..NOTHING },
+    ];
+    let Some(lines) = lines(&crashes).await else { return };
+    join_all(lines.iter().zip(&crashes).map(|(line, crash)| async move {
+        let gates = gates(line).await;
+        line.openai.fail_calls(Fault::BadRequest, 1);
+        let function = line.function_at(&gates[0].url, &gates[1].url, &SHORT).await;
+        let caller = caller_hash(line, &function).await;
+        kill_at(&function, &gates, crash, &call_event(ADDRESS)).await;
+        check_left(line, crash, &caller).await;
+        check_freed(line, crash, &caller, now() + SECONDS).await;
     }))
     .await;
 }

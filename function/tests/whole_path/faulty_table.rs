@@ -42,6 +42,8 @@ pub enum Hits {
     First,
     /// Those that give a token back.
     GivingBack,
+    /// Those whose request contains this.
+    With(&'static str),
     /// All.
     All,
 }
@@ -112,6 +114,7 @@ async fn update_item(State(table): State<FaultyTable>, headers: HeaderMap, body:
             let wanted = match hits {
                 Hits::First => is_new,
                 Hits::GivingBack => gives_back,
+                Hits::With(part) => body.windows(part.len()).any(|window| window == part.as_bytes()),
                 Hits::All => true,
             };
             wanted && item.contains(&plan.items)

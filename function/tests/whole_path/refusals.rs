@@ -131,7 +131,9 @@ async fn a_page_of_another_origin_is_refused() {
         http_api(&json!({"headers": {"origin": "https://app.example.com, https://evil.example"}})),
         rest_api(json!(["https://evil.example", "https://app.example.com"])),
     ] {
-        assert_refused(&function.invoke(&event).await, 403, "origin_not_allowed");
+        let reply = function.invoke(&event).await;
+        let details = assert_refused(&reply, 403, "origin_not_allowed");
+        assert_eq!(details, "Pages of this origin may request neither tokens nor calls");
     }
     assert!(openai.requests().is_empty());
 }
