@@ -6,7 +6,7 @@ const OPERATOR = 'Please tell the operator of this page; trying again does not h
 const CODES = {
   busy_lines: 'All lines are busy.',
   call_not_found: 'You have no such call. It may have ended.',
-  call_uncertain: 'OpenAI did not answer in time, and may have opened a call.',
+  call_uncertain: 'OpenAI did not answer as expected, and may have opened a call.',
   caller_blocked: `The operator has blocked you. ${OPERATOR}`,
   calls_at_once: 'You have another call. End it first.',
   daily_limit_reached: 'Today’s calls are used up for everyone. They begin again at midnight UTC.',

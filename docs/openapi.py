@@ -53,6 +53,7 @@ WAITS = {
     "daily_limit_reached",
     "daily_minutes_reached",
     "minutes_exceeded",
+    "openai_answer_invalid",
     "openai_busy",
     "openai_unavailable",
     "quota_exceeded",
