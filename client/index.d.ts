@@ -91,7 +91,7 @@ export interface Request {
 }
 
 export interface OpenRequest extends Request {
-  /** The ID of a data channel that both ends have negotiated, 0 to 65534. */
+  /** The ID of a data channel that both ends have negotiated, 0 to 65534, the most that browsers accept. */
   dcid?: number;
 }
 
@@ -207,8 +207,8 @@ export interface TokenMint {
 
 export interface MintOptions {
   /**
-   * `Authorization` for each request, such as a sign-in's token. Called before each request. The service accepts no other
-   * header from a page of another origin.
+   * The sign-in's `Authorization` header. Called before each request. From a page of another origin, the service accepts no
+   * further header of yours.
    */
   headers?(): Record<string, string> | Promise<Record<string, string>>;
 }

@@ -184,7 +184,7 @@ async function send(url, settings, code) {
     body = JSON.parse(text);
   } catch {}
   if (ok && (body?.success || /^v=/.test(text))) {
-    // The device's clock may be wrong. A page can read this header if the answer is from its own origin.
+    // The device's clock may be wrong. The API lets the pages of AllowedOrigins read this header.
     const ahead = Date.parse(headers.get('Date')) - Date.now() || 0;
     return { ...(body ?? { sdp: text }), ...until(body?.expiresAt, Math.abs(ahead) > CLOCK_TOLERANCE ? ahead : 0) };
   }

@@ -18,7 +18,7 @@ export function answerTools(tools) {
     if (event.type !== 'response.done' || event.response.status !== 'completed') return;
     const finish = () => {
       finishing = true;
-      if (!speaking) hangUp(call);
+      if (!speaking) void hangUp(call);
     };
     let answered;
     for (const { name, call_id, arguments: given } of event.response.output) {

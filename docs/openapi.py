@@ -312,7 +312,7 @@ def document():
                     {
                         "name": name,
                         "in": "query",
-                        "description": f"{text} With a body of JSON, a member may also be here.",
+                        "description": f"{text} With a JSON body, this may be a member of the body instead.",
                         "schema": given,
                     }
                     for name, given, text in query()
@@ -345,7 +345,7 @@ def document():
             "delete": {
                 "operationId": "endCall",
                 "summary": "End a call",
-                "description": f"Only the caller who opened the call can end it. It can be repeated. {PAGE_OF_REFUSALS}",
+                "description": f"Only the caller who opened the call can end it. The request can be repeated. {PAGE_OF_REFUSALS}",
                 "parameters": [{"name": "handle", "in": "path", "required": True, "schema": HANDLE}],
                 "responses": {
                     "200": {

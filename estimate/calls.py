@@ -26,12 +26,12 @@ MINUTES = 4.5
 
 
 def item_of_all(open_calls):
-    """The size of the item of all callers with so many open calls."""
+    """The size of the item of all callers with this number of open calls."""
     return REST_BYTES + SLOT_BYTES * open_calls
 
 
 def item_of_minute(calls):
-    """The size of each item of a minute in which so many calls end."""
+    """The size of each item of a minute in which `calls` calls end."""
     return REST_BYTES + RECORD_BYTES * math.ceil(calls / SHARDS)
 
 
@@ -45,12 +45,12 @@ def read_units(size):
 
 def requests_per_second(at_once, limit):
     """The requests for a call that the item of all callers answers in a second when all lines are taken, and `limit` write units
-    to one item fit in a second. Each takes an update, a refusal too."""
+    to one item fit in a second. Each takes an update, a refusal too, unless the instance remembers that all lines are busy."""
     return limit / write_units(item_of_all(at_once))
 
 
 def filling_seconds(lines, at_once, limit):
-    """The least time until so many of the lines are taken, if all callers want one.
+    """The least time until `lines` of the slots are taken, if all callers want one.
 
     A request tries a slot at random. The more of them are taken, the more often it needs a second update.
     """
@@ -66,19 +66,19 @@ def filling_seconds(lines, at_once, limit):
 
 
 def writes_of_call(per_minute, seconds):
-    """The write units of a call, if so many begin in each minute and each lasts so long."""
+    """The write units of a call, if `per_minute` calls begin in each minute and each lasts `seconds`."""
     of_minute = write_units(item_of_minute(per_minute))
     of_all = write_units(item_of_all(per_minute * seconds / 60))
     return OF_MINUTE * of_minute + OF_ALL * of_all + OF_CALLER
 
 
 def last_end(rate, seconds):
-    """When the last call ends on average within so many seconds, if `rate` calls end in a second, at random. 0 if none does."""
+    """When the last call ends on average within `seconds`, if `rate` calls end in a second, at random. 0 if none does."""
     return seconds - (1 - math.exp(-rate * seconds)) / rate
 
 
 def waiting_seconds(per_minute):
-    """How long a round of the keeper waits on average, if so many calls end in a minute.
+    """How long a round of the keeper waits on average, if `per_minute` calls end in a minute.
 
     It stays until the last end within the time for which it looks ahead, and a little longer for a call of the next round.
     """
@@ -102,7 +102,7 @@ def looks(per_minute):
 
 
 def until_next_end(rate, most):
-    """The seconds until the next call ends on average, in whole seconds, and at most so many."""
+    """The seconds until the next call ends on average, in whole seconds, and at most `most`."""
     return (1 - math.exp(-rate * most)) / (1 - math.exp(-rate))
 
 

@@ -216,8 +216,8 @@ longest. Refusals by the limits above come in addition, and OpenAI's own limit o
 
 The last two rows follow from `CallsAtOnceForAll`: one item of the table has all lines, and DynamoDB writes
 {limit("partition_writes_per_second"):,} units to an item in a second, one for each KB of the whole item. Requests for a call beyond that number
-get 503 `quota_unavailable`. Each request takes an update, or, while all lines are busy, each instance at most one a second. The
-lines are taken later if trainees without a line ask again meanwhile."""
+get 503 `quota_unavailable`. Each request takes an update. While all lines are busy, each instance makes at most one update a
+second, and refuses the rest with `busy_lines`. The lines are taken later if trainees without a line ask again meanwhile."""
 
 
 def order(asked, given, sharp):

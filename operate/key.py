@@ -29,9 +29,7 @@ def key(stack, asked):
     print(f"request after {until:%H:%M:%S} and use it from the next request on, or as soon as OpenAI rejects the old key.")
     if after.get(contents.PREVIOUS_KEY_FIELD) and stack.parameters.get("MaxCallSeconds"):
         seconds = int(stack.parameters["MaxCallSeconds"])
-        print(
-            "The secret keeps the key before, to end the calls that it has made. If it is of another OpenAI project, revoke it"
-        )
+        print("The secret keeps the previous key, to end the calls that it made. If it is of another OpenAI project, revoke it")
         print(f"{seconds:,} s after that time: only keys of its project can end those calls.")
     for fault in contents.faults(after):
         print(f"However, {fault}. It was not changed: `make doctor` says what to do.")

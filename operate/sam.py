@@ -76,7 +76,7 @@ def end_calls(environment, asks):
     stack = Stack(environment, may_be_missing=True)
     if keeper.OUTPUT not in stack.outputs:
         return
-    if asks and not change_set.confirmed("This deletes the keeper. End all calls, and let none begin?"):
+    if asks and not change_set.confirmed("This deletes the keeper. End all calls, and let none begin for 15 minutes?"):
         raise CommandError("Nothing was changed.")
     try:
         keeper.end_all(stack, keeper.CLOSED_SECONDS_FOR_UPDATE, "Nothing was deleted.")

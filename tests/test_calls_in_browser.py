@@ -28,7 +28,7 @@ REFUSALS = {
     "call_uncertain": ("OpenAI may or may not have opened the call", "Wait for the countdown"),
     "call_not_found": ("The server does not know this call", "Connect again"),
     "ended_by_operator": ("The operator ended the call", "ask the operator"),
-    "hang_up_failed": ("The call could not be ended yet", "at the told time at the latest"),
+    "hang_up_failed": ("The call could not be ended yet", "when its time is up, at the latest"),
 }
 
 

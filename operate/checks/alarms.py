@@ -43,8 +43,8 @@ def states(deployed):
 
 
 def is_on(deployed, alarm):
-    """Whether an alarm asks for attention. One that is about silence has no data then; before the first request, it has none
-    either. One that also sends a message when it has no data, as when the keeper stops, has data at all times once it is made."""
+    """Whether an alarm needs attention. An alarm about silence has no data then; before the first request, it has none either. An
+    alarm that also reports missing data, as when the keeper stops, needs attention without data, except just after it was made."""
     if alarm["StateValue"] != "INSUFFICIENT_DATA":
         return alarm["StateValue"] == "ALARM"
     if is_about_silence(alarm):
@@ -54,7 +54,7 @@ def is_on(deployed, alarm):
 
 
 def needs_data(alarm):
-    """Whether missing data of the alarm is neither good nor bad, as the template sets it for what is reported at all times."""
+    """Whether missing data leaves the alarm INSUFFICIENT_DATA, which the template sets for a metric that is always reported."""
     return alarm.get("TreatMissingData", "missing") == "missing"
 
 

@@ -61,7 +61,7 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(50);
 const POLICY: Policy = Policy { max_tries: 2, worth_an_attempt: Duration::ZERO };
 const TWO: Tries = Tries { policy: POLICY, within: None };
 
-/// The tries of a caller who can wait for a throttled table. The pauses are 3 to 6.4 s in all.
+/// The tries of the keeper, which can wait for a throttled table. The pauses are 3 to 6.4 s in all.
 const PATIENT: Tries =
     Tries { policy: Policy { max_tries: 8, worth_an_attempt: Duration::ZERO }, within: Some(Duration::from_secs(8)) };
 
@@ -277,7 +277,7 @@ impl Table {
         Ok(Self { name, region, endpoint, connection, tries: TWO, provider, signer })
     }
 
-    /// The same table for a caller who can wait: with more tries after transient errors, and longer pauses before them.
+    /// The same table for the keeper, which can wait: with more tries after transient errors, and longer pauses before them.
     #[must_use]
     pub fn patient(self) -> Self {
         Self { tries: PATIENT, ..self }

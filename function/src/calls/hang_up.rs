@@ -69,7 +69,7 @@ impl Receiver {
         }
         let Origin { base_url, key, mut is_proven } = self.origin(record, &current, deadline).await;
         let mut answer = self.openai.hang_up(&base_url, &key, id, deadline).await;
-        // The key may have been revoked. Another key of its project can end the call too, and the URL is known to be OpenAI's.
+        // The key may have been revoked. Another key of its project can end the call too, at the URL that the first key has proved.
         if let Err(OpenAiError::RejectedKey(refused)) = &answer {
             let is_current = key.expose_secret() == current.api_key.expose_secret();
             let other = if is_current {
@@ -93,7 +93,8 @@ impl Receiver {
         }
     }
 
-    /// The server that has the call, and the key that made it. Only a key that proves the server's URL is sent there.
+    /// The server that has the call, and the key that made it. A key is sent to the URL in the record
+    /// only if a key of this secret proves that URL.
     async fn origin(&self, record: &Record, current: &Secret, deadline: Instant) -> Origin {
         let proven = |key: &SecretString| {
             let made = record.made.as_ref().filter(|made| made.is_by(key))?;
@@ -103,7 +104,7 @@ impl Receiver {
         if let Some(origin) = known {
             return origin;
         }
-        // A secret that was changed by hand does not name the key before.
+        // A secret that was changed by hand does not name the previous key.
         let former = timeout_at(deadline, self.secret.former_key()).await.ok().flatten();
         former.as_ref().and_then(proven).unwrap_or_else(|| Origin {
             base_url: self.base_url.clone(),

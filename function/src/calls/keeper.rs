@@ -58,11 +58,10 @@ const EACH_IN_ROUND: Duration = Duration::from_secs(4);
 const LATE: u64 = 5;
 const OUTLIVED: u64 = 120;
 
-/// How many minutes back a call may have ended that OpenAI still has, since it ends every session after 60 minutes. Each look of
-/// a round goes back that far, unless the calls are known to be ended.
+/// OpenAI ends every session after 60 minutes. So a look goes back this many minutes, unless earlier calls are known to be ended.
 const LOOK_BACK: u64 = 75;
 
-/// The most minutes back of which a round gives back seconds after an outage of the keeper. Older calls concern past days only.
+/// After an outage of the keeper, a round gives back seconds at most this many minutes back. Older calls concern past days only.
 const LONGEST_LOOK_BACK: u64 = 2 * 24 * 60;
 
 /// The number of such minutes that are read together, after which the round remembers how far it has come.
@@ -71,8 +70,8 @@ const CHUNK: u64 = 60;
 /// The time that must be left for another chunk.
 const WORTH_A_CHUNK: Duration = Duration::from_secs(5);
 
-/// The longest wait for the next item in a look, so that an item that cannot be read does not delay the end of other calls, and
-/// the longest one where no call is waiting.
+/// The longest wait for the next item of a look: an unreadable item must not delay the end of other calls. The second applies
+/// where no call waits.
 const LOOK: Duration = Duration::from_secs(3);
 const PATIENT_LOOK: Duration = Duration::from_secs(15);
 
@@ -130,7 +129,7 @@ pub enum Which {
 #[derive(Debug, thiserror::Error)]
 #[error(
     "unknown command: expected {{\"command\": \"list\"}}, or {{\"command\": \"hang-up\"}} with \"call\": a call's name, \
-     \"caller\": 64 hexadecimal digits, or \"all\": true; the last two perhaps with \"closedSeconds\""
+     \"caller\": 64 hexadecimal digits, or \"all\": true; the last two optionally with \"closedSeconds\""
 )]
 pub struct UnknownCommand;
 
@@ -168,7 +167,7 @@ struct Outcome {
     failed: Vec<(Handle, Record, HangUpError)>,
 }
 
-/// Calls that are over, and of which this is not registered yet: each with its end and how it ended.
+/// Calls that are over but not yet registered as ended: each with its end and how it ended.
 type Unsettled = BTreeMap<Handle, (Ending, Over)>;
 
 impl Command {
@@ -296,8 +295,8 @@ impl Keeper {
             Err(_) => fault = fault.or(Some(TableError::Timeout)),
         }
         let Some(error) = fault else { return Ok(Report::Ended { ended: count, failed: described(&failed) }) };
-        // Calls may have outlived their end of which nothing could be read: a round that does not know reports no number, and
-        // the alarm tells that.
+        // Calls that were not read may have outlived their end. So a round that is not certain reports no zero, and the alarm
+        // notices the missing data.
         round.outlived = round.outlived.filter(|outlived| *outlived > 0);
         Err(error)
     }
@@ -399,8 +398,8 @@ impl Keeper {
         outcome
     }
 
-    /// Registers that calls are over, and gives back what they did not use, until about `until`. Those of which it is done move
-    /// from `unsettled` to `settled`.
+    /// Registers that calls are over, and gives back what they did not use, until about `until`. Settled calls move from
+    /// `unsettled` to `settled`.
     async fn settle(
         &self,
         unsettled: &mut Unsettled,
@@ -547,7 +546,7 @@ fn used(record: &Record, over: Over, at: u64) -> u64 {
     }
 }
 
-/// Whether only the mark of an ended call was left: at its end, OpenAI did not know it.
+/// Whether the call was ended before, and the second hang-up found nothing.
 fn was_over(ending: &Ending, over: Over) -> bool {
     ending.record.hang_up_again && over == Over::Gone
 }

@@ -24,7 +24,7 @@ const PREVIOUS_KEY: &str = "PREVIOUS_OPENAI_API_KEY";
 pub struct Secret {
     /// The OpenAI API key: visible ASCII, as a header requires.
     pub api_key: SecretString,
-    /// The API key before it, which ends the calls that it made, and is used for nothing else.
+    /// The previous API key, used only to end the calls that it made.
     pub previous_api_key: Option<SecretString>,
     /// The key of the HMAC that makes safety identifiers.
     pub identifier_key: SecretSlice<u8>,
