@@ -478,7 +478,7 @@ def test_the_page_from_a_clean_clone_to_the_deletion(walk, clone, aws, simulator
     new_key = f"{KEY}-new"
     key_file.write_text(f"{new_key}\n")
     operator.run("make key < key.txt")
-    now = operator.changed(now, secret=now.secret | {"OPENAI_API_KEY": new_key})
+    now = operator.changed(now, secret=now.secret | {"OPENAI_API_KEY": new_key, "PREVIOUS_OPENAI_API_KEY": KEY})
     operator.run("make unblock", ("unblock", f"unblock CALLER={other}"))
     now = operator.changed(now, secret=now.secret | {"BLOCKED_CALLERS": []})
 

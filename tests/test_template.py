@@ -472,7 +472,7 @@ def test_refusals_by_a_limit_do_not_stop_the_deployment_that_raises_it():
     watched = {code for name, *codes in ALARMS["ApiErrorsAlarm"].metrics() if name == "Requests" for code in codes}
     assert watched == set(OF_LIMITS)
     text = " ".join(ALARMS["ApiErrorsAlarm"].properties["AlarmDescription"].split())
-    assert "busy_lines, daily_limit_reached and daily_minutes_reached, are not counted" in text
+    assert "(busy_lines, daily_limit_reached and daily_minutes_reached) are not counted" in text
     assert len(ALARMS["ApiErrorsAlarm"].stats) <= 10, "AWS's limit for an alarm on an expression"
 
 
