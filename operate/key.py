@@ -42,7 +42,11 @@ def with_key(fields, new):
     except contents.Unusable:
         current = new
     previous = {} if current == new else {contents.PREVIOUS_KEY_FIELD: current}
-    return fields | {contents.KEY_FIELD: new} | previous
+    changed = fields | {contents.KEY_FIELD: new} | previous
+    if not secret.fits(secret.as_text(changed)):
+        # A long block list keeps nobody from replacing a key: the version AWSPREVIOUS has the previous one too.
+        changed.pop(contents.PREVIOUS_KEY_FIELD, None)
+    return changed
 
 
 def entered():

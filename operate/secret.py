@@ -77,6 +77,15 @@ def change(stack, edit):
     raise CommandError("Other commands keep changing the secret. Nothing was changed. Run the command again.")
 
 
+def as_text(fields):
+    return json.dumps(fields, separators=(",", ":"))
+
+
+def fits(text):
+    """Whether Secrets Manager accepts a secret with this text."""
+    return len(text.encode()) <= MAXIMUM_BYTES
+
+
 def replace(stack, version, fields):
     """Makes the fields the secret's current version if `version` still is. Returns whether it was.
 
@@ -84,8 +93,8 @@ def replace(stack, version, fields):
     another version than RemoveFromVersionId, UpdateSecretVersionStage fails (API reference of Secrets Manager). So the new
     version is stored under a label of its own first.
     """
-    text = json.dumps(fields, separators=(",", ":"))
-    if len(text.encode()) > MAXIMUM_BYTES:
+    text = as_text(fields)
+    if not fits(text):
         raise CommandError(
             f"The secret would exceed the {MAXIMUM_BYTES} bytes that Secrets Manager accepts. Nothing was changed. "
             f"The secret lists {len(contents.blocked(fields)[0])} blocked callers: remove some with `make unblock`."

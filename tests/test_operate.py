@@ -219,6 +219,13 @@ def test_the_key_before_is_kept_by_every_command(operator):
     operator.set_secret({"OPENAI_API_KEY": "not set yet, run make key", "SAFETY_IDENTIFIER_KEY": "random"})
     run("key", "--unchecked", stdin=KEY)
     assert "PREVIOUS_OPENAI_API_KEY" not in operator.secret(), "the placeholder of a new stack is not a key"
+    # A secret without room for another key.
+    full = operator.secret()
+    full["SAFETY_IDENTIFIER_KEY"] += "x" * (65_536 - len(json.dumps(full, separators=(",", ":"))))
+    operator.set_secret(full)
+    as_long = f"{KEY[:-1]}0"
+    run("key", "--unchecked", stdin=as_long)
+    assert operator.secret() == full | {"OPENAI_API_KEY": as_long}
 
 
 class Secrets:

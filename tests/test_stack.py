@@ -272,11 +272,11 @@ def test_a_secret_in_plain_text_keeps_its_callers_identifiers(stand_in, simulato
     assert operator.secret() == {"OPENAI_API_KEY": KEY, "BLOCKED_CALLERS": ["0" * 64]}
     assert operator.identifier(ADDRESS=address) == identifier
     operator.make("key", stdin=f"{KEY}2\n")
-    assert operator.secret() == {"OPENAI_API_KEY": f"{KEY}2", "BLOCKED_CALLERS": ["0" * 64]}
+    assert operator.secret() == {"OPENAI_API_KEY": f"{KEY}2", "PREVIOUS_OPENAI_API_KEY": KEY, "BLOCKED_CALLERS": ["0" * 64]}
     assert operator.identifier(ADDRESS=address) == identifier, "a new key changes no identifier"
     operator.set_secret(f"{KEY}\n")
     operator.make("key", stdin=f"{KEY}2\n")
-    assert operator.secret() == {"OPENAI_API_KEY": f"{KEY}2"}
+    assert operator.secret() == {"OPENAI_API_KEY": f"{KEY}2", "PREVIOUS_OPENAI_API_KEY": KEY}
 
     for text, sentence in [
         ("{", "is not JSON"),
@@ -430,7 +430,7 @@ def test_the_key_is_checked_and_entered_without_an_echo(stand_in, simulator, arc
     os.close(terminal)
     assert process.wait(timeout=30) == 0, shown
     assert b"The key is stored." in shown and KEY.encode() not in shown
-    assert operator.secret() == made | {"OPENAI_API_KEY": KEY}
+    assert operator.secret() == made | {"OPENAI_API_KEY": KEY, "PREVIOUS_OPENAI_API_KEY": f"{KEY}2"}
 
 
 def test_the_guided_deployment_asks_for_each_parameter_by_a_clear_name(stand_in, tmp_path):
@@ -610,7 +610,7 @@ def test_doctor_and_status_agree_with_the_commands(with_nested_stacks, simulator
     said = operator.make("status")
     assert re.search(r"^live     version 1, revision [0-9a-f]{12}, published 20.* UTC$", said, re.MULTILINE), said
     assert re.search(r"^minting  on$", said, re.MULTILINE) and re.search(r"^key      set$", said, re.MULTILINE)
-    assert re.search(r"^alarms   none of 14 is on$", said, re.MULTILINE)
+    assert re.search(r"^alarms   none of 15 is on$", said, re.MULTILINE)
     assert re.search(r"^calls    0 of 25 open; 0 of 1,500 minutes since midnight UTC$", said, re.MULTILINE)
     assert re.search(r"^today    1 of 5,000 tokens since midnight UTC$", said, re.MULTILINE)
     urls = f"{operator.outputs()['TokenUrl']}, {operator.outputs()['CallUrl']}"
