@@ -1,11 +1,14 @@
 """Fixtures that start the programs the tests need: the real ones, on loopback, stopped at the end of the test."""
 
+import contextlib
 import functools
 import http.server
+import itertools
 import math
 import os
 import pathlib
 import platform
+import random
 import re
 import shutil
 import signal
@@ -61,10 +64,18 @@ def pytest_terminal_summary(terminalreporter):
 DEMO_IS_UP = "Stop with Ctrl-C."
 
 
+# Below the ports that Linux and macOS pick themselves, for connections and for listeners on port 0: one that they picked can be
+# another program's a moment later. Two runs of the tests at once begin at different ports.
+_ports = itertools.cycle(random.sample(range(20_000, 32_000), 12_000))
+
+
 def free_port():
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
+    """A port of 127.0.0.1 on which nothing listens. Each call returns another one."""
+    while True:
+        port = next(_ports)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def post(url, body=b"", headers=None, method="POST"):

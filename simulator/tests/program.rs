@@ -4,6 +4,7 @@
 
 use std::{
     io::{BufRead, BufReader},
+    net::TcpListener,
     process::{Child, ChildStdout, Command, Stdio},
 };
 
@@ -59,12 +60,13 @@ fn the_commands_of_the_readme_work() {
 
 #[test]
 fn two_hosts_share_one_simulator() {
-    let Ok(free) = std::net::TcpListener::bind("127.0.0.2:0") else {
+    if TcpListener::bind("127.0.0.2:0").is_err() {
         eprintln!("skipped: this machine has only one loopback address");
         return;
-    };
-    let port = free.local_addr().unwrap().port().to_string();
-    drop(free);
+    }
+    // Below the ports that the system picks itself: one that it picked can be another program's a moment later.
+    let unused = |port: &u16| ["127.0.0.1", "127.0.0.2"].iter().all(|host| TcpListener::bind((*host, *port)).is_ok());
+    let port = (20_000..32_000).rev().find(unused).unwrap().to_string();
     let hosts = ["--host", "127.0.0.1", "--host", "127.0.0.2", "--port", &port];
     let mut child = Command::new(PROGRAM).args(hosts).stdout(Stdio::piped()).spawn().unwrap();
     let mut output = BufReader::new(child.stdout.take().unwrap());

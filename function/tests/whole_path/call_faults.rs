@@ -14,6 +14,7 @@ use crate::{
     function::{ADDRESS, API_KEY, Function, http_api, records},
     gate::Gate,
     line::{Account, Line},
+    ports::unused_port,
     raw_openai::{Answer, FullListener, RawOpenAi},
     refusals::assert_refused,
     secrets::{Secret, SecretsManager},
@@ -163,10 +164,9 @@ async fn openai_is_not_asked_when_the_table_has_used_up_the_time() {
 #[tokio::test]
 async fn an_offer_is_sent_again_only_if_no_connection_was_made() {
     let Some(line) = Line::open().await else { return };
-    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let full = FullListener::new();
     for (address, base_url, status, code) in [
-        ("203.0.113.1", format!("http://{closed}/v1"), 502, "openai_unavailable"),
+        ("203.0.113.1", format!("http://127.0.0.1:{}/v1", unused_port()), 502, "openai_unavailable"),
         ("203.0.113.2", full.base_url(), 504, "openai_timeout"),
     ] {
         let function = line.function_at(&line.database.url, &base_url, &[]).await;

@@ -30,6 +30,7 @@ mod line;
 mod logs;
 mod many_calls;
 mod other_servers;
+mod ports;
 mod profiles;
 mod proxy;
 mod quotas;

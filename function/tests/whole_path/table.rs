@@ -5,7 +5,6 @@ use std::{
     env,
     ffi::OsStr,
     io::{Write, stderr},
-    net::{Ipv4Addr, TcpListener as StdListener},
     path::{Path, PathBuf},
     process::Stdio,
     sync::{
@@ -31,6 +30,8 @@ use tokio::{
     net::{TcpListener, TcpStream},
     process::{Child, Command},
 };
+
+use crate::ports::unused_port;
 
 pub const TABLE: &str = "quotas";
 
@@ -63,9 +64,9 @@ fn ministack() -> Option<PathBuf> {
     None
 }
 
-/// The URL of a ministack on a free port, and the command that starts it, as an argument of `wrapper`.
+/// The URL of a ministack on an unused port, and the command that starts it, as an argument of `wrapper`.
 fn command(program: &Path, wrapper: &[&str]) -> (String, std::process::Command) {
-    let port = StdListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
+    let port = unused_port();
     let url = format!("http://127.0.0.1:{port}");
     let data = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("ministack-{port}"));
     std::fs::create_dir_all(&data).unwrap();

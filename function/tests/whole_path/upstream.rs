@@ -6,6 +6,7 @@ use openai_simulator::{Fault, Simulator};
 
 use crate::{
     function::{API_KEY, Function, records},
+    ports::unused_port,
     refusals::assert_refused,
 };
 
@@ -74,8 +75,7 @@ async fn after_a_broken_connection_new_ones_are_tried() {
 
 #[tokio::test]
 async fn a_refused_connection_is_unavailable() {
-    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let base_url = format!("http://{closed}/v1");
+    let base_url = format!("http://127.0.0.1:{}/v1", unused_port());
     let function = Function::start(&[("OPENAI_BASE_URL", &base_url), ("OPENAI_API_KEY", API_KEY)]).await;
     let details = "OpenAI API could not be reached";
     assert_eq!(assert_refused(&function.mint().await, 502, "openai_unavailable"), details);
