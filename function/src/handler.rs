@@ -151,7 +151,14 @@ impl Handler {
         let mut summary = RequestSummary::default();
         // Off below DEBUG, where every line has the ID by its span.
         let span = debug_span!("request", requestId = id);
-        let outcome = self.route(request, deadline, &mut summary).instrument(span).await;
+        let outcome = async {
+            let outcome = self.route(request, deadline, &mut summary).await;
+            // Also after a refusal: a read of the secret that is frozen halfway is lost.
+            self.admission.secret.wait_for_refresh(deadline).await;
+            outcome
+        };
+        let outcome = outcome.instrument(span).await;
+        summary.secret_fault = self.admission.secret.faults();
         match outcome {
             Ok((answer, done)) => {
                 let outcome = Outcome { status: answer.status.as_u16(), end: Ok(done) };

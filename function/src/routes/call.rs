@@ -19,7 +19,7 @@ use crate::{
     openai::{Attempts, CallError, CallRequest, HungUp, MadeCall, OpenAi, OpenAiError},
     profile::CallRules,
     record::RequestSummary,
-    routes::{finish_refresh, other_secret},
+    routes::other_secret,
     secret::SecretStore,
 };
 
@@ -78,18 +78,6 @@ impl CallRoute {
     /// # Errors
     /// If the request is not admitted, or there is no call.
     pub async fn answer(
-        &self,
-        admission: &Admission,
-        request: &HttpRequest,
-        deadline: Instant,
-        summary: &mut RequestSummary,
-    ) -> Result<Answer, Refusal> {
-        let answered = self.call(admission, request, deadline, summary).await;
-        finish_refresh(&self.secret, deadline, summary).await;
-        answered
-    }
-
-    async fn call(
         &self,
         admission: &Admission,
         request: &HttpRequest,
@@ -286,19 +274,6 @@ impl CallRoute {
     /// # Errors
     /// If the caller has no such call, or it is not known to be over.
     pub async fn end(
-        &self,
-        admission: &Admission,
-        request: &HttpRequest,
-        handle: Option<&Handle>,
-        deadline: Instant,
-        summary: &mut RequestSummary,
-    ) -> Result<Answer, Refusal> {
-        let ended = self.end_call(admission, request, handle, deadline, summary).await;
-        finish_refresh(&self.secret, deadline, summary).await;
-        ended
-    }
-
-    async fn end_call(
         &self,
         admission: &Admission,
         request: &HttpRequest,

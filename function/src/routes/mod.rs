@@ -11,16 +11,8 @@ use tracing::warn;
 
 use crate::{
     openai::OpenAiError,
-    record::RequestSummary,
     secret::{Rejection, Secret, SecretStore},
 };
-
-/// Waits for a read of the secret that the request has begun, and notes its faults. Also after a refusal: a read that is frozen
-/// halfway is lost.
-async fn finish_refresh(store: &SecretStore, deadline: Instant, summary: &mut RequestSummary) {
-    store.wait_for_refresh(deadline).await;
-    summary.secret_fault = store.faults();
-}
 
 /// The secret with another key than that of `rejected`, which OpenAI does not accept.
 async fn other_secret(

@@ -12,7 +12,7 @@ use crate::{
     api::{answer::Answer, rate_limit, refusal::Refusal, request::HttpRequest},
     openai::{Attempts, MintRequest, OpenAi, OpenAiError, Token},
     record::RequestSummary,
-    routes::{finish_refresh, other_secret},
+    routes::other_secret,
     secret::SecretStore,
 };
 
@@ -29,18 +29,6 @@ impl TokenRoute {
     /// # Errors
     /// If the request is not admitted, or OpenAI mints no token.
     pub async fn answer(
-        &self,
-        admission: &Admission,
-        request: &HttpRequest,
-        deadline: Instant,
-        summary: &mut RequestSummary,
-    ) -> Result<Answer, Refusal> {
-        let answered = self.mint(admission, request, deadline, summary).await;
-        finish_refresh(&self.secret, deadline, summary).await;
-        answered
-    }
-
-    async fn mint(
         &self,
         admission: &Admission,
         request: &HttpRequest,
