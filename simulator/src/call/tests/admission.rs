@@ -1,5 +1,7 @@
 //! The credentials, offers and limits with which a call is accepted.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use super::{
@@ -116,8 +118,12 @@ async fn invalid_offers_are_refused() {
 async fn the_number_of_calls_is_limited() {
     let simulator = start().await;
     simulator.reuse_tokens();
+    // The first call must not end before the last one is placed: a call whose client's address is known ends after 15
+    // seconds without a packet from it.
+    simulator.limit_connecting(Duration::from_secs(600));
     let token = mint(&simulator, realtime()).await["value"].as_str().unwrap().to_owned();
     let (_, _, sdp) = Peer::offer().await;
+    let sdp: String = sdp.split_inclusive('\n').filter(|line| !line.starts_with("a=candidate:")).collect();
     for _ in 0..64 {
         assert_eq!(offer(&simulator, CALLS, &token, &sdp).await.status, 201);
     }

@@ -151,7 +151,8 @@ impl Client {
         let call_id = answer.header("location").and_then(|place| place.strip_prefix("/v1/realtime/calls/")).unwrap();
         assert!(call_id.starts_with("rtc_"), "{call_id}");
         let mut frames = time::interval(Duration::from_millis(FRAME_MS));
-        frames.set_missed_tick_behavior(MissedTickBehavior::Burst);
+        // str0m sends one packet each time its timer fires. Packets of a burst would wait, and events would overtake them.
+        frames.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Self {
             peer,
             call_id: call_id.to_owned(),
@@ -171,6 +172,8 @@ impl Client {
 
     async fn step(&mut self) {
         tokio::select! {
+            // After a stall, str0m sends the last frame before it gets the next one.
+            biased;
             event = self.peer.next_event() => self.record(event),
             _ = self.frames.tick() => {
                 let tone: Vec<f32> = (0_u16..).take(FRAME).map(|at| f32::sin(f32::from(at) * 0.05236) * 0.3).collect();
@@ -263,11 +266,13 @@ impl Client {
         ended.await.unwrap_or_else(|_| panic!("the call did not end; received {:?}", self.kinds()))
     }
 
-    /// Sends this many milliseconds of speech, however long the sending takes.
+    /// Sends this many milliseconds of speech, however long the sending takes. A frame of silence follows: by then, all of the
+    /// speech has left str0m, so that no later event overtakes it.
     pub(super) async fn speak(&mut self, ms: u64) {
         self.speaking = true;
         self.pause(ms).await;
         self.speaking = false;
+        self.pause(FRAME_MS).await;
     }
 
     /// Sends this many milliseconds of silence, however long the sending takes.
