@@ -12,6 +12,7 @@ use crate::{
     call_events::{call_event, expires_at, handle, hang_up_from},
     function::{ADDRESS, Function, http_api},
     gate::{Gate, Step},
+    keeper::late,
     line::{Account, Line, now},
 };
 
@@ -115,7 +116,7 @@ async fn check_freed(line: &Line, crash: &Crash, caller: &str, ends: u64) {
         sleep(Duration::from_millis(50)).await;
     }
     for ended in line.openai.ended_calls() {
-        let late = ended.ended_at - Duration::from_secs(ends).as_secs_f64();
+        let late = late(&ended, ends);
         assert!(late <= 70.0, "{name}: open {late} s after its end");
     }
     // The caller can make another call.
