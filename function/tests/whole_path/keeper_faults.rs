@@ -128,7 +128,7 @@ async fn a_keeper_that_was_off_for_a_day_ends_calls_in_time_and_catches_up() {
     register(&line, 1, old, &record(old, r#","id":"rtc_a""#)).await;
     let keeper = line.keeper().await;
     assert_eq!(keeper.list().await, Vec::<Value>::new(), "OpenAI no longer has a call of ten hours ago");
-    assert_eq!(round_within(&keeper, Duration::from_millis(12_500)).await, Ok((0, vec![])));
+    assert_eq!(round_within(&keeper, Duration::from_secs(15)).await, Ok((0, vec![])));
     let reached = cursor(&line).await;
     assert!(reached >= minute - day + 59, "a round that is too short for all of it makes progress: {reached}");
     assert!(reached < minute - 75, "it was too short");
@@ -234,9 +234,9 @@ async fn an_operator_ends_all_calls_and_nobody_can_make_another_for_a_time() {
     let function = line.function(&[]).await;
     let keeper = line.keeper().await;
     call(&function, "203.0.113.1").await;
-    let closed = json!({"command": "hang-up", "all": true, "closedSeconds": 5});
-    let until = now() + 5;
+    let closed = json!({"command": "hang-up", "all": true, "closedSeconds": 10});
     assert_eq!(keeper.command(&closed).await.unwrap(), json!({"ended": 1, "failed": []}));
+    let until = now() + 10;
     for address in ["203.0.113.1", "203.0.113.2"] {
         let reply = function.invoke(&call_event(address)).await;
         let details = assert_refused(&reply, 503, "ended_by_operator");
@@ -329,7 +329,7 @@ async fn a_caller_does_not_wait_long_for_a_silent_hang_up() {
     let began = Instant::now();
     let reply = function.invoke(&hang_up_from(ADDRESS, &name)).await;
     assert_refused(&reply, 502, "hang_up_failed");
-    assert!(began.elapsed() < Duration::from_millis(7_500), "{:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_millis(9_500), "{:?}", began.elapsed());
     assert_eq!((hang_ups(&line.openai), line.account("everyone").await.slots), (2, 1));
 }
 
