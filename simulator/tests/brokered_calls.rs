@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may fail in its helpers too")]
 #![allow(clippy::indexing_slicing, reason = "indexing a `Value`: an absent member is null")]
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use openai_simulator::{CallCredential, CallFault, EndReason, Fault, Simulator};
 use serde_json::{Value, json};
@@ -14,6 +14,9 @@ use tokio::{
 };
 
 const KEY: &str = "sk-proj-alpha-1";
+
+/// Far longer than any step of these tests takes, even on a busy machine: it only ends a test that hangs.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// An offer as Chromium writes it, shortened: one audio line, and one for data channels.
 const OFFER: &str = "v=0\r\no=- 4611731400430051336 2 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\na=group:BUNDLE 0 1\r\n\
@@ -111,12 +114,32 @@ async fn until_none(simulator: &Simulator) {
             time::sleep(Duration::from_millis(5)).await;
         }
     };
-    time::timeout(Duration::from_secs(5), none).await.unwrap();
+    time::timeout(PATIENCE, none).await.unwrap();
+}
+
+/// Sends a request whose answer does not come in time. The client gives up 100 ms after `has_effect` first holds.
+async fn give_up(request: impl Future<Output = Answer>, has_effect: impl Fn() -> bool) {
+    let wait = async {
+        while !has_effect() {
+            time::sleep(Duration::from_millis(5)).await;
+        }
+        time::sleep(Duration::from_millis(100)).await;
+    };
+    tokio::select! {
+        answer = request => panic!("the request was answered: {answer:?}"),
+        waited = time::timeout(PATIENCE, wait) => waited.unwrap(),
+    }
+}
+
+/// The time now, in seconds since the Unix epoch.
+fn unix_time() -> f64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs_f64()
 }
 
 #[tokio::test]
 async fn a_brokered_call_is_open_until_it_is_hung_up() {
     let simulator = Simulator::start().await.unwrap();
+    let began = unix_time();
     let placed = place(&simulator, "", OFFER, &session()).await;
     assert_eq!((placed.status, placed.header("content-type")), (201, Some("application/sdp")), "{placed:?}");
     assert!(placed.call_id().starts_with("rtc_"));
@@ -155,7 +178,8 @@ async fn a_brokered_call_is_open_until_it_is_hung_up() {
 
     let [ended] = simulator.ended_calls().try_into().unwrap();
     assert_eq!((ended.call.call_id, ended.reason), (open.call_id.clone(), EndReason::HungUp));
-    assert!((0.0..5.0).contains(&(ended.ended_at - ended.call.since)), "{}", ended.ended_at);
+    let times = [began, ended.call.since, ended.ended_at, unix_time()];
+    assert!(times.is_sorted(), "{times:?}");
     let listed = request(&simulator, "GET /simulator/calls", "", "").await.json();
     assert_eq!((&listed["open"], &listed["ended"][0]["reason"]), (&json!([]), &json!("hung-up")));
     assert_eq!(listed["ended"][0]["call_id"], json!(open.call_id));
@@ -291,14 +315,13 @@ async fn a_call_whose_broker_gave_up_stays_open_until_it_never_connected() {
     simulator.limit_connecting(Duration::from_millis(400));
     simulator.fail_calls(Fault::Delay { ms: 60_000 }, 1);
     let session = session();
-    let placing = place(&simulator, "", OFFER, &session);
-    assert!(time::timeout(Duration::from_millis(150), placing).await.is_err(), "the broker gives up");
-    assert_eq!(simulator.calls(), 1);
+    give_up(place(&simulator, "", OFFER, &session), || simulator.calls() == 1).await;
     until_none(&simulator).await;
     let [ended] = simulator.ended_calls().try_into().unwrap();
     assert_eq!((ended.reason, ended.call.connected), (EndReason::NeverConnected, false));
     let lasted = ended.ended_at - ended.call.since;
-    assert!((0.3..3.0).contains(&lasted), "{lasted}");
+    // The default limit would be 30 seconds.
+    assert!((0.3..20.0).contains(&lasted), "{lasted}");
     let late = hang_up(&simulator, &ended.call.call_id, KEY).await;
     assert_eq!(late.refusal(), (404, "call_id_not_found".into()));
 }
@@ -321,14 +344,12 @@ async fn a_hang_up_fails_as_planned() {
         assert_eq!(simulator.calls(), 1, "{fault}: the call is still open");
     }
     simulator.fail_hang_ups(Fault::Hang, 1);
-    let hanging = hang_up(&simulator, call_id, KEY);
-    assert!(time::timeout(Duration::from_millis(100), hanging).await.is_err());
+    let seen = simulator.requests().len();
+    give_up(hang_up(&simulator, call_id, KEY), || simulator.requests().len() > seen).await;
     assert_eq!(simulator.calls(), 1);
     // The call ends, and its broker does not learn of it in time.
     simulator.fail_hang_ups(Fault::Delay { ms: 60_000 }, 1);
-    let late = hang_up(&simulator, call_id, KEY);
-    assert!(time::timeout(Duration::from_millis(100), late).await.is_err());
-    assert_eq!(simulator.calls(), 0);
+    give_up(hang_up(&simulator, call_id, KEY), || simulator.calls() == 0).await;
     assert_eq!(hang_up(&simulator, call_id, KEY).await.status, 404);
 
     simulator.fail_hang_ups(Fault::Hang, 1);

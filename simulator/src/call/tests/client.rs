@@ -14,10 +14,15 @@ use super::super::{
     audio::{Decoder, Encoder, FRAME, FRAME_MS, SILENCE, level},
     peer::{Peer, PeerEvent},
 };
-use crate::simulator::Simulator;
+use crate::{call_register::EndReason, simulator::Simulator};
 
-/// Longer than any step of these tests takes.
-const PATIENCE: Duration = Duration::from_secs(15);
+/// Far longer than any step of these tests takes, even on a busy machine: it only ends a test that hangs.
+pub(super) const PATIENCE: Duration = Duration::from_secs(60);
+/// The end of a call is noticed within this time. Without a closing packet, ICE takes longer: at least 12 seconds in the
+/// simulator, and 20 in the client.
+pub(super) const CLOSED_WITHIN: Duration = Duration::from_secs(11);
+/// Longer than the time between two packets of audio.
+const QUIET: Duration = Duration::from_millis(100);
 
 #[derive(Debug)]
 pub(super) struct Answer {
@@ -166,12 +171,7 @@ impl Client {
 
     async fn step(&mut self) {
         tokio::select! {
-            heard = self.peer.next_event() => match heard {
-                PeerEvent::ClientEvent(event) => self.events.push(serde_json::from_slice(&event).unwrap()),
-                PeerEvent::Audio(opus) => self.levels.push(level(self.decoder.decode(&opus))),
-                PeerEvent::Closed => self.gone = true,
-                PeerEvent::Connected | PeerEvent::ChannelOpen => {}
-            },
+            event = self.peer.next_event() => self.record(event),
             _ = self.frames.tick() => {
                 let tone: Vec<f32> = (0_u16..).take(FRAME).map(|at| f32::sin(f32::from(at) * 0.05236) * 0.3).collect();
                 let at = self.frame.saturating_mul(960);
@@ -184,6 +184,15 @@ impl Client {
                 }
                 self.frame = self.frame.saturating_add(1);
             }
+        }
+    }
+
+    fn record(&mut self, event: PeerEvent) {
+        match event {
+            PeerEvent::ClientEvent(event) => self.events.push(serde_json::from_slice(&event).unwrap()),
+            PeerEvent::Audio(opus) => self.levels.push(level(self.decoder.decode(&opus))),
+            PeerEvent::Closed => self.gone = true,
+            PeerEvent::Connected | PeerEvent::ChannelOpen => {}
         }
     }
 
@@ -204,7 +213,21 @@ impl Client {
         found.await.unwrap_or_else(|_| panic!("{kind} did not arrive; received {:?}", self.kinds()))
     }
 
-    /// Continues the call for this many milliseconds.
+    /// Continues the call until this many more packets have arrived that are at least as loud as `loudness`. Each packet is
+    /// one step of the simulator. Panics if they do not come.
+    pub(super) async fn until_heard(&mut self, packets: usize, loudness: f32) {
+        let before = self.levels.len();
+        let heard = time::timeout(PATIENCE, async {
+            while self.levels.iter().skip(before).filter(|level| **level >= loudness).count() < packets {
+                assert!(!self.gone, "the call ended before {packets} packets arrived");
+                self.step().await;
+            }
+        });
+        heard.await.unwrap_or_else(|_| panic!("fewer than {packets} packets arrived; received {:?}", self.kinds()));
+    }
+
+    /// Continues the call for this many milliseconds. On a busy machine, this time can pass without a step of either end,
+    /// and packets can be left unread. A test that expects something has to wait for it instead.
     pub(super) async fn during(&mut self, ms: u64) {
         let end = time::Instant::now().checked_add(Duration::from_millis(ms)).unwrap();
         while time::Instant::now() < end && !self.gone {
@@ -213,7 +236,7 @@ impl Client {
     }
 
     pub(super) async fn until_gone(&mut self) {
-        let gone = time::timeout(PATIENCE, async {
+        let gone = time::timeout(CLOSED_WITHIN, async {
             while !self.gone {
                 self.step().await;
             }
@@ -221,14 +244,38 @@ impl Client {
         gone.await.unwrap_or_else(|_| panic!("the call did not end; received {:?}", self.kinds()));
     }
 
+    /// Continues the call until the simulator has recorded its end, and receives everything that the simulator sent before.
+    /// Returns the recorded reason.
+    pub(super) async fn until_ended(&mut self, simulator: &Simulator) -> EndReason {
+        let ended = time::timeout(PATIENCE, async {
+            let reason = loop {
+                let mut ended = simulator.ended_calls().into_iter();
+                if let Some(ended) = ended.find(|ended| ended.call.call_id == self.call_id) {
+                    break ended.reason;
+                }
+                self.step().await;
+            };
+            while let Ok(event) = time::timeout(QUIET, self.peer.next_event()).await {
+                self.record(event);
+            }
+            reason
+        });
+        ended.await.unwrap_or_else(|_| panic!("the call did not end; received {:?}", self.kinds()))
+    }
+
     /// Sends this many milliseconds of speech, however long the sending takes.
     pub(super) async fn speak(&mut self, ms: u64) {
-        let end = self.frame.saturating_add(ms / FRAME_MS);
         self.speaking = true;
+        self.pause(ms).await;
+        self.speaking = false;
+    }
+
+    /// Sends this many milliseconds of silence, however long the sending takes.
+    pub(super) async fn pause(&mut self, ms: u64) {
+        let end = self.frame.saturating_add(ms / FRAME_MS);
         while self.frame < end && !self.gone {
             self.step().await;
         }
-        self.speaking = false;
     }
 
     pub(super) fn open_channel(&mut self) {

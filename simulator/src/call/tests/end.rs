@@ -8,7 +8,7 @@ use tokio::time;
 use super::{
     super::peer::Peer,
     CALLS,
-    client::{Client, request},
+    client::{CLOSED_WITHIN, Client, request},
     hang_up, realtime, start, until_none,
 };
 
@@ -59,11 +59,12 @@ async fn only_keys_of_its_project_can_end_a_call() {
 #[tokio::test]
 async fn a_call_ends_at_the_session_limit() {
     let simulator = start().await;
-    simulator.limit_sessions(Duration::from_secs(1));
+    // Long enough for the client to connect first.
+    simulator.limit_sessions(Duration::from_secs(3));
     let mut client = Client::call(&simulator, realtime()).await;
     let error = client.until("error").await["error"].clone();
     assert_eq!(error["code"], "session_expired");
-    assert_eq!(error["message"], "Your session hit the maximum duration of 1 seconds.");
+    assert_eq!(error["message"], "Your session hit the maximum duration of 3 seconds.");
     client.until_gone().await;
     until_none(&simulator).await;
 }
@@ -82,7 +83,7 @@ async fn a_call_ends_when_its_client_leaves_or_the_simulator_stops() {
             second.during(20).await;
         }
     };
-    time::timeout(Duration::from_secs(5), one_is_gone).await.expect("the call should end when its client leaves");
+    time::timeout(CLOSED_WITHIN, one_is_gone).await.expect("the call should end when its client leaves");
     drop(simulator);
     second.until_gone().await;
 }

@@ -15,7 +15,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::time;
 
-use self::client::request;
+use self::client::{CLOSED_WITHIN, request};
 use crate::simulator::Simulator;
 
 const CALLS: &str = "/v1/realtime/calls";
@@ -40,5 +40,5 @@ async fn until_none(simulator: &Simulator) {
             time::sleep(Duration::from_millis(5)).await;
         }
     };
-    time::timeout(Duration::from_secs(5), none).await.expect("every call should end");
+    time::timeout(CLOSED_WITHIN, none).await.expect("every call should end");
 }

@@ -69,7 +69,7 @@ async fn a_text_session_is_silent() {
     client.send(&json!({"type": "response.create"}));
     let done = client.until("response.done").await["response"].clone();
     assert_eq!(done["output"][0]["content"][0]["type"], "output_text");
-    client.during(200).await;
+    client.until_heard(10, 0.0).await;
     let kinds = client.kinds();
     assert!(kinds.contains(&"response.output_text.delta") && kinds.contains(&"response.output_text.done"), "{kinds:?}");
     assert!(!kinds.iter().any(|kind| kind.contains("audio")), "{kinds:?}");
@@ -91,9 +91,10 @@ async fn a_client_cancels_a_response_and_clears_its_audio() {
     assert_eq!(done["status_details"], json!({"type": "cancelled", "reason": "client_cancelled"}));
     client.send(&json!({"type": "output_audio_buffer.clear"}));
     client.until("output_audio_buffer.cleared").await;
-    client.during(200).await;
+    // The decoder fades from the last loud packet.
+    client.until_heard(10, 0.0).await;
     let heard = client.levels.len();
-    client.during(300).await;
+    client.until_heard(15, 0.0).await;
     assert!(client.loudest_since(heard) < 0.01, "no audio should follow");
     client.send(&json!({"type": "response.cancel"}));
     assert_eq!(client.until("error").await["error"]["code"], "response_cancel_not_active");

@@ -12,7 +12,7 @@ use tokio_tungstenite::{
 
 use super::{
     super::{pcm, tone},
-    client::{Client, mint},
+    client::{Client, PATIENCE, mint},
     realtime, start,
 };
 use crate::{fault::Fault, simulator::Simulator};
@@ -59,7 +59,7 @@ impl Socket {
     /// The next event, or `None` once the socket is closed.
     async fn next(&mut self) -> Option<Value> {
         loop {
-            match time::timeout(Duration::from_secs(10), self.0.next()).await.expect("an event should arrive") {
+            match time::timeout(PATIENCE, self.0.next()).await.expect("an event should arrive") {
                 Some(Ok(Message::Text(event))) => return Some(serde_json::from_str(&event).unwrap()),
                 Some(Ok(Message::Close(_)) | Err(_)) | None => return None,
                 Some(Ok(_)) => {}

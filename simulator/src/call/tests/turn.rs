@@ -10,7 +10,7 @@ async fn speech_is_transcribed_and_answered() {
     let session = json!({"type": "realtime", "audio": {"input": {"transcription": {"model": "gpt-4o-transcribe"}}}});
     let mut client = Client::call(&simulator, session).await;
     client.until("session.created").await;
-    client.during(500).await;
+    client.pause(500).await;
     client.speak(1_000).await;
     let started = client.until("input_audio_buffer.speech_started").await;
     let stopped = client.until("input_audio_buffer.speech_stopped").await;
@@ -51,7 +51,7 @@ async fn speaking_over_a_response_cancels_it() {
     client.send(&json!({"type": "conversation.item.create", "item": item}));
     client.send(&json!({"type": "response.create"}));
     client.until("output_audio_buffer.started").await;
-    client.during(200).await;
+    client.until_heard(10, 0.0).await;
     client.speak(200).await;
     client.until("input_audio_buffer.speech_started").await;
     let response_id = client.until("output_audio_buffer.cleared").await["response_id"].clone();
