@@ -90,6 +90,7 @@ async fn kill_at(process: &Function, gates: &[Gate; 2], crash: &Crash, event: &V
         outcome = process.invoke_raw(Duration::from_secs(150), event) => panic!("{}: {outcome:?}", crash.name),
         () = gate.wait_until_held() => process.kill().await,
     }
+    gate.pass_others();
 }
 
 /// Checks what the crash left.

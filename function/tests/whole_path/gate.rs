@@ -71,8 +71,13 @@ impl Gate {
 
     /// Lets the held request go on.
     pub fn release(&self) {
-        *self.held.lock().unwrap() = None;
+        self.pass_others();
         self.released.send_replace(());
+    }
+
+    /// Lets later requests pass. One that is held stays held.
+    pub fn pass_others(&self) {
+        *self.held.lock().unwrap() = None;
     }
 
     /// Refuses the change with that number and all later ones, as a stand-in that is down.
