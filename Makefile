@@ -116,7 +116,7 @@ supply-chain: needs-rust $(DENY)/ready $(MACHETE)/ready ## check dependencies: l
 		if [ "$(ADVISORIES)" = required ]; then echo "$$why" >&2; exit 1; fi; echo "skipped: $$why"; fi
 
 # Most tests of the whole path wait for a slow or silent OpenAI, so more of them run at once than there are cores.
-check: needs-rust,lint,python,git lint-briefly ## check formatting and lints, run unit and whole-path tests: about a minute after the first build
+check: needs-rust,lint,python,git lint-briefly ## check formatting and lints, run unit and whole-path tests: two minutes after the first build
 	cargo test --locked --package token-mint --package openai-realtime --package token-mint-profile-check -- --test-threads=8
 
 lint-briefly: needs-rust,lint,python,git .venv/lint/ready

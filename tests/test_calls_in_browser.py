@@ -2,6 +2,7 @@
 
 import functools
 import json
+import math
 import re
 import time
 from urllib.parse import quote
@@ -17,6 +18,20 @@ KEEP_PEER = """() => {
   window.RTCPeerConnection = class extends RTCPeerConnection { constructor() { super(); window.lastPeer = this; } };
 }"""
 
+# Records the page's texts at each change of the state of the call or of its limit, and at each second of the countdown. A test that
+# reads the page itself can miss a state that lasts two seconds.
+RECORD_STATES = """() => {
+  window.shown = [];
+  const text = id => document.getElementById(id).textContent;
+  for (const part of ['state', 'limit']) {
+    const element = document.getElementById(part);
+    const record = () => shown.push({
+      part, state: element.dataset.state, text: text(`${part}-text`), left: text('call-left'), at: Date.now() / 1000,
+    });
+    new MutationObserver(record).observe(element, { subtree: true, childList: true, attributeFilter: ['data-state'] });
+  }
+}"""
+
 # Messages of calls through the server, by the code of a refusal: [title, part of the advice].
 REFUSALS = {
     "calls_at_once": ("You already have a call", "Hang up in the other tab or window"),
@@ -30,6 +45,10 @@ REFUSALS = {
     "ended_by_operator": ("The operator ended the call", "ask the operator"),
     "hang_up_failed": ("The call could not be ended yet", "when its time is up, at the latest"),
 }
+
+
+# The URL of a request for a call.
+CALL = re.compile(r"/call(\?|$)")
 
 
 def click_connect(page):
@@ -48,7 +67,7 @@ def choose(page, profile="default"):
 def connect(page, profile="default"):
     """Connects through the server. Returns the headers of its answer."""
     choose(page, profile)
-    with page.expect_response(re.compile(r"/call(\?|$)")) as answered:
+    with page.expect_response(CALL) as answered:
         click_connect(page)
     expect(page.get_by_role("status")).to_have_text(CONNECTED)
     assert answered.value.status == 201
@@ -62,7 +81,7 @@ def calls(address):
 
 def wait_for_end(address):
     """Waits until the simulator has no open call, and returns the last one that ended."""
-    for _ in range(150):
+    for _ in range(300):
         seen = calls(address)
         if seen["ended"] and not seen["open"]:
             return seen["ended"][-1]
@@ -72,6 +91,15 @@ def wait_for_end(address):
 
 def paths(address):
     return [request["path"] for request in json.loads(post(f"{address}/simulator/requests", None, method="GET")[2])]
+
+
+def wait_for_offer(address):
+    """Waits until the offer of a call has reached the simulator."""
+    for _ in range(150):
+        if "/v1/realtime/calls" in paths(address):
+            return
+        time.sleep(0.1)
+    raise AssertionError(paths(address))
 
 
 # The choice
@@ -156,8 +184,10 @@ def test_an_open_call_works_like_one_with_a_token_and_hanging_up_frees_the_line(
     assert created["session"]["audio"]["output"]["voice"] == "marin"
     [updated] = events(page, "session.updated")
     assert updated["session"]["audio"]["input"]["transcription"], "the page may change the session of an open call"
-    expect(page.locator("#turns .assistant p")).to_have_text(re.compile(r"This is the simulator. I heard you speak for .+\."))
-    expect(page.locator("#events .type").get_by_text("response.done")).to_be_visible()
+    # If the audio breaks off for a moment, the speech becomes several turns.
+    heard = re.compile(r"This is the simulator. I heard you speak for .+\.")
+    expect(page.locator("#turns .assistant p").last).to_have_text(heard)
+    expect(page.locator("#events .type").get_by_text("response.done").last).to_be_visible()
     page.get_by_label("Message", exact=True).fill("Which flat is it?")
     page.get_by_role("button", name="Send").click()
     expect(page.locator("#turns .assistant p").last).to_have_text("This is the simulator. You wrote: Which flat is it?")
@@ -211,24 +241,32 @@ def test_a_locked_call_has_no_data_channel_and_the_page_says_so(start_demo, visi
 def test_the_server_hangs_up_at_the_told_second(start_demo, visit, profile):
     address, _ = start_demo(MAX_CALL_SECONDS="10")
     page = visit(address)
+    page.evaluate(RECORD_STATES)
     placed = time.time()
     end = int(connect(page, profile)["call-expires-at"])
-    assert placed + 8 < end <= placed + 12
-    left, limit = page.locator("#call-left"), page.locator("#limit")
-    expect(left).to_have_text(re.compile(r"0:0\d|0:10"))
-    expect(limit).to_have_attribute("data-state", "running")
-    expect(limit).to_contain_text("The server ends this call at ")
-    expect(limit).to_have_attribute("data-state", "warning")
-    expect(limit).to_contain_text("2 seconds left.")
-    assert end - 2.5 < time.time() < end
+    # The moment of the booking is rounded down to a second.
+    assert placed + 9 < end <= time.time() + 10
     notice = page.locator("#failure")
     expect(notice).to_contain_text("The server ended the call")
-    assert end - 0.5 < time.time() < end + 2
-    expect(notice).to_contain_text(re.compile(r"Its time was over. The call lasted (8|9|10) seconds"))
+    shown = page.evaluate("shown")
+    ticks = [entry for entry in shown if entry["part"] == "limit" and entry["state"] != "next"]
+    warning_from = math.ceil((end - ticks[0]["at"]) / 5)
+    for tick in ticks:
+        left = int(re.fullmatch(r"0:(0\d|10)", tick["left"])[1])
+        assert 0 <= left - (end - tick["at"]) < 2
+        assert tick["state"] == ("running" if left > warning_from else "warning" if left else "over")
+    assert ticks[0]["state"] == "running" and ticks[0]["text"].startswith("The server ends this call at ")
+    warning = next(tick for tick in ticks if tick["state"] == "warning")
+    assert re.match(rf"{int(warning['left'][-2:])} seconds? left\. The server ends this call at ", warning["text"])
+    assert end - 2 <= warning["at"]
+    connected, ended = (next(entry["at"] for entry in shown if entry["state"] == state) for state in ("connected", "ended"))
+    assert end - 0.5 < ended < end + 5
+    lasted = int(re.search(r"Its time was over\. The call lasted (\d+) seconds?\.", notice.inner_text())[1])
+    assert lasted - 0.5 < ended - connected < lasted + 1.5
     expect(notice).to_have_class("calm")
     expect(page.get_by_role("button", name="Connect")).to_be_focused()
     last = wait_for_end(address)
-    assert last["reason"] == "hung-up" and end <= last["ended_at"] < end + 1.5
+    assert last["reason"] == "hung-up" and end <= last["ended_at"] < end + 3
     connect(page, profile)
 
 
@@ -236,13 +274,14 @@ def test_a_long_call_warns_half_a_minute_before_its_end_and_the_page_ends_it_if_
     address, _ = start_demo(MAX_CALL_SECONDS="300")
     page = visit(address)
     page.clock.install()
-    connect(page, "de-escalation")
+    end = int(connect(page, "de-escalation")["call-expires-at"])
     limit = page.locator("#limit")
-    page.clock.fast_forward(265_000)
+    # From now on, the page's time passes only in the steps below.
+    page.clock.pause_at(end - 35)
     expect(limit).to_have_attribute("data-state", "running")
     page.clock.fast_forward(6_000)
     expect(limit).to_have_attribute("data-state", "warning")
-    expect(limit).to_contain_text(re.compile(r"(2\d|30) seconds left\. The server ends this call at "))
+    expect(limit).to_contain_text(re.compile(r"(29|30) seconds left\. The server ends this call at "))
     page.clock.fast_forward(31_000)
     expect(limit).to_contain_text("The time is over. The server is ending the call…")
     page.clock.fast_forward(6_000)
@@ -293,9 +332,10 @@ def test_closing_the_tab_ends_its_call(start_demo, visit, profile, leave):
 def test_hanging_up_while_the_server_places_the_call_ends_it_when_it_is_answered(start_demo, visit):
     address, openai = start_demo()
     page = visit(address)
-    fault(openai, "delay", at="calls", ms=2000)
+    fault(openai, "delay", at="calls", ms=5000)
     choose(page)
-    click_connect(page)
+    with page.expect_request(CALL):
+        click_connect(page)
     expect(page.get_by_role("status")).to_have_text("Asking the server for a call…")
     page.get_by_role("button", name="Hang up").click()
     expect(page.locator("#failure")).to_contain_text("You hung up")
@@ -309,10 +349,11 @@ def test_a_call_that_its_caller_leaves_while_it_is_placed_is_placed_to_the_end(d
     program, port = demo()
     address = f"http://127.0.0.1:{port}"
     page = visit(address)
-    fault(address, "delay", at="calls", ms=3000)
+    fault(address, "delay", at="calls", ms=5000)
     choose(page)
     click_connect(page)
     expect(page.get_by_role("status")).to_have_text("Asking the server for a call…")
+    wait_for_offer(address)
     page.goto("about:blank")
     program.wait_for_text('"message":"call started"')
     assert len(calls(address)["open"]) == 1
@@ -526,22 +567,26 @@ def test_a_call_through_the_server_works_with_the_keyboard_alone(start_demo, vis
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_every_state_of_a_call_through_the_server_fits_a_narrow_screen(start_demo, visit, scheme):
-    address, _ = start_demo(MAX_CALL_SECONDS="10")
+    short, _ = start_demo(MAX_CALL_SECONDS="10")
+    address, _ = start_demo(MAX_CALL_SECONDS="300")
     # Without motion, so that no colour is in transition.
     settings = {"viewport": {"width": 360, "height": 740}, "color_scheme": scheme, "reduced_motion": "reduce"}
-    page, other = visit(address, **settings), visit(address, **settings)
+    ended, page, other = (visit(demo, **settings) for demo in (short, address, address))
+    connect(ended, "de-escalation")
+    page.clock.install()
     choose(page)
     assert_readable(page, 360)
-    connect(page, "de-escalation")
+    end = int(connect(page, "de-escalation")["call-expires-at"])
     assert_readable(page, 360)
     choose(other)
     click_connect(other)
     expect(other.locator("#failure")).to_contain_text("You already have a call")
     assert_readable(other, 360)
+    page.clock.pause_at(end - 20)
     expect(page.locator("#limit")).to_have_attribute("data-state", "warning")
     assert_readable(page, 360)
-    expect(page.locator("#failure")).to_contain_text("The server ended the call")
-    assert_readable(page, 360)
+    expect(ended.locator("#failure")).to_contain_text("The server ended the call")
+    assert_readable(ended, 360)
 
 
 # OpenAI's unmodified clients
@@ -634,13 +679,14 @@ def test_the_documented_script_places_and_ends_a_call_with_the_session_of_the_pr
     wait_until(page, "transport.status === 'disconnected'")
 
 
-def wait_for_event(page, seen, kind):
+def wait_for_event(page, seen, kind, transcript=""):
+    """Waits for an event of this type. With `transcript`, for one whose transcript begins with it."""
     for _ in range(150):
         for event in seen:
-            if event["type"] == kind:
+            if event["type"] == kind and event.get("transcript", "").startswith(transcript):
                 return event
         page.wait_for_timeout(100)
-    raise AssertionError([event["type"] for event in seen])
+    raise AssertionError([(event["type"], event.get("transcript")) for event in seen])
 
 
 CLIENTS = {"openai": OPENAI_CLIENT, "agents": AGENTS_CLIENT}
@@ -648,21 +694,22 @@ CLIENTS = {"openai": OPENAI_CLIENT, "agents": AGENTS_CLIENT}
 
 @pytest.mark.parametrize("client", CLIENTS)
 def test_an_unmodified_client_of_openai_talks_in_a_call_that_the_server_ends(client_page, client):
-    page, address, seen = client_page(CLIENTS[client], "?profile=de-escalation-open", MAX_CALL_SECONDS="10")
+    page, address, seen = client_page(CLIENTS[client], "?profile=de-escalation-open", MAX_CALL_SECONDS="20")
     wait_until(page, "window.call !== undefined")
     [call] = calls(address)["open"]
     assert (call["credential"], call["data_channel"]) == ("key", True)
     created = wait_for_event(page, seen, "session.created")["session"]
     assert created["tools"][0]["name"] == "end_exercise" and created["audio"]["output"]["voice"] == "ash"
-    said = wait_for_event(page, seen, "response.output_audio_transcript.done")
-    assert said["transcript"].startswith("This is the simulator. I heard you speak")
+    # If the audio breaks off for a moment, the rest of the speech interrupts the first answer.
+    wait_for_event(page, seen, "response.output_audio_transcript.done", "This is the simulator. I heard you speak")
     assert paths(address) == ["/v1/realtime/calls"], "no token was minted"
     ended = wait_for_end(address)
-    assert ended["reason"] == "hung-up" and 9 < ended["ended_at"] - ended["since"] < 12
+    # The moment of the booking is rounded down to a second, and the offer reaches OpenAI after it.
+    assert ended["reason"] == "hung-up" and 18 < ended["ended_at"] - ended["since"] < 50
     closed = "client.state === 'closed'" if client == "openai" else "session.transport.status === 'disconnected'"
     wait_until(page, closed)
     answer = page.evaluate("fetch(call, { method: 'DELETE' }).then(answer => answer.json())")
-    assert answer["success"] and answer["seconds"] in (10, 11)
+    assert answer["success"] and answer["seconds"] == 20
 
 
 @pytest.mark.parametrize("client", CLIENTS)

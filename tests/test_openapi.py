@@ -107,7 +107,7 @@ def test_the_demo_answers_as_the_document_says(demo, start, tmp_path):
         env=TOOLCHAIN | {"PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=1200,
     )
     assert ran.returncode == 0, ran.stdout + ran.stderr
     # The requests were not all refused.

@@ -414,6 +414,8 @@ class CodeBuild:
             shutil.copy(ROOT / file, self.source / file)
         self.remote, self.statuses = folder / "remote", folder / "statuses"
         self.git("init", "--quiet", "--bare", self.remote)
+        # The tests may run in a clone without the history.
+        self.git("-C", self.remote, "config", "receive.shallowUpdate", "true")
         self.statuses.write_text("UPDATE_COMPLETE")
         self.spec = yaml.safe_load((self.source / BUILDSPEC).read_text())
         tools = folder / "tools"

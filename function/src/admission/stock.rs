@@ -106,7 +106,7 @@ impl Stock {
         let left = limit.saturating_sub(last.count);
         let passed = now.saturating_sub(last.at);
         let needed = within(AHEAD, last.size, passed.max(Duration::from_millis(1)));
-        let harmless = left.checked_div(last.instances.saturating_mul(KEPT_PART)).unwrap_or(left);
+        let harmless = left.checked_div(last.instances.saturating_mul(KEPT_PART)).unwrap_or_default();
         let harmless = harmless.min(last.size.saturating_mul(2));
         let fleet = within(Duration::from_secs(1), last.size.saturating_mul(last.instances), passed.max(SHORTEST));
         let fast = if fleet < UPDATES_PER_SECOND { 0 } else { fleet.div_ceil(UPDATES_PER_SECOND) };

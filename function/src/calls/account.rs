@@ -18,8 +18,6 @@ use crate::{
 /// How long a slot stays taken after the end of its call, unless it is given back, in seconds. The hang-up is certain by then.
 const GRACE: u64 = 60;
 
-/// The time for which an item is kept after its last call, in seconds. By then, its counts concern past days only.
-const KEPT: u64 = 2 * DAY;
 /// A day in seconds.
 pub(super) const DAY: u64 = 86_400;
 
@@ -114,7 +112,6 @@ impl Account {
                 add: vec![(day.clone(), added)],
                 // The counts of former days, of which a caller who calls every day would have ever more.
                 remove: (2..=5).map(|days| seconds_of(call.began.saturating_sub(DAY.saturating_mul(days)))).collect(),
-                keep_until: call.ends.saturating_add(KEPT),
             };
             let item = match store.change(&change).await? {
                 Changed::Made => return Ok(SlotOutcome::Taken),
@@ -176,7 +173,6 @@ impl Account {
                 change.conditions.push(Condition::Is(name.clone(), text));
                 change.remove.push(name);
                 unused = unused.saturating_add(i64::try_from(call.seconds().saturating_sub(*used)).unwrap_or_default());
-                change.keep_until = change.keep_until.max(call.ends.saturating_add(KEPT));
             }
             change.add.push((day, unused.saturating_neg()));
             match store.change(&change).await? {
@@ -203,7 +199,6 @@ impl Account {
             item: self.item.clone(),
             conditions: vec![Condition::AbsentOrBefore(CLOSED_UNTIL.to_owned(), format!("{until:010}"))],
             set: vec![(CLOSED_UNTIL.to_owned(), format!("{until:010}"))],
-            keep_until: until.saturating_add(KEPT),
             ..Change::default()
         };
         store.change(&change).await?;

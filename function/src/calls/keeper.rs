@@ -92,8 +92,6 @@ const SETTLED: u64 = 2;
 /// The item that knows up to which minute all calls are ended.
 const CURSOR: &str = "calls/keeper";
 const DONE: &str = "done";
-/// The time for which it is kept, in seconds.
-const CURSOR_KEPT: u64 = 7 * 86_400;
 
 /// Ends calls.
 #[derive(Clone, Debug)]
@@ -356,7 +354,6 @@ impl Keeper {
             set: vec![(DONE.to_owned(), format!("{done:010}"))],
             // Another round may have come further.
             conditions: vec![Condition::AbsentOrBefore(DONE.to_owned(), format!("{done:010}"))],
-            keep_until: since_epoch().as_secs().saturating_add(CURSOR_KEPT),
             ..Change::default()
         };
         match self.calls.store.change(&change).await? {
@@ -601,7 +598,7 @@ fn described(failed: &[(Handle, Record, HangUpError)]) -> Vec<Failed> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::store::KEPT, *};
 
     #[test]
     fn a_round_leaves_the_calls_of_the_next_one_to_it_for_three_seconds() {
@@ -621,5 +618,6 @@ mod tests {
             assert_eq!(due_at(&record(ends), began), due, "{ends}");
         }
         const { assert!(IN_RESERVE < LATE) };
+        const { assert!(LONGEST_LOOK_BACK * 60 < KEPT, "what the keeper looks for has not expired") };
     }
 }

@@ -17,9 +17,6 @@ use super::{
 };
 use crate::aws::dynamodb::TableError;
 
-/// How long a record is kept after its call, in seconds: an end that is asked for again is answered as the first one.
-const KEPT: u64 = 86_400;
-
 /// The number of items that are read side by side, and that number after an outage. Each takes a connection of its own.
 const READS: usize = 4;
 const READS_OF_MANY: usize = 16;
@@ -106,7 +103,6 @@ pub(super) async fn register(store: &Store, handle: &Handle, record: &Record) ->
         item: handle.item(),
         conditions: vec![Condition::Absent(handle.to_string())],
         set: vec![(handle.to_string(), record.text())],
-        keep_until: record.ends.saturating_add(KEPT),
         ..Change::default()
     };
     match store.change(&change).await? {
@@ -125,7 +121,6 @@ pub(super) async fn forget(store: &Store, handle: &Handle, record: &Record) -> R
         item: handle.item(),
         conditions: vec![Condition::Is(handle.to_string(), record.text())],
         remove: vec![handle.to_string()],
-        keep_until: record.ends.saturating_add(KEPT),
         ..Change::default()
     };
     store.change(&change).await?;
@@ -208,7 +203,6 @@ async fn make(store: &Store, records: &[&(Handle, Record, Record)]) -> Result<Re
         item: records.first().map(|(handle, ..)| handle.item()).unwrap_or_default(),
         conditions: records.iter().map(|(handle, old, _)| Condition::Is(name(handle), old.text())).collect(),
         set: records.iter().map(|(handle, _, new)| (name(handle), new.text())).collect(),
-        keep_until: records.iter().map(|(_, old, _)| old.ends.saturating_add(KEPT)).max().unwrap_or_default(),
         ..Change::default()
     };
     match store.change(&change).await? {

@@ -17,6 +17,10 @@ use crate::{
 const ID: &str = "id";
 const EXPIRES: &str = "expires";
 
+/// How long an item is kept after its last change, in seconds. An end that is asked for again is answered as the first one, and
+/// the keeper settles calls that ended two days ago.
+pub(super) const KEPT: u64 = 3 * 86_400;
+
 /// The placeholders in an expression: as many attributes as one change can name.
 const NAMES: [&str; 24] = [
     "#0", "#1", "#2", "#3", "#4", "#5", "#6", "#7", "#8", "#9", "#10", "#11", "#12", "#13", "#14", "#15", "#16", "#17",
@@ -53,8 +57,6 @@ pub(super) struct Change {
     /// Numbers to add to, from 0 if there is none.
     pub add: Vec<(String, i64)>,
     pub remove: Vec<String>,
-    /// Until when the item is kept, in Unix seconds.
-    pub keep_until: u64,
 }
 
 #[derive(Debug)]
@@ -196,6 +198,12 @@ impl Placeholders {
     }
 }
 
+/// Until when an item is kept that is changed now, in Unix seconds. Not by the times of a call: the end of one that is settled
+/// days later would let the item of all callers expire.
+fn keep_until() -> u64 {
+    clock::unix_seconds().saturating_add(KEPT)
+}
+
 impl Change {
     fn make(&self, item: &mut Attributes) {
         item.extend(self.set.iter().cloned());
@@ -205,13 +213,13 @@ impl Change {
         for name in &self.remove {
             item.remove(name);
         }
-        item.insert(EXPIRES.to_owned(), self.keep_until.to_string());
+        item.insert(EXPIRES.to_owned(), keep_until().to_string());
     }
 
     fn update(&self) -> Update {
         let mut used = Placeholders::default();
         let conditions: Vec<_> = self.conditions.iter().map(|condition| condition.expression(&mut used)).collect();
-        let mut set = vec![(EXPIRES.to_owned(), Value::N(self.keep_until.to_string()))];
+        let mut set = vec![(EXPIRES.to_owned(), Value::N(keep_until().to_string()))];
         set.extend(self.set.iter().map(|(name, text)| (name.clone(), Value::S(text.clone()))));
         let set: Vec<_> =
             set.into_iter().map(|(name, value)| format!("{} = {}", used.name(&name), used.value(value))).collect();

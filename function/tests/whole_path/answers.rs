@@ -231,7 +231,7 @@ async fn a_record_describes_its_request_completely() {
     assert_eq!(minted["caller"].as_str(), openai.requests()[0].safety_identifier.as_deref());
     assert!(minted["OpenAITime"].as_f64().unwrap() > 0.0);
     assert!(minted["OwnTime"].as_f64().unwrap() > 0.0);
-    assert_eq!(minted["KeyAge"], 0);
+    assert!(minted["KeyAge"].as_u64().unwrap() < 60, "in seconds: {minted}");
     let cold: Vec<_> = records.iter().map(|record| record["ColdStarts"].as_u64().unwrap()).collect();
     assert_eq!(cold, [1, 0, 0]);
     assert_eq!((&records[2]["Code"], &records[2]["Mints"]), (&json!("invalid_request"), &json!(0)));

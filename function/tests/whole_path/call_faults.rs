@@ -293,10 +293,9 @@ async fn a_hang_up_that_fails_leaves_the_call_to_the_next_attempt() {
     // A call that ended by itself is over, too.
     let call = handle(&function.invoke(&call_event(ADDRESS)).await);
     line.openai.fail_hang_ups(Fault::Delay { ms: 20_000 }, 1);
-    let began = Instant::now();
+    // The answer is in time although OpenAI is silent: `invoke_within` fails otherwise.
     let reply = function.invoke_within(Duration::from_secs(3), &hang_up_from(ADDRESS, &call)).await;
     assert_refused(&reply, 502, "hang_up_failed");
-    assert!(began.elapsed() < Duration::from_secs(3), "a silent OpenAI does not outlast the invocation");
     assert_eq!((line.openai.calls(), hang_up(&call).await.status), (0, 200));
 }
 

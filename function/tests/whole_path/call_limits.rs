@@ -97,14 +97,11 @@ async fn busy_lines_are_remembered_for_a_second() {
     let (first, table) = (line.function(&environment).await, FaultyTable::before(&line.database.url).await);
     let other = line.function_at(&table.url, &line.openai.base_url(), &environment).await;
     let call = handle(&first.invoke(&call_event(ADDRESS)).await);
-    let mut began = Instant::now();
+    let began = Instant::now();
     for number in 0..20 {
         let refused = other.invoke(&call_event(&format!("198.51.100.{number}"))).await;
         assert_refused(&refused, 503, "busy_lines");
         assert!((590..=600).contains(&retry_after(&refused)), "{number}");
-        if number == 0 {
-            began = Instant::now();
-        }
     }
     let attempts = usize::try_from(began.elapsed().as_secs()).unwrap() + 1;
     assert!(table.updates("calls/everyone") <= attempts, "{}", table.updates("calls/everyone"));
@@ -147,7 +144,7 @@ async fn only_a_call_that_openai_certainly_did_not_open_is_given_back_to_the_day
 #[tokio::test]
 async fn a_call_counts_as_a_token_for_the_quotas() {
     let Some(line) = Line::open().await else { return };
-    let function = line.function(&[("QUOTA_PER_MINUTE", "2"), ("QUOTA_PER_DAY", "100"), ("CALLS_AT_ONCE", "0")]).await;
+    let function = line.function(&[("QUOTA_PER_MINUTE", "0"), ("QUOTA_PER_DAY", "2"), ("CALLS_AT_ONCE", "0")]).await;
     assert_eq!(function.invoke(&call_event(ADDRESS)).await.status, 201);
     assert_eq!(function.mint().await.status, 200);
     assert_refused(&function.invoke(&call_event(ADDRESS)).await, 429, "quota_exceeded");

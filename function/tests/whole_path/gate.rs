@@ -71,7 +71,13 @@ impl Gate {
 
     /// Lets the held request go on.
     pub fn release(&self) {
+        self.pass_others();
         self.released.send_replace(());
+    }
+
+    /// Lets later requests pass. One that is held stays held.
+    pub fn pass_others(&self) {
+        *self.held.lock().unwrap() = None;
     }
 
     /// Refuses the change with that number and all later ones, as a stand-in that is down.
@@ -91,11 +97,11 @@ impl Gate {
         tokio::time::timeout(Duration::from_secs(25), held).await.expect("a request is held").unwrap();
     }
 
-    /// Waits for the release if this step is to be held. Later requests pass.
+    /// Waits for the release if this step is to be held. A request that is sent again has the same step.
     async fn wait_at(&self, step: Step) {
         let mut released = self.released.subscribe();
-        let held = self.held.lock().unwrap().take_if(|held| *held == step);
-        if held.is_some() {
+        let is_held = *self.held.lock().unwrap() == Some(step);
+        if is_held {
             self.holding.send_replace(true);
             released.changed().await.unwrap();
         }

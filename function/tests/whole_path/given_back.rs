@@ -65,8 +65,6 @@ async fn tokens_that_openai_refused_or_never_received_are_given_back_and_no_othe
         counted += u64::from(!given_back);
         assert_eq!(days(&database).await, [counted, counted], "{case}");
         assert_eq!(attempts(&database).await, number as u64 + 1, "the minute counts attempts: {case}");
-        let record = &records(&function.stop().await)[0];
-        assert!(record["OwnTime"].as_f64().unwrap() < 100.0, "giving back is counted as QuotaTime: {record}");
     }
 }
 
@@ -147,9 +145,11 @@ async fn a_slow_or_failing_table_delays_the_answer_only_briefly() {
         table.set("", fault, Hits::GivingBack);
         let began = Instant::now();
         assert_eq!(function.mint().await.body["code"], "openai_rejected_session");
-        assert!(began.elapsed() < Duration::from_secs(1), "{fault:?}: {:?}", began.elapsed());
+        assert!(began.elapsed() < Duration::from_millis(2_400), "{fault:?}: {:?}", began.elapsed());
         assert_eq!(attempts(&database).await, number as u64 + 1);
     }
+    let hung = &records(&function.stop().await)[0];
+    assert!(hung["QuotaTime"].as_f64().unwrap() >= 300.0, "giving back is counted as QuotaTime: {hung}");
 }
 
 #[tokio::test]
