@@ -198,8 +198,8 @@ impl Placeholders {
     }
 }
 
-/// Until when an item is kept that is changed now, in Unix seconds. Not by the times of a call: the end of one that is settled
-/// days later would let the item of all callers expire.
+/// Until when an item that is changed now is kept, in Unix seconds. The times of the call do not count: a call that is settled days
+/// after its end would let the item of all callers expire.
 fn keep_until() -> u64 {
     clock::unix_seconds().saturating_add(KEPT)
 }
