@@ -132,7 +132,8 @@ lint: lint-briefly ## check formatting, lints and documentation; a warning fails
 	RUSTDOCFLAGS='--deny warnings' cargo doc --locked --workspace --no-deps --quiet
 
 rust-tests: needs-rust,python .venv/ministack/ready ## unit tests, and end-to-end tests in the function's own process
-	cargo test --locked --workspace
+	@# A thousand simulated calls have a socket each, and most systems allow 1,024 open files at first.
+	{ ulimit -S -n 4096 || true; } && cargo test --locked --workspace -- --test-threads=8
 	cargo test --locked --package openai-simulator --no-default-features
 
 fuzz: needs-rust,c++ ## search for an event, body or profiles.json that breaks its parser, and keep new inputs (SECONDS=300 for each)

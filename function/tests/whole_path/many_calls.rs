@@ -36,7 +36,7 @@ async fn open_calls(line: &Line) -> Vec<String> {
         let request = request.body(body.clone());
         async move {
             let answer = request.send().await.unwrap();
-            assert_eq!(answer.status(), 201);
+            assert_eq!(answer.status(), 201, "each call has a socket: allow more open files with `ulimit -S -n 4096`");
             answer.headers()["location"].to_str().unwrap().rsplit('/').next().unwrap().to_owned()
         }
     });
