@@ -363,7 +363,8 @@ def test_two_clicks_start_a_call_with_the_chosen_session(start_demo, visit):
     expect(model).to_have_text(re.compile(r"This is the simulator. I heard you speak for .+\."))
     assert page.evaluate("lengths.size") > 5, "the transcript grows word by word"
     wait_until(page, "loudest.input > 20 && loudest.output > 20")
-    assert events(page, "response.done")
+    done = [event["response"]["id"] for event in events(page, "response.done")]
+    assert done and len(done) == len(set(done)), "a response is done once"
     assert len(events(page, "response.output_audio_transcript.delta")) > 5
 
     page.get_by_role("button", name="Hang up").click()

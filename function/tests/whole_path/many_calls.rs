@@ -10,7 +10,7 @@ use token_mint::net::{connection, tls};
 use crate::{
     call_events::{call_event, handle, hang_up_from, open_offer},
     function::{ADDRESS, API_KEY},
-    keeper::minute_in_handle,
+    keeper::{late, minute_in_handle},
     line::{Account, Line, now},
 };
 
@@ -103,7 +103,7 @@ async fn a_thousand_calls_that_end_in_the_same_minute_end_within_five_seconds_of
         .iter()
         .map(|call| {
             assert_eq!(call.reason, EndReason::HungUp);
-            call.ended_at - Duration::from_secs(ends_of[&call.call.call_id]).as_secs_f64()
+            late(call, ends_of[&call.call.call_id])
         })
         .collect();
     assert_eq!(late.len(), CALLS);

@@ -33,7 +33,10 @@ impl FullListener {
         // A single failure can be a busy machine's.
         while failures < 3 {
             match std::net::TcpStream::connect_timeout(&address, Duration::from_millis(200)) {
-                Ok(connection) => (failures, _) = (0, waiting.push(connection)),
+                Ok(connection) => {
+                    waiting.push(connection);
+                    failures = 0;
+                }
                 Err(_) => failures += 1,
             }
         }
